@@ -1,0 +1,1 @@
+//! A segmented, replicated log you can embed.

@@ -1,0 +1,1 @@
+//! Keeps one copy of many loglets and obeys seals.

@@ -1,0 +1,1 @@
+//! Versioned values with transactions and watch.

@@ -1,0 +1,1 @@
+//! The one binary: daemon, demo and command line.

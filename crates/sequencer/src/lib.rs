@@ -1,0 +1,1 @@
+//! Numbers, replicates and acknowledges one loglet.
