@@ -148,10 +148,9 @@ pub fn encode(
     let mut buffer = BytesMut::with_capacity(bytes);
     let header = BatchHeader { writer, first_sequence, records: count, present: count.get() };
     put_header(&mut buffer, header, bytes - BATCH_HEADER_BYTES);
-    let mut sequence = first_sequence.get();
     for (index, record) in (0_u32..).zip(records) {
+        let sequence = first_sequence.get() + u64::from(index);
         put_record(&mut buffer, writer, sequence, index, created_at_millis, record);
-        sequence += 1;
     }
     debug_assert_eq!(buffer.len(), bytes, "the size was computed from the same layout");
     Ok(buffer.freeze())
