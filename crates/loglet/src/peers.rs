@@ -1,0 +1,24 @@
+//! The members of a nodeset as something to call.
+
+use std::sync::Arc;
+
+use bifrost_types::NodeId;
+use bifrost_wire::log_server::{CallError, LogServer};
+use thiserror::Error;
+
+/// Where the log servers are. The caller keeps it up to date; it is asked anew for every call.
+pub trait Peers: Send + Sync {
+    /// The log server of a node, or `None` while its address is not known or after the node was removed.
+    fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>>;
+}
+
+/// Why one member of a nodeset gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum MemberError {
+    /// Nobody knows where the node is: it was removed, or not heard of yet.
+    #[error("no address is known for the node")]
+    AddressUnknown,
+    /// The call failed, or the server refused. A wrong disk is one of these: it is lost, never empty (W2).
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
