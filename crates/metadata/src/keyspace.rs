@@ -266,3 +266,5 @@ pub fn validate(txn: &Txn) -> Result<(), MetadataError> {
     Ok(())
 }
 
+#[cfg(test)]
+mod tests;

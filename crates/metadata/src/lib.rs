@@ -5,7 +5,7 @@
 //! that watchers resume from is bounded.
 //!
 //! ```text
-//!            ┌──────────── handle (MemoryMetadata) ────────────┐
+//!            ┌──────────── handle (MemoryMetadata, LocalMetadata) ────────────┐
 //!  get, list │ read the keyspace under a lock                                 │
 //!  txn       │ keyspace.stage ─► persist, if there is a disk ─► keyspace.commit│──► answer
 //!  watch     │                                                    └► watchers │──► bounded channel of each watcher
@@ -13,13 +13,15 @@
 //! ```
 //!
 //! Reading order: [`keyspace`] (the core: a deterministic state machine without IO), `watch` (who is told of what),
-//! [`memory`], [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
+//! [`memory`], [`local`] (RocksDB), [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
 //! replies by a script).
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 pub mod keyspace;
 mod live;
+#[cfg(feature = "rocksdb")]
+pub mod local;
 #[cfg(any(test, feature = "test-util"))]
 pub mod lossy;
 pub mod memory;
@@ -30,6 +32,8 @@ pub use bifrost_wire::metadata::{
     WatchStream, Write, validate_key,
 };
 pub use keyspace::Keyspace;
+#[cfg(feature = "rocksdb")]
+pub use local::{LocalMetadata, OpenError};
 #[cfg(any(test, feature = "test-util"))]
 pub use lossy::{Call, CallKind, Fault, LossyMetadata, Script};
 pub use memory::MemoryMetadata;

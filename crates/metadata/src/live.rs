@@ -14,7 +14,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    #[allow(dead_code)]
+    #[cfg(feature = "rocksdb")]
     pub(crate) fn new(keyspace: Keyspace) -> Self {
         Self { keyspace, watchers: Watchers::default() }
     }

@@ -149,3 +149,5 @@ impl<S: fmt::Debug> fmt::Debug for LossyMetadata<S> {
     }
 }
 
+#[cfg(test)]
+mod tests;

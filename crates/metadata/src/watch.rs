@@ -103,3 +103,5 @@ impl Watcher {
     }
 }
 
+#[cfg(test)]
+mod tests;
