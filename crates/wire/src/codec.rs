@@ -22,13 +22,11 @@ pub(crate) mod sequencer;
 mod store;
 mod topology;
 
-
 use bifrost_types::limits::{BATCH_BYTES_MAX, WINDOW_BATCHES};
 use bytes::Bytes;
 use thiserror::Error;
 
 pub use chain::{decode_chain, encode_chain};
-pub(crate) use metadata::check_prefix;
 pub use node::{decode_node_record, encode_node_record};
 
 /// Most stores of one store message, and most answers of one answer to them.

@@ -1,1 +1,39 @@
-//! Written next.
+//! gRPC: a server adapter and a client for each service, with explicit limits on both sides.
+//!
+//! ```text
+//!  caller ─► Grpc* client ─► mpsc ─► coalesce ═══ HTTP/2 ═══► receive ─► mpsc ─► service      requests of a stream
+//!  caller ◄─ mpsc ◄─ deliver ◄════════════════ HTTP/2 ════════ coalesce ◄─ mpsc ◄─ service      its replies
+//! ```
+//!
+//! Streams put whatever waits in the channel into one message and never wait for more. Everything is bounded: a side that
+//! does not read fills its channel, then its HTTP/2 window, then the channel of the sender, whose `send` waits.
+//! Requests are sent once: nothing here retries, because only the caller knows whether a repetition is safe.
+//!
+//! What ends a stream: the caller dropping its half cancels the RPC, and with it the service's half at the server; a broken
+//! connection closes both; the server's shutdown token ends all streams at once, so that a graceful stop cannot hang.
+//!
+//! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `coalesce`,
+//! `connect`, `serve`, then `client` and `server`, one file per service.
+
+mod client;
+mod coalesce;
+mod connect;
+mod limits;
+mod serve;
+mod server;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{GrpcLogServer, GrpcMetadata, GrpcSequencers};
+pub use connect::{InvalidAddress, connect_lazy};
+pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
+pub use serve::{ServeError, serve, server_builder};
+pub use server::{LogServerGrpc, MetadataGrpc, SequencersGrpc};
+pub use tonic::service::{Routes, RoutesBuilder};
+pub use tonic::transport::Channel;
+
+/// The descriptors of package `bifrost.v1` with their comments, as an encoded `google.protobuf.FileDescriptorSet`, for gRPC
+/// reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bifrost_v1.bin"));

@@ -242,10 +242,7 @@ impl TryFrom<pb::Chain> for Chain {
 
     fn try_from(value: pb::Chain) -> Result<Self, DecodeError> {
         if value.format_version != VALUE_FORMAT_VERSION {
-            return Err(DecodeError::FormatVersion {
-                field: "Chain.format_version",
-                version: value.format_version,
-            });
+            return Err(DecodeError::FormatVersion { field: "Chain.format_version", version: value.format_version });
         }
         if let Some(name) = &value.name {
             at_most("Chain.name", name.len(), LOG_NAME_BYTES_MAX)?;

@@ -1,9 +1,7 @@
 //! The unary calls of a log server: seal, state, repair, settle, trim.
 
 use super::{DecodeError, batches, id128, id128_bytes, non_zero, required};
-use crate::log_server::{
-    CopyError, CopyState, RepairRequest, SealRequest, SettleRequest, StateRequest, TrimRequest,
-};
+use crate::log_server::{CopyError, CopyState, RepairRequest, SealRequest, SettleRequest, StateRequest, TrimRequest};
 use crate::pb;
 
 impl From<SealRequest> for pb::SealRequest {

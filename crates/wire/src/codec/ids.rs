@@ -29,9 +29,6 @@ impl TryFrom<pb::NodeGeneration> for NodeGeneration {
     type Error = DecodeError;
 
     fn try_from(id: pb::NodeGeneration) -> Result<Self, DecodeError> {
-        Ok(Self::new(
-            non_zero("NodeGeneration.node", id.node)?,
-            non_zero("NodeGeneration.generation", id.generation)?,
-        ))
+        Ok(Self::new(non_zero("NodeGeneration.node", id.node)?, non_zero("NodeGeneration.generation", id.generation)?))
     }
 }

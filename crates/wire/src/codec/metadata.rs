@@ -34,7 +34,7 @@ fn revision(field: &'static str, revision: Revision) -> Result<Revision, DecodeE
 ///
 /// # Errors
 /// [`DecodeError::TooLong`].
-pub(crate) fn check_prefix(field: &'static str, prefix: &str) -> Result<(), DecodeError> {
+fn check_prefix(field: &'static str, prefix: &str) -> Result<(), DecodeError> {
     at_most(field, prefix.len(), METADATA_KEY_BYTES_MAX)
 }
 

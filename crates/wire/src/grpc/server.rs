@@ -1,0 +1,33 @@
+//! Server adapters: a tonic service over any implementation of a service's trait.
+
+mod log_server;
+mod metadata;
+mod sequencer;
+mod stream;
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+
+use super::status::{status, stopped};
+use crate::error::RpcError;
+
+pub use log_server::LogServerGrpc;
+pub use metadata::MetadataGrpc;
+pub use sequencer::SequencersGrpc;
+
+/// Carries out one request, or the opening of one stream, unless the server is stopping.
+///
+/// A request that comes after the token fired is refused before anything is done; one that is under way is dropped, and
+/// its outcome is unknown to the caller: waiting for it could hold up a stop for ever.
+async fn unless_stopped<T>(
+    shutdown: &CancellationToken,
+    request: impl Future<Output = Result<T, Status>>,
+) -> Result<Response<T>, Status> {
+    if shutdown.is_cancelled() {
+        return Err(status(RpcError::ShuttingDown));
+    }
+    let outcome = shutdown.run_until_cancelled(request).await;
+    outcome.unwrap_or_else(|| Err(stopped())).map(Response::new)
+}

@@ -1,0 +1,1 @@
+//! Each service through a real server on loopback.
