@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bifrost_wire::metadata::{Changes, MetadataError, MetadataStore, Revision, Txn, WatchStream};
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::{answered, committed, read};
 
@@ -72,13 +73,16 @@ pub(super) async fn a_watch_resumes_from_every_retained_revision<S: MetadataStor
 }
 
 pub(super) async fn a_slow_watch_misses_nothing_or_is_told(store: &impl MetadataStore) {
-    const WRITES: u64 = 5_000;
+    const GROUPS: usize = 50;
+    const GROUP: usize = 100;
     let start = committed(store, Txn::new().put("s/start", "0")).await;
     let mut stream = answered("watch", store.watch("s/".into(), start).await);
     let mut written = Vec::new();
-    for write in 0..WRITES {
-        written.push(committed(store, Txn::new().put("s/k", write.to_string())).await);
+    for _ in 0..GROUPS {
+        // Together, so that a store with an fsync behind it may group them.
+        written.extend(join_all((0..GROUP).map(|_| committed(store, Txn::new().put("s/k", "1")))).await);
     }
+    written.sort_unstable();
     let mut expected = written.iter();
     let mut seen = start;
     while seen < *written.last().expect("not empty") {
