@@ -1,1 +1,40 @@
-//! Keeps one copy of many loglets and obeys seals.
+//! A log server: keeps one copy of many loglets on one disk, and obeys seals. It knows no chain and no quorum; what its
+//! copy means together with others is the business of `loglet`.
+//!
+//! ```text
+//!  store streams ─► decode, verify ─► bounded queue ─┐
+//!  seal, settle, trim, repair ─► bounded queue ──────┴─► writer: step the copies ─► one group ─► LogStore::commit
+//!                                                              │                                (one write, one fsync)
+//!        replies ◄─────────────── publish CopyState ◄──────────┴── durable
+//!                                       │
+//!  read streams ◄── verify, filter ◄────┴── LogStore::read
+//! ```
+//!
+//! One writer turns everything that waits into one group, whatever loglets it belongs to (L2); while a group becomes
+//! durable the next one gathers by itself. Readers never touch the writer: they follow the published state.
+//!
+//! Reading order: [`copy`] (every decision), [`store`] (groups and durability) with [`store::format`],
+//! [`store::memory`] and `store::rocks`, `stream` (what a store passes before the writer), `writer` (the group commit), `read` (read streams), [`server`] (the handle that
+//! implements [`LogServer`](bifrost_wire::log_server::LogServer)), [`marker`] (whose disk this is), [`options`],
+//! [`metrics`].
+
+pub mod copy;
+pub mod marker;
+pub mod metrics;
+pub mod options;
+mod published;
+mod read;
+pub mod server;
+pub mod store;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+pub use marker::{Marker, MarkerError};
+pub use options::{InvalidOption, ServerOptions};
+pub use server::{LogServerHandle, StartError, WriterRuntime};
+pub use store::memory::MemoryStore;
+#[cfg(feature = "rocksdb")]
+pub use store::rocks::{OpenError, RocksOptions, RocksStore};
+pub use store::{LogStore, StoreError};

@@ -1,0 +1,52 @@
+//! The durable state of every copy, for whoever reads or asks. The writer publishes, nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bifrost_types::LogletId;
+use bifrost_wire::log_server::CopyState;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::copy::CopyCore;
+
+/// One value to watch per loglet. A loglet that only readers know has one for as long as they look.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    loglets: RwLock<BTreeMap<LogletId, Arc<watch::Sender<CopyState>>>>,
+}
+
+impl Published {
+    /// Where the writer publishes a loglet's state.
+    pub(crate) fn sender(&self, loglet: LogletId) -> Arc<watch::Sender<CopyState>> {
+        Arc::clone(self.loglets.write().entry(loglet).or_insert_with(|| Arc::new(watch::Sender::new(empty()))))
+    }
+
+    /// The state now; empty for an unknown loglet, which is not created.
+    pub(crate) fn state(&self, loglet: LogletId) -> CopyState {
+        self.loglets.read().get(&loglet).map_or_else(empty, |sender| *sender.borrow())
+    }
+
+    /// Follows a loglet, known or not. [`forget`](Self::forget) must follow when the receiver was dropped.
+    pub(crate) fn watch(&self, loglet: LogletId) -> watch::Receiver<CopyState> {
+        self.loglets.write().entry(loglet).or_insert_with(|| Arc::new(watch::Sender::new(empty()))).subscribe()
+    }
+
+    /// Gives back the place of a loglet that neither the writer nor a reader holds.
+    pub(crate) fn forget(&self, loglet: LogletId) {
+        let mut loglets = self.loglets.write();
+        let unused = |sender: &Arc<watch::Sender<CopyState>>| Arc::strong_count(sender) == 1 && sender.is_closed();
+        if loglets.get(&loglet).is_some_and(unused) {
+            loglets.remove(&loglet);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.loglets.read().len()
+    }
+}
+
+fn empty() -> CopyState {
+    CopyCore::default().state()
+}

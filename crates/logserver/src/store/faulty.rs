@@ -1,0 +1,128 @@
+//! A store that stalls, fails and crashes on demand: what a group that is not durable yet looks like to a test.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bifrost_types::{LogletId, LogletOffset};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::store::memory::MemoryStore;
+use crate::store::{Cause, Chunk, Group, LogStore, Recovered, StoreError};
+
+/// A [`MemoryStore`] behind a gate. A group that waits at the gate is written and not synced: a crash loses it.
+#[derive(Debug)]
+pub struct FaultyStore {
+    disk: MemoryStore,
+    gate: watch::Sender<Gate>,
+    next_error: Mutex<Option<StoreError>>,
+    commits: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gate {
+    open: bool,
+    /// Grows with each crash; a commit of an earlier life fails.
+    life: u64,
+    /// How many commits wait.
+    unsynced: u64,
+}
+
+impl Default for FaultyStore {
+    fn default() -> Self {
+        Self {
+            disk: MemoryStore::new(),
+            gate: watch::Sender::new(Gate { open: true, life: 0, unsynced: 0 }),
+            next_error: Mutex::new(None),
+            commits: AtomicU64::new(0),
+        }
+    }
+}
+
+impl FaultyStore {
+    /// An empty store with its gate open.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on commits wait before they become durable.
+    pub fn hold(&self) {
+        self.gate.send_modify(|gate| gate.open = false);
+    }
+
+    /// Lets those that wait and later ones go on.
+    pub fn release(&self) {
+        self.gate.send_modify(|gate| gate.open = true);
+    }
+
+    /// Waits until a commit waits at the gate.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn until_held(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.gate.subscribe().wait_for(|gate| gate.unsynced > 0).await;
+    }
+
+    /// Loses what is not synced. What was committed stays; the gate opens for the next life.
+    pub fn crash(&self) {
+        self.gate.send_modify(|gate| {
+            gate.life += 1;
+            gate.open = true;
+        });
+    }
+
+    /// The next commit ends with this error and without a trace.
+    pub fn fail_next(&self, error: StoreError) {
+        *self.next_error.lock() = Some(error);
+    }
+
+    /// The next commit fails as a broken disk does.
+    pub fn break_next(&self) {
+        self.fail_next(StoreError::Failed { cause: Cause::Injected });
+    }
+
+    /// How many groups became durable.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// What is durable.
+    pub const fn disk(&self) -> &MemoryStore {
+        &self.disk
+    }
+}
+
+impl LogStore for FaultyStore {
+    async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.disk.recover().await
+    }
+
+    async fn commit(&self, group: Group) -> Result<(), StoreError> {
+        let injected = self.next_error.lock().take();
+        if let Some(error) = injected {
+            return Err(error);
+        }
+        let mut gate = self.gate.subscribe();
+        let life = gate.borrow().life;
+        self.gate.send_modify(|gate| gate.unsynced += 1);
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = gate.wait_for(|gate| gate.open || gate.life != life).await;
+        self.gate.send_modify(|gate| gate.unsynced -= 1);
+        if self.gate.borrow().life != life {
+            return Err(StoreError::Failed { cause: Cause::Injected });
+        }
+        self.disk.commit(group).await?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        loglet: LogletId,
+        from: LogletOffset,
+        until: LogletOffset,
+        max_bytes: usize,
+    ) -> Result<Chunk, StoreError> {
+        self.disk.read(loglet, from, until, max_bytes).await
+    }
+}

@@ -1,0 +1,414 @@
+//! The driver of all copies: everything that waits becomes one group, one write, one fsync (L2).
+//!
+//! One loop: take what waits → step the copies → commit the group → publish and answer. While a commit runs the queues
+//! fill, so groups grow with the load by themselves and a lone store waits for nobody.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
+use bifrost_types::{LogletId, LogletOffset, OpId};
+use bifrost_wire::log_server::{CopyError, CopyState, StoreReply};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::copy::{self, CopyCore, Decision, RepairFacts, StoreFacts};
+use crate::metrics::Metrics;
+use crate::published::Published;
+use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, StoreError};
+
+/// Commands of one group at most: bounds the time between two commits when they are tiny.
+const GROUP_COMMANDS: usize = 8192;
+/// Bytes read back at most to compare a request with what is stored. A request with more than that behind it does not
+/// hold the same bytes.
+const COMPARE_BYTES: usize = 2 * MESSAGE_BYTES_MAX;
+
+/// The reply half of a store stream.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: u64,
+    pub(crate) replies: mpsc::Sender<StoreReply>,
+    /// Cancelled when the peer leaves its replies untaken.
+    pub(crate) gone: CancellationToken,
+}
+
+/// Batches of a sequencer, decoded and verified, or why they cannot be stored.
+#[derive(Debug)]
+pub(crate) struct StoreCommand {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) loglet: LogletId,
+    pub(crate) facts: StoreFacts,
+    pub(crate) batches: Result<Vec<PlacedBatch>, CopyError>,
+    /// Room in the queue, given back when the command is dropped.
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// What else a copy can be told.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Seal { op: OpId },
+    Repair { facts: RepairFacts, batches: Vec<PlacedBatch>, room: OwnedSemaphorePermit },
+    Settle { op: OpId, decided_tail: LogletOffset },
+    Trim { trim_point: LogletOffset },
+}
+
+/// A call and who waits for it.
+#[derive(Debug)]
+pub(crate) struct CallCommand {
+    pub(crate) loglet: LogletId,
+    pub(crate) call: Call,
+    pub(crate) reply: oneshot::Sender<Result<CopyState, CopyError>>,
+}
+
+/// What waits in front of the writer. Calls go first: a seal must not wait behind the stores that it ends.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    pub(crate) calls: mpsc::Receiver<CallCommand>,
+    pub(crate) stores: mpsc::Receiver<StoreCommand>,
+}
+
+enum Command {
+    Call(CallCommand),
+    Store(StoreCommand),
+}
+
+struct Loglet {
+    core: CopyCore,
+    published: Arc<watch::Sender<CopyState>>,
+}
+
+/// Answers to one stream about one loglet, in order. Neighbouring successes are one answer: they are cumulative.
+struct Answers {
+    peer: Arc<Peer>,
+    outcomes: Vec<Result<(), CopyError>>,
+}
+
+/// Owns every copy of a server.
+pub(crate) struct Writer<S> {
+    store: Arc<S>,
+    published: Arc<Published>,
+    metrics: Metrics,
+    loglets: BTreeMap<LogletId, Loglet>,
+    group: Group,
+    /// Loglets that changed since the last commit, and whether their state goes into the group.
+    touched: BTreeMap<LogletId, bool>,
+    /// Drops of what is trimmed, for the group after the one that makes the trim point durable: a reader that misses a
+    /// record because it was dropped must find the trim point published.
+    drops: Vec<Change>,
+    answers: BTreeMap<(u64, LogletId), Answers>,
+    calls: Vec<(LogletId, oneshot::Sender<Result<CopyState, CopyError>>, Result<(), CopyError>)>,
+}
+
+impl<S: LogStore> Writer<S> {
+    /// A writer that knows what the store knows.
+    pub(crate) async fn recover(
+        store: Arc<S>,
+        published: Arc<Published>,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
+        let mut loglets = BTreeMap::new();
+        let mut group = Group::default();
+        for recovered in store.recover().await? {
+            let core = CopyCore::recovered(recovered.state);
+            let sender = published.sender(recovered.loglet);
+            sender.send_replace(core.state());
+            loglets.insert(recovered.loglet, Loglet { core, published: sender });
+            // A crash may have come between a trim and the drop of what it trimmed.
+            if let Some(change) = recovered.state.trim_point.and_then(|point| drop_trimmed(recovered.loglet, point)) {
+                group.push(change);
+            }
+        }
+        Ok(Self {
+            store,
+            published,
+            metrics,
+            loglets,
+            group,
+            touched: BTreeMap::new(),
+            drops: Vec::new(),
+            answers: BTreeMap::new(),
+            calls: Vec::new(),
+        })
+    }
+
+    /// Runs until `stop` is cancelled and everything that was queued is answered, or until the store fails: then the
+    /// queues are dropped, which closes every stream and call.
+    pub(crate) async fn run(mut self, mut queues: Queues, stop: CancellationToken) -> Result<(), StoreError> {
+        loop {
+            if self.group.is_empty() {
+                match queues.wait(&stop).await {
+                    Some(command) => self.step(command).await?,
+                    None => return Ok(()),
+                }
+            }
+            let mut commands = 1;
+            while self.group.bytes() < GROUP_BYTES && commands < GROUP_COMMANDS {
+                match queues.take() {
+                    Some(command) => self.step(command).await?,
+                    None => break,
+                }
+                commands += 1;
+            }
+            self.commit().await?;
+        }
+    }
+
+    async fn step(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Store(command) => self.on_store(command).await,
+            Command::Call(command) => self.on_call(command).await,
+        }
+    }
+
+    async fn on_store(&mut self, command: StoreCommand) -> Result<(), StoreError> {
+        let StoreCommand { peer, loglet, facts, batches, room } = command;
+        let silent = batches.as_ref().is_ok_and(Vec::is_empty);
+        let outcome = match batches {
+            Ok(batches) => {
+                self.place(loglet, batches, |core, batches, found| core.store(facts, batches, found)).await?
+            }
+            Err(error) => Err(error),
+        };
+        drop(room);
+        if silent && outcome.is_ok() {
+            return Ok(());
+        }
+        let key = (peer.id, loglet);
+        let answers = self.answers.entry(key).or_insert_with(|| Answers { peer, outcomes: Vec::new() });
+        if outcome.is_err() || answers.outcomes.last().is_none_or(Result::is_err) {
+            answers.outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    async fn on_call(&mut self, command: CallCommand) -> Result<(), StoreError> {
+        let CallCommand { loglet, call, reply } = command;
+        let outcome = match call {
+            Call::Seal { op } => self.change(loglet, |core| Ok(core.seal(op))).map(drop),
+            Call::Repair { facts, batches, room } => {
+                let outcome =
+                    self.place(loglet, batches, |core, batches, found| core.repair(facts, batches, found)).await?;
+                drop(room);
+                outcome
+            }
+            Call::Settle { op, decided_tail } => self.on_settle(loglet, op, decided_tail),
+            Call::Trim { trim_point } => self.change(loglet, |core| core.trim(trim_point)).map(|change| {
+                if change == copy::Change::Changed {
+                    self.drops.extend(drop_trimmed(loglet, trim_point));
+                }
+            }),
+        };
+        self.calls.push((loglet, reply, outcome));
+        Ok(())
+    }
+
+    fn on_settle(&mut self, loglet: LogletId, op: OpId, decided_tail: LogletOffset) -> Result<(), CopyError> {
+        match self.change(loglet, |core| core.settle(op, decided_tail)) {
+            Ok(copy::Change::Changed) => {
+                // S5: in the same group as the decided tail, so no crash can leave garbage behind a known end.
+                self.group.push(Change::DropFrom { loglet, offset: decided_tail });
+                Ok(())
+            }
+            Ok(copy::Change::Unchanged) => Ok(()),
+            Err(error) => {
+                let state = self.published.state(loglet);
+                tracing::error!(%loglet, %op, %decided_tail, ?state, "a decided tail contradicts what is known here");
+                self.metrics.contradictions.increment(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a decision that is not about batches.
+    fn change(
+        &mut self,
+        loglet: LogletId,
+        decide: impl FnOnce(&mut CopyCore) -> Result<copy::Change, CopyError>,
+    ) -> Result<copy::Change, CopyError> {
+        let change = self.decide(loglet, decide)?;
+        if change == copy::Change::Changed {
+            self.touched.insert(loglet, true);
+        }
+        Ok(change)
+    }
+
+    /// Runs a decision about batches and stages what it wants written.
+    async fn place(
+        &mut self,
+        loglet: LogletId,
+        batches: Vec<PlacedBatch>,
+        decide: impl Fn(&mut CopyCore, &[PlacedBatch], Option<&Chunk>) -> Result<Decision, CopyError>,
+    ) -> Result<Result<(), CopyError>, StoreError> {
+        let mut decision = self.decide(loglet, |core| decide(core, &batches, None));
+        if let Ok(Decision::Compare { from, until }) = decision {
+            // What is staged cannot be read yet, so it becomes durable first. Rare: only what is sent twice, or
+            // backfilled, comes here.
+            self.commit().await?;
+            let found = self.store.read(loglet, from, until, COMPARE_BYTES).await?;
+            decision = self.decide(loglet, |core| decide(core, &batches, Some(&found)));
+        }
+        let wanted = match decision {
+            Ok(Decision::WriteAll) => None,
+            Ok(Decision::Write(indexes)) => Some(indexes),
+            Ok(Decision::Nothing) => {
+                // News of the committed tail is published, and becomes durable with the next write.
+                self.touched.entry(loglet).or_insert(false);
+                return Ok(Ok(()));
+            }
+            // A core that was told what is stored decides; this arm cannot be reached.
+            Ok(Decision::Compare { from, .. }) => return Ok(Err(CopyError::Conflict { offset: from })),
+            Err(error) => {
+                if let CopyError::Conflict { offset } = error {
+                    tracing::error!(%loglet, %offset, "other bytes are stored at this offset, the store is refused");
+                }
+                return Ok(Err(error));
+            }
+        };
+        for (index, batch) in batches.into_iter().enumerate() {
+            if wanted.as_ref().is_none_or(|indexes| indexes.binary_search(&index).is_ok()) {
+                self.group.push(Change::Append { loglet, batch });
+            }
+        }
+        self.touched.insert(loglet, true);
+        Ok(Ok(()))
+    }
+
+    /// Steps one copy. A loglet that was not known comes to be only if that changed something.
+    fn decide<T>(
+        &mut self,
+        loglet: LogletId,
+        decide: impl FnOnce(&mut CopyCore) -> Result<T, CopyError>,
+    ) -> Result<T, CopyError> {
+        if let Some(known) = self.loglets.get_mut(&loglet) {
+            let decided = decide(&mut known.core);
+            #[cfg(test)]
+            known.core.check();
+            return decided;
+        }
+        let mut core = CopyCore::default();
+        let decided = decide(&mut core)?;
+        if core != CopyCore::default() {
+            let published = self.published.sender(loglet);
+            self.loglets.insert(loglet, Loglet { core, published });
+        }
+        Ok(decided)
+    }
+
+    /// Makes everything staged durable, publishes it and answers. A full disk is an answer; any other failure of the
+    /// store is the end.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        for (loglet, _) in self.touched.iter().filter(|(_, written)| **written) {
+            if let Some(known) = self.loglets.get(loglet) {
+                self.group.push(Change::Put { loglet: *loglet, state: *known.core.staged() });
+            }
+        }
+        let group = std::mem::take(&mut self.group);
+        let full = match self.write(group).await {
+            Ok(()) => false,
+            Err(StoreError::Full) => true,
+            Err(error) => {
+                self.answer(|_| Err(CopyError::Stopping));
+                return Err(error);
+            }
+        };
+        let touched = std::mem::take(&mut self.touched);
+        for (loglet, written) in &touched {
+            let Some(known) = self.loglets.get_mut(loglet) else { continue };
+            match (written, full) {
+                (true, false) => known.core.on_durable(),
+                (true, true) => known.core.on_refused(),
+                (false, _) => {}
+            }
+            #[cfg(test)]
+            known.core.check();
+            let state = known.core.state();
+            known.published.send_if_modified(|published| std::mem::replace(published, state) != state);
+        }
+        let drops = std::mem::take(&mut self.drops);
+        if full {
+            tracing::warn!(loglets = touched.len(), "the disk is full, a group was refused");
+        } else {
+            drops.into_iter().for_each(|change| self.group.push(change));
+        }
+        let published = Arc::clone(&self.published);
+        self.answer(|loglet| {
+            if full && touched.get(&loglet) == Some(&true) {
+                Err(CopyError::DiskFull)
+            } else {
+                Ok(published.state(loglet))
+            }
+        });
+        Ok(())
+    }
+
+    async fn write(&self, group: Group) -> Result<(), StoreError> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        self.metrics.group_bytes.record(group.bytes() as f64);
+        self.metrics.group_batches.record(group.batches() as f64);
+        let started = Instant::now();
+        let outcome = self.store.commit(group).await;
+        self.metrics.commit_seconds.record(started.elapsed());
+        outcome
+    }
+
+    fn answer(&mut self, success: impl Fn(LogletId) -> Result<CopyState, CopyError>) {
+        for (loglet, reply, outcome) in std::mem::take(&mut self.calls) {
+            let outcome = outcome.and_then(|()| success(loglet));
+            let _ = outcome.inspect_err(|error| self.metrics.refused(*error));
+            // A caller that went away has its answer in the state.
+            let _ = reply.send(outcome);
+        }
+        for ((_, loglet), Answers { peer, outcomes }) in std::mem::take(&mut self.answers) {
+            for outcome in outcomes {
+                let outcome = outcome.and_then(|()| success(loglet));
+                let _ = outcome.inspect_err(|error| self.metrics.refused(*error));
+                if peer.gone.is_cancelled() {
+                    break;
+                }
+                // Never waits: one peer that does not read must not stop the others.
+                if peer.replies.try_send(StoreReply { loglet, outcome }).is_err() {
+                    if !peer.replies.is_closed() {
+                        tracing::warn!(stream = peer.id, "a store stream takes no replies and is dropped");
+                        self.metrics.dropped_streams.increment(1);
+                    }
+                    peer.gone.cancel();
+                }
+            }
+        }
+    }
+}
+
+impl Queues {
+    /// What waits, without waiting for it.
+    fn take(&mut self) -> Option<Command> {
+        self.calls.try_recv().map(Command::Call).or_else(|_| self.stores.try_recv().map(Command::Store)).ok()
+    }
+
+    /// The next command; after `stop` those that are queued, and then `None`.
+    async fn wait(&mut self, stop: &CancellationToken) -> Option<Command> {
+        let mut closed = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !closed => {
+                    self.calls.close();
+                    self.stores.close();
+                    closed = true;
+                }
+                Some(command) = self.calls.recv() => return Some(Command::Call(command)),
+                Some(command) = self.stores.recv() => return Some(Command::Store(command)),
+                else => return None,
+            }
+        }
+    }
+}
+
+fn drop_trimmed(loglet: LogletId, trim_point: LogletOffset) -> Option<Change> {
+    trim_point.advance(1).ok().map(|offset| Change::DropBelow { loglet, offset })
+}
