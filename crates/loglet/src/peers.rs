@@ -1,10 +1,14 @@
 //! The members of a nodeset as something to call.
 
+use std::future::{Future, pending};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bifrost_types::NodeId;
+use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, LogServer};
 use thiserror::Error;
+use tokio::time::Instant;
 
 /// Where the log servers are. The caller keeps it up to date; it is asked anew for every call.
 pub trait Peers: Send + Sync {
@@ -21,4 +25,29 @@ pub enum MemberError {
     /// The call failed, or the server refused. A wrong disk is one of these: it is lost, never empty (W2).
     #[error(transparent)]
     Call(#[from] CallError),
+}
+
+impl From<RpcError> for MemberError {
+    fn from(error: RpcError) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+/// One call, for at most `deadline`.
+pub(crate) async fn call<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, MemberError> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(RpcError::DeadlinePassed.into()),
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
 }

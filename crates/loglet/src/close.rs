@@ -1,0 +1,598 @@
+//! Closing one loglet, up to but not including the transaction that decides its tail: seal, find tail, repair.
+//!
+//! ```text
+//!            Seal ──► every member at once
+//!  sealed answers ──► lowest safe tail ≤ highest stored tail ? ──yes──► Done { candidate tail }
+//!                                      │ no                                    ▲
+//!                                      └──► Read from a copy, Repair another ──┘     one chunk at a time per copy
+//! ```
+//!
+//! Three tails are computed from the sealed answers, anew after each of them.
+//!
+//! - `committed_tail` `C`: the highest that any copy heard from the sequencer. Everything below it is on a write quorum
+//!   and is nobody's worry here. Each report is true whenever it comes, so `C` may rise late.
+//! - The *lowest safe tail*: the lowest `T` such that the copies whose local tail was at most `T` when they answered
+//!   sealed are an f-majority. No offset `o >= T` was or will be acknowledged: that takes a write quorum that stored `o`
+//!   before its seals, one of these copies would be among it (W1), and its local tail would be above `o` (S1, S2).
+//!   More answers can only lower it. An answer with a higher local tail than `T` tells of offsets that can never be
+//!   committed, which is why nobody is waited for once there is an f-majority.
+//! - The *highest stored tail*: the highest `T` such that copies with everything in `[C, T)` are a write quorum. A copy
+//!   has everything between its own committed tail, which is at most `C`, and its local tail (L1).
+//!
+//! Any tail between the two may be proposed. When the highest stored tail is not below the lowest safe one, it is
+//! proposed as it is: the usual case, without a copy made. Otherwise repair raises it, and only as far as it must:
+//! records above are provably not acknowledged. Since the lowest safe tail may fall while repair goes on, a copy that
+//! alone held the end and died after it was sealed does not block for ever: the others may agree on less.
+//!
+//! Repair tells a copy `C`, never the candidate (S4): a candidate is a proposal, and a reader must not see what the
+//! decision may drop.
+
+mod copy;
+mod driver;
+mod report;
+
+use std::time::Duration;
+
+use bifrost_types::{LogletOffset, LogletParams, NodeIndex, NodeSet, OpId};
+use bifrost_wire::RpcError;
+use bifrost_wire::log_server::{CallError, CopyError, CopyState};
+use bytes::Bytes;
+
+use self::copy::{Activity, Copy};
+pub use self::driver::{CloseOptions, close_loglet};
+pub use self::report::{Blocked, CloseError, CloseProgress, Closed, MissingDisk, Wanted, Why};
+use crate::peers::MemberError;
+use crate::quorum::{Missing, Quorum, QuorumError};
+
+/// Copies that are repaired at the same time at most; each holds one chunk in memory.
+const REPAIRS_MAX: usize = 8;
+
+/// Consecutive encoded batches that a source gave. Not empty: `first_offset <= from < end` of the read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Offset of the first record of the first batch.
+    pub first_offset: LogletOffset,
+    /// First offset after the last batch.
+    pub end: LogletOffset,
+    /// The batches.
+    pub batches: Vec<Bytes>,
+}
+
+/// Why a source gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The call failed.
+    Member(MemberError),
+    /// It has not, or not intact, what lies between the start of the read and here.
+    Absent {
+        /// First offset that it may have again.
+        end: LogletOffset,
+    },
+}
+
+/// What happened. Events may be late, lost with their call, or come twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The beginning; later, the time of the last [`Effect::RetryAt`] has come.
+    RetryDue,
+    /// A seal was answered.
+    Sealed {
+        /// By this member.
+        index: NodeIndex,
+        /// Its state, after the seal.
+        state: CopyState,
+    },
+    /// A seal was not answered, or refused.
+    SealFailed {
+        /// By this member.
+        index: NodeIndex,
+        /// Why.
+        error: MemberError,
+    },
+    /// A source gave records.
+    Read {
+        /// For this member.
+        target: NodeIndex,
+        /// The source.
+        source: NodeIndex,
+        /// Where the read began.
+        from: LogletOffset,
+        /// What was read.
+        chunk: Chunk,
+    },
+    /// A source gave nothing.
+    ReadFailed {
+        /// For this member.
+        target: NodeIndex,
+        /// The source.
+        source: NodeIndex,
+        /// Where the read began.
+        from: LogletOffset,
+        /// Why.
+        failure: ReadFailure,
+    },
+    /// A repair store was answered.
+    Repaired {
+        /// By this member.
+        target: NodeIndex,
+        /// Its state, after the store.
+        state: CopyState,
+    },
+    /// A repair store was not answered, or refused.
+    RepairFailed {
+        /// By this member.
+        target: NodeIndex,
+        /// Why.
+        error: MemberError,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Seal this member; answer with [`Event::Sealed`] or [`Event::SealFailed`].
+    Seal {
+        /// The member.
+        index: NodeIndex,
+    },
+    /// Read some batches from `from` on, none at or above `until`; answer with [`Event::Read`] or
+    /// [`Event::ReadFailed`].
+    Read {
+        /// For whom.
+        target: NodeIndex,
+        /// From whom.
+        source: NodeIndex,
+        /// First wanted offset.
+        from: LogletOffset,
+        /// First unwanted offset.
+        until: LogletOffset,
+    },
+    /// Store copies; answer with [`Event::Repaired`] or [`Event::RepairFailed`].
+    Repair {
+        /// The member.
+        target: NodeIndex,
+        /// Goes with the store (L1, S4).
+        committed_tail: LogletOffset,
+        /// What to store.
+        chunk: Chunk,
+    },
+    /// Step again with [`Event::RetryDue`] at this time; replaces any earlier one.
+    RetryAt {
+        /// On the clock of [`CloseLoglet::step`].
+        at: Duration,
+    },
+    /// It waits for disks; told once per change.
+    Blocked(Blocked),
+    /// Ready for the deciding transaction. Last effect.
+    Done(Closed),
+    /// It cannot go on. Last effect.
+    Failed(CloseError),
+}
+
+/// The core of one finder. Any number of them may work on a loglet at the same time, with one operation or several,
+/// and each may be dropped and begun again at any step: all it does is idempotent.
+#[derive(Debug, Clone)]
+pub struct CloseLoglet {
+    op: OpId,
+    quorum: Quorum,
+    copies: Vec<Copy>,
+    /// By index: the lowest local tail that the copy answered sealed with, before anybody repaired it if we were first.
+    sealed_tails: Vec<Option<LogletOffset>>,
+    /// By index: the highest local tail that the sealed copy answered with.
+    local_tails: Vec<Option<LogletOffset>>,
+    committed_tail: LogletOffset,
+    decided_tail: Option<LogletOffset>,
+    began_at: Option<Duration>,
+    sealed_at: Option<Duration>,
+    moved_at: Duration,
+    retry_at: Option<Duration>,
+    repaired_bytes: u64,
+    blocked: Option<Blocked>,
+    finished: bool,
+}
+
+impl CloseLoglet {
+    /// A finder that has not begun: the first event is [`Event::RetryDue`].
+    ///
+    /// # Errors
+    /// [`QuorumError`] when the nodeset cannot meet the replication property.
+    pub fn new(params: &LogletParams, op: OpId) -> Result<Self, QuorumError> {
+        let quorum = Quorum::new(&params.nodeset, &params.replication)?;
+        let copies: Vec<Copy> = params.nodeset.members().iter().cloned().map(Copy::new).collect();
+        Ok(Self {
+            op,
+            quorum,
+            sealed_tails: vec![None; copies.len()],
+            local_tails: vec![None; copies.len()],
+            copies,
+            committed_tail: LogletOffset::FIRST,
+            decided_tail: None,
+            began_at: None,
+            sealed_at: None,
+            moved_at: Duration::ZERO,
+            retry_at: None,
+            repaired_bytes: 0,
+            blocked: None,
+            finished: false,
+        })
+    }
+
+    /// Takes an event at time `now` of a monotone clock of the caller's choice, and adds what is to be done to `out`.
+    /// Once [`Effect::Done`] or [`Effect::Failed`] was given, nothing follows.
+    pub fn step(&mut self, now: Duration, event: Event, out: &mut Vec<Effect>) {
+        if self.finished {
+            return;
+        }
+        self.began_at.get_or_insert(now);
+        let failed = match event {
+            Event::RetryDue => {
+                self.retry_at = None;
+                None
+            }
+            Event::Sealed { index, state } => {
+                self.on_sealed(now, index, &state);
+                None
+            }
+            Event::SealFailed { index, error } => {
+                self.on_seal_failed(now, index, error);
+                None
+            }
+            Event::Read { target, source, from, chunk } => {
+                self.on_read(target, source, from, chunk, out);
+                None
+            }
+            Event::ReadFailed { target, source, from, failure } => {
+                self.on_read_failed(target, source, from, failure);
+                None
+            }
+            Event::Repaired { target, state } => {
+                self.on_repaired(now, target, &state);
+                None
+            }
+            Event::RepairFailed { target, error } => self.on_repair_failed(now, target, error),
+        };
+        match failed {
+            Some(error) => self.fail(error, out),
+            None => self.advance(now, out),
+        }
+        #[cfg(debug_assertions)]
+        self.check();
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> CloseProgress {
+        let candidate_tail = self.lowest_safe_tail();
+        let stored = self.highest_stored_tail().max(self.committed_tail);
+        CloseProgress {
+            sealed: self.sealed(),
+            committed_tail: (!self.sealed().is_empty()).then_some(self.committed_tail),
+            candidate_tail,
+            records_left: candidate_tail.and_then(|tail| tail.distance_from(stored)).unwrap_or(0),
+            repaired_bytes: self.repaired_bytes,
+            moved_at: self.moved_at,
+            blocked: self.blocked.clone(),
+        }
+    }
+
+    fn on_sealed(&mut self, now: Duration, index: NodeIndex, state: &CopyState) {
+        if state.sealed.is_none() {
+            // Whoever answers a seal without being sealed proves nothing.
+            return self.on_seal_failed(now, index, CallError::Rpc(RpcError::Malformed).into());
+        }
+        let first = !self.sealed().contains(index);
+        self.learn(now, index, state);
+        let Some(copy) = self.copies.get_mut(index.get()) else { return };
+        match copy.activity {
+            Activity::Unasked | Activity::Sealing | Activity::Idle | Activity::Waiting { .. } => {
+                copy.activity = Activity::Idle;
+            }
+            Activity::Reading { .. } | Activity::Storing { .. } => {}
+        }
+        if first {
+            copy.succeed();
+            // A new source: whoever waits for one tries again at once.
+            for other in &mut self.copies {
+                if let (Why::NoSource { .. }, Activity::Waiting { .. }) = (other.why, other.activity) {
+                    other.activity = Activity::Idle;
+                }
+            }
+        }
+    }
+
+    fn on_seal_failed(&mut self, now: Duration, index: NodeIndex, error: MemberError) {
+        if let Some(copy) = self.copies.get_mut(index.get())
+            && copy.activity == Activity::Sealing
+        {
+            copy.fail(now, Why::Failed(error));
+        }
+    }
+
+    fn on_read(
+        &mut self,
+        target: NodeIndex,
+        source: NodeIndex,
+        from: LogletOffset,
+        chunk: Chunk,
+        out: &mut Vec<Effect>,
+    ) {
+        if from < chunk.first_offset || chunk.end <= from || chunk.batches.is_empty() {
+            let failure = ReadFailure::Member(CallError::Rpc(RpcError::Malformed).into());
+            return self.on_read_failed(target, source, from, failure);
+        }
+        let Some(copy) = self.copies.get_mut(target.get()) else { return };
+        if copy.activity != (Activity::Reading { source, from }) {
+            return;
+        }
+        copy.activity = Activity::Storing { bytes: chunk.batches.iter().map(|batch| batch.len() as u64).sum() };
+        out.push(Effect::Repair { target, committed_tail: self.committed_tail, chunk });
+    }
+
+    fn on_read_failed(&mut self, target: NodeIndex, source: NodeIndex, from: LogletOffset, failure: ReadFailure) {
+        let Some(copy) = self.copies.get_mut(target.get()) else { return };
+        if copy.activity != (Activity::Reading { source, from }) {
+            return;
+        }
+        copy.activity = Activity::Idle;
+        let end = match failure {
+            ReadFailure::Member(_) => LogletOffset::MAX,
+            ReadFailure::Absent { end } => end,
+        };
+        if let Some(copy) = self.copies.get_mut(source.get()) {
+            // At least `from` itself, or the same read would be tried for ever.
+            copy.denied = Some((from, from.advance(1).map_or(end, |next| end.max(next))));
+        }
+    }
+
+    fn on_repaired(&mut self, now: Duration, target: NodeIndex, state: &CopyState) {
+        self.learn(now, target, state);
+        let Some(copy) = self.copies.get_mut(target.get()) else { return };
+        if let Activity::Storing { bytes } = copy.activity {
+            self.repaired_bytes = self.repaired_bytes.saturating_add(bytes);
+            copy.activity = Activity::Idle;
+            copy.succeed();
+        }
+    }
+
+    fn on_repair_failed(&mut self, now: Duration, target: NodeIndex, error: MemberError) -> Option<CloseError> {
+        let copy = self.copies.get_mut(target.get())?;
+        let Activity::Storing { .. } = copy.activity else { return None };
+        match error {
+            MemberError::Call(CallError::Copy(CopyError::NotSealed | CopyError::Sealed { .. })) => {
+                // It answered our seal, so it forgot nothing: a newer operation has taken over. Sealing again from here
+                // could make two operations take the loglet from each other for ever; the chain knows which one counts.
+                Some(CloseError::Superseded { op: self.op, node: copy.member.node })
+            }
+            MemberError::AddressUnknown | MemberError::Call(_) => {
+                copy.fail(now, Why::Failed(error));
+                None
+            }
+        }
+    }
+
+    /// Takes in what a sealed copy says of itself.
+    fn learn(&mut self, now: Duration, index: NodeIndex, state: &CopyState) {
+        let (Some(sealed), Some(local)) =
+            (self.sealed_tails.get_mut(index.get()), self.local_tails.get_mut(index.get()))
+        else {
+            return;
+        };
+        let known = (*sealed, *local, self.committed_tail);
+        // Every answer after the seal bounds what the sequencer stored there, so the lowest is the best bound. Nothing
+        // but repair moves the local tail after the seal, and repair only raises it; answers may be out of order.
+        *sealed = Some(sealed.map_or(state.local_tail, |tail| tail.min(state.local_tail)));
+        *local = Some(local.map_or(state.local_tail, |tail| tail.max(state.local_tail)));
+        self.committed_tail = self.committed_tail.max(state.committed_tail);
+        self.decided_tail = self.decided_tail.or(state.decided_tail);
+        if known != (*sealed, *local, self.committed_tail) {
+            self.moved_at = now;
+        }
+    }
+
+    fn advance(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        if let Some(decided) = self.decided_tail {
+            // The transaction that decided was preceded by S3, so there is nothing left to copy either.
+            return self.finish(now, decided, out);
+        }
+        let lowest_safe = self.lowest_safe_tail();
+        if let Some(lowest_safe) = lowest_safe {
+            self.sealed_at.get_or_insert(now);
+            let stored = self.highest_stored_tail();
+            if lowest_safe <= stored.max(self.committed_tail) {
+                return self.finish(now, lowest_safe.max(stored), out);
+            }
+        }
+        self.seal(now, out);
+        let blocked = match lowest_safe {
+            None => self.why_not_sealed(),
+            Some(lowest_safe) => {
+                self.repair(now, lowest_safe, out);
+                self.why_not_stored(lowest_safe)
+            }
+        };
+        if blocked != self.blocked {
+            self.blocked = blocked;
+            out.extend(self.blocked.clone().map(Effect::Blocked));
+        }
+        self.set_timer(out);
+    }
+
+    fn finish(&mut self, now: Duration, candidate_tail: LogletOffset, out: &mut Vec<Effect>) {
+        if candidate_tail < self.committed_tail {
+            let error = CloseError::CommittedBeyondSealed {
+                committed_tail: self.committed_tail,
+                sealed_tail: candidate_tail,
+            };
+            return self.fail(error, out);
+        }
+        let began_at = self.began_at.unwrap_or(now);
+        let sealed_at = self.sealed_at.unwrap_or(now);
+        self.finished = true;
+        self.blocked = None;
+        out.push(Effect::Done(Closed {
+            candidate_tail,
+            committed_tail: self.committed_tail,
+            decided_tail: self.decided_tail,
+            sealed: self.sealed(),
+            seal_time: sealed_at.saturating_sub(began_at),
+            repair_time: now.saturating_sub(sealed_at),
+            repaired_bytes: self.repaired_bytes,
+        }));
+    }
+
+    fn fail(&mut self, error: CloseError, out: &mut Vec<Effect>) {
+        self.finished = true;
+        out.push(Effect::Failed(error));
+    }
+
+    /// Asks everybody who was not asked yet or whose back-off is over. Goes on during repair: each further answer may
+    /// lower the safe tail, raise the stored one, or be a source.
+    fn seal(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let mut retried = false;
+        for (copy, index) in self.copies.iter_mut().zip(self.quorum.all().iter()) {
+            match copy.activity {
+                Activity::Waiting { until } if until <= now => retried = true,
+                Activity::Unasked => {}
+                Activity::Waiting { .. }
+                | Activity::Sealing
+                | Activity::Idle
+                | Activity::Reading { .. }
+                | Activity::Storing { .. } => continue,
+            }
+            copy.activity = Activity::Sealing;
+            out.push(Effect::Seal { index });
+        }
+        if retried {
+            for copy in &mut self.copies {
+                copy.denied = None;
+            }
+        }
+    }
+
+    /// Gives every sealed copy that ends too early and that would help the next chunk, if somebody has it.
+    fn repair(&mut self, now: Duration, lowest_safe: LogletOffset, out: &mut Vec<Effect>) {
+        let holders = self.with_local_tail(|tail| tail >= lowest_safe);
+        for target in self.with_local_tail(|tail| tail < lowest_safe).iter() {
+            let busy = self.copies.iter().filter(|copy| copy.is_busy() && copy.activity != Activity::Sealing).count();
+            if busy >= REPAIRS_MAX {
+                return;
+            }
+            if !self.quorum.advances(holders, target) {
+                continue;
+            }
+            let Some(from) = self.local_tails.get(target.get()).copied().flatten() else { continue };
+            let from = from.max(self.committed_tail);
+            let source = self.source_for(target, from, lowest_safe);
+            let Some(copy) = self.copies.get_mut(target.get()) else { continue };
+            if copy.activity != Activity::Idle {
+                continue;
+            }
+            match source {
+                Some((source, until)) => {
+                    copy.activity = Activity::Reading { source, from };
+                    out.push(Effect::Read { target, source, from, until });
+                }
+                None => copy.fail(now, Why::NoSource { offset: from }),
+            }
+        }
+    }
+
+    /// The copy that reaches furthest from `from`, and how far it should be read.
+    fn source_for(
+        &self,
+        target: NodeIndex,
+        from: LogletOffset,
+        lowest_safe: LogletOffset,
+    ) -> Option<(NodeIndex, LogletOffset)> {
+        let mut best: Option<(NodeIndex, LogletOffset)> = None;
+        for ((index, copy), tail) in self.quorum.all().iter().zip(&self.copies).zip(&self.local_tails) {
+            let Some(until) = tail.map(|tail| tail.min(lowest_safe)) else { continue };
+            let better = best.is_none_or(|(_, best)| best < until);
+            if index != target && from < until && !copy.denies(from) && better {
+                best = Some((index, until));
+            }
+        }
+        best
+    }
+
+    fn why_not_sealed(&self) -> Option<Blocked> {
+        let sealed = self.sealed();
+        let hopeful = self.which(|copy| copy.is_hopeful());
+        if self.quorum.missing_for_f_majority(sealed, hopeful)?.within_reach {
+            return None;
+        }
+        let missing = self.quorum.missing_for_f_majority(sealed, self.quorum.all())?;
+        Some(self.blocked_on(Wanted::Seals, missing))
+    }
+
+    fn why_not_stored(&self, lowest_safe: LogletOffset) -> Option<Blocked> {
+        let holders = self.with_local_tail(|tail| tail >= lowest_safe);
+        let hopeful = self.which(|copy| copy.is_hopeful());
+        if self.quorum.missing_for_write_quorum(holders, hopeful)?.within_reach {
+            return None;
+        }
+        let missing = self.quorum.missing_for_write_quorum(holders, self.quorum.all())?;
+        Some(self.blocked_on(Wanted::Copies { candidate_tail: lowest_safe }, missing))
+    }
+
+    fn blocked_on(&self, wanted: Wanted, missing: Missing) -> Blocked {
+        let disks = self.copies.iter().zip(self.quorum.all().iter()).filter(|(_, index)| missing.of.contains(*index));
+        Blocked {
+            wanted,
+            at_least: missing.at_least,
+            missing: disks
+                .map(|(copy, _)| MissingDisk { node: copy.member.node, disk: copy.member.disk, why: copy.why })
+                .collect(),
+        }
+    }
+
+    fn set_timer(&mut self, out: &mut Vec<Effect>) {
+        let earliest = self
+            .copies
+            .iter()
+            .filter_map(|copy| match copy.activity {
+                Activity::Waiting { until } => Some(until),
+                _ => None,
+            })
+            .min();
+        if let Some(at) = earliest
+            && self.retry_at != Some(at)
+        {
+            self.retry_at = Some(at);
+            out.push(Effect::RetryAt { at });
+        }
+    }
+
+    fn lowest_safe_tail(&self) -> Option<LogletOffset> {
+        self.quorum.lowest_safe(&self.sealed_tails)
+    }
+
+    fn highest_stored_tail(&self) -> LogletOffset {
+        self.quorum.best_committed(&self.local_tails).unwrap_or(LogletOffset::FIRST)
+    }
+
+    fn sealed(&self) -> NodeSet {
+        self.with_local_tail(|_| true)
+    }
+
+    fn with_local_tail(&self, keep: impl Fn(LogletOffset) -> bool) -> NodeSet {
+        let tails = self.quorum.all().iter().zip(&self.local_tails);
+        tails.filter(|(_, tail)| tail.is_some_and(&keep)).map(|(index, _)| index).collect()
+    }
+
+    fn which(&self, keep: impl Fn(&Copy) -> bool) -> NodeSet {
+        self.quorum.all().iter().zip(&self.copies).filter(|(_, copy)| keep(copy)).map(|(index, _)| index).collect()
+    }
+
+    /// A finder that is not finished waits for an answer or for the clock, or it would be stuck.
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        let waits = self.retry_at.is_some() || self.copies.iter().any(Copy::is_busy);
+        debug_assert!(self.finished || waits, "a finder waits for nothing");
+        for (sealed, local) in self.sealed_tails.iter().zip(&self.local_tails) {
+            debug_assert!(sealed <= local, "the sealed tail of a copy is at most its local tail");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
