@@ -13,6 +13,7 @@ pub mod memory;
 pub mod rocks;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bifrost_types::{LogletId, LogletOffset};
 use bytes::Bytes;
@@ -242,4 +243,24 @@ pub trait LogStore: Send + Sync + 'static {
         until: LogletOffset,
         max_bytes: usize,
     ) -> impl Future<Output = Result<Chunk, StoreError>> + Send;
+}
+
+impl<S: LogStore> LogStore for Arc<S> {
+    async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.as_ref().recover().await
+    }
+
+    async fn commit(&self, group: Group) -> Result<(), StoreError> {
+        self.as_ref().commit(group).await
+    }
+
+    async fn read(
+        &self,
+        loglet: LogletId,
+        from: LogletOffset,
+        until: LogletOffset,
+        max_bytes: usize,
+    ) -> Result<Chunk, StoreError> {
+        self.as_ref().read(loglet, from, until, max_bytes).await
+    }
 }

@@ -132,3 +132,31 @@ impl LogStore for MemoryStore {
         Ok(self.contents.read().read(loglet, from, until, max_bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::conformance::{self, Lives};
+
+    /// Durable for as long as the value lives: a life ends without dropping it.
+    struct Kept(Arc<MemoryStore>);
+
+    impl Lives for Kept {
+        type Store = Arc<MemoryStore>;
+
+        async fn open(&mut self) -> Arc<MemoryStore> {
+            Arc::clone(&self.0)
+        }
+
+        async fn close(&mut self, store: Arc<MemoryStore>) {
+            drop(store);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_contract_holds() {
+        conformance::run(&mut Kept(Arc::new(MemoryStore::new()))).await;
+    }
+}

@@ -1,1 +1,101 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::*;
+
+/// Compares hex dumps with a golden file; `UPDATE=1` rewrites it.
+fn golden(name: &str, rows: &[(&str, &[u8])]) {
+    let mut text = String::new();
+    for (what, bytes) in rows {
+        writeln!(text, "{what}").unwrap();
+        for line in bytes.chunks(16) {
+            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(text, "  {}", hex.join(" ")).unwrap();
+        }
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "the bytes on disk changed: {name}");
+}
+
+fn full_state() -> DurableState {
+    DurableState {
+        bound: Some(sequencer(3)),
+        local_tail: at(40),
+        committed_tail: at(30),
+        seal: Some(Seal { first: op(0x11), repair: op(0x22) }),
+        decided_tail: Some(at(50)),
+        trim_point: Some(at(20)),
+    }
+}
+
+#[test]
+fn the_bytes_of_a_batch_are_pinned() {
+    let batch = placed(10, 2);
+    let key = batch_key(loglet(7, 3), at(10));
+    let mut value = Vec::new();
+    encode_batch(&key, &batch, &mut value).unwrap();
+    golden("batch.golden", &[("key", &key), ("value", &value)]);
+    assert_eq!(decode_batch(&key, &value), Ok(batch));
+    assert_eq!(decode_batch_key(&key), Ok((loglet(7, 3), at(10))));
+}
+
+#[test]
+fn the_bytes_of_a_state_are_pinned() {
+    let key = loglet_key(loglet(7, 3));
+    let full = encode_state(&key, &full_state());
+    let empty = encode_state(&key, &DurableState::EMPTY);
+    golden("state.golden", &[("key", &key), ("value", &full), ("value of an empty loglet", &empty)]);
+    assert_eq!(decode_state(&key, &full), Ok(full_state()));
+    assert_eq!(decode_state(&key, &empty), Ok(DurableState::EMPTY));
+    assert_eq!(decode_loglet_key(&key), Ok(loglet(7, 3)));
+}
+
+#[test]
+fn a_newer_version_is_told_from_damage() {
+    let key = loglet_key(loglet(7, 3));
+    let mut value = encode_state(&key, &full_state());
+    value[0] = 2;
+    assert_eq!(decode_state(&key, &value), Err(FormatError::Checksum));
+    let (covered, mut crc) = value.split_at_mut(STATE_CRC_AT);
+    crc.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(&key), covered));
+    assert_eq!(decode_state(&key, &value), Err(FormatError::Version { found: 2 }));
+}
+
+#[test]
+fn pointers_out_of_order_are_refused_although_their_checksum_matches() {
+    let key = loglet_key(loglet(7, 3));
+    for state in [
+        DurableState { trim_point: Some(at(30)), ..full_state() },
+        DurableState { decided_tail: Some(at(39)), ..full_state() },
+        DurableState { committed_tail: at(51), ..full_state() },
+        DurableState { seal: None, ..full_state() },
+    ] {
+        assert_eq!(decode_state(&key, &encode_state(&key, &state)), Err(FormatError::Field), "{state:?}");
+    }
+}
+
+#[test]
+fn keys_sort_by_position() {
+    let places = [(1, 0, 1), (1, 0, 2), (1, 0, 256), (1, 1, 1), (2, 0, 1), (256, 0, 1)];
+    let keys = places.map(|(log, segment, offset)| batch_key(loglet(log, segment), at(offset)));
+    assert!(keys.is_sorted());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_a_decoder(key in prop::collection::vec(any::<u8>(), 0..32), value in prop::collection::vec(any::<u8>(), 0..128)) {
+        let _ = decode_batch_key(&key);
+        let _ = decode_loglet_key(&key);
+        prop_assert!(decode_batch(&key, &value).is_err());
+        prop_assert!(decode_state(&key, &value).is_err());
+    }
+}

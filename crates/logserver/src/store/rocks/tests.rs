@@ -1,1 +1,197 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::fs;
+
+use bifrost_types::limits::BATCH_RECORDS_MAX;
+use tempfile::TempDir;
+
+use super::*;
+use crate::copy::DurableState;
+use crate::store::conformance::{self, Lives};
+use crate::testing::*;
+
+struct Directory(TempDir);
+
+impl Lives for Directory {
+    type Store = RocksStore;
+
+    async fn open(&mut self) -> RocksStore {
+        RocksStore::open(self.0.path(), &RocksOptions::default()).unwrap()
+    }
+
+    async fn close(&mut self, store: RocksStore) {
+        drop(store);
+    }
+}
+
+fn appends(count: u64) -> Group {
+    let mut group = Group::default();
+    for first_offset in 1..=count {
+        group.push(Change::Append { loglet: loglet(1, 0), batch: placed(first_offset, 1) });
+    }
+    group
+}
+
+#[tokio::test]
+async fn the_contract_holds() {
+    conformance::run(&mut Directory(TempDir::new().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused_by_name() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    match RocksStore::open(directory.path(), &RocksOptions::default()).unwrap_err() {
+        OpenError::InUse { directory: named } => assert_eq!(named, directory.path()),
+        other => panic!("{other:?}"),
+    }
+    drop(store);
+    RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+}
+
+#[test]
+fn options_out_of_bounds_are_refused() {
+    let options = RocksOptions { write_buffer_bytes: 0, ..RocksOptions::default() };
+    assert_eq!(options.validate().unwrap_err().option, "write_buffer_bytes");
+    assert!(matches!(RocksStore::open(Path::new("/nowhere"), &options), Err(OpenError::Options(_))));
+}
+
+/// Puts a value as it is, past the format.
+fn put(store: &RocksStore, name: &str, key: &[u8], value: &[u8]) {
+    store.db.put_cf(family(&store.db, name), key, value).unwrap();
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_value_is_damage_and_the_rest_is_read() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    store.commit(appends(5)).await.unwrap();
+    let key = format::batch_key(loglet(1, 0), at(3));
+    let value = store.db.get_cf(family(&store.db, BATCHES), key).unwrap().unwrap();
+    for bit in 0..value.len() * 8 {
+        let mut flipped = value.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        put(&store, BATCHES, &key, &flipped);
+        let chunk = store.read(loglet(1, 0), at(1), at(6), usize::MAX).await.unwrap();
+        let expected = vec![
+            Stored::Batch(placed(1, 1)),
+            Stored::Batch(placed(2, 1)),
+            Stored::Damaged { first_offset: at(3), end: at(4) },
+            Stored::Batch(placed(4, 1)),
+            Stored::Batch(placed(5, 1)),
+        ];
+        assert_eq!(chunk, Chunk { parts: expected, covered_until: at(6) }, "bit {bit}");
+        let inside = store.read(loglet(1, 0), at(3), at(4), usize::MAX).await.unwrap();
+        assert_eq!(inside.parts, vec![Stored::Damaged { first_offset: at(3), end: at(4) }]);
+    }
+}
+
+#[tokio::test]
+async fn a_value_under_another_key_is_damage() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    store.commit(appends(1)).await.unwrap();
+    let value = store.db.get_cf(family(&store.db, BATCHES), format::batch_key(loglet(1, 0), at(1))).unwrap().unwrap();
+    put(&store, BATCHES, &format::batch_key(loglet(2, 0), at(7)), &value);
+    let chunk = store.read(loglet(2, 0), at(1), at(9), usize::MAX).await.unwrap();
+    assert_eq!(chunk.parts, vec![Stored::Damaged { first_offset: at(7), end: at(9) }]);
+}
+
+#[tokio::test]
+async fn a_damaged_state_is_refused_when_the_store_is_opened() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    let key = format::loglet_key(loglet(1, 0));
+    let value = format::encode_state(&key, &DurableState::EMPTY);
+    for bit in 0..value.len() * 8 {
+        let mut flipped = value;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        put(&store, STATES, &key, &flipped);
+        assert!(matches!(store.recover().await, Err(StoreError::Corrupt { .. })), "bit {bit}");
+    }
+}
+
+/// Every file of the database whose name ends so.
+fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.to_string_lossy().ends_with(suffix)).collect()
+}
+
+#[tokio::test]
+async fn rotten_files_are_damage_or_a_typed_refusal_and_never_a_panic() {
+    let records = 400_u64;
+    let batches = || (0..records).map(|index| placed_with(1 + index, 1, &"x".repeat(600)));
+    for suffix in [".blob", ".sst"] {
+        for step in 0..12_usize {
+            let directory = TempDir::new().unwrap();
+            let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+            let mut group = Group::default();
+            batches().for_each(|batch| group.push(Change::Append { loglet: loglet(1, 0), batch }));
+            store.commit(group).await.unwrap();
+            store.db.flush_cf(family(&store.db, BATCHES)).unwrap();
+            drop(store);
+            for path in files(directory.path(), suffix) {
+                let mut bytes = fs::read(&path).unwrap();
+                let place = bytes.len() * step / 12;
+                bytes[place] ^= 0x10;
+                fs::write(&path, bytes).unwrap();
+            }
+            let store = match RocksStore::open(directory.path(), &RocksOptions::default()) {
+                Ok(store) => store,
+                Err(OpenError::Damaged { .. } | OpenError::Failed { .. }) => continue,
+                Err(other) => panic!("{other:?}"),
+            };
+            check_damage(&store, records, batches().map(Stored::Batch).collect()).await;
+        }
+    }
+}
+
+/// Whatever is delivered is right, and whatever is not is said to be damaged.
+async fn check_damage(store: &RocksStore, records: u64, written: Vec<Stored>) {
+    let end = at(1 + records);
+    let mut from = at(1);
+    while from < end {
+        let chunk = store.read(loglet(1, 0), from, end, 1 << 16).await.unwrap();
+        let mut covered = from;
+        for part in chunk.parts {
+            assert!(part.first_offset() <= covered, "a silent hole before {part:?}");
+            if matches!(part, Stored::Batch(_)) {
+                assert!(written.contains(&part), "not what was written: {part:?}");
+            }
+            covered = covered.max(part.end());
+        }
+        assert!(covered >= chunk.covered_until, "a silent hole before {:?}", chunk.covered_until);
+        assert!(chunk.covered_until > from, "no progress at {from}");
+        from = chunk.covered_until;
+    }
+}
+
+#[tokio::test]
+async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    for _ in 0..4 {
+        store.commit(appends(20)).await.unwrap();
+    }
+    // As a crash leaves it: nothing but the WAL.
+    let copy = TempDir::new().unwrap();
+    fs::create_dir_all(copy.path().join(DIRECTORY)).unwrap();
+    for path in files(directory.path(), "") {
+        if !path.ends_with("LOCK") {
+            fs::copy(&path, copy.path().join(DIRECTORY).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let log = files(copy.path(), ".log").pop().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    match RocksStore::open(copy.path(), &RocksOptions::default()) {
+        Err(OpenError::Damaged { .. }) => {}
+        other => panic!("acknowledged groups behind the damage were dropped silently: {other:?}"),
+    }
+}
+
+#[test]
+fn the_claim_of_unreadable_ranges_is_bounded() {
+    assert_eq!(distance_after(LogletOffset::MAX, BATCH_RECORDS_MAX.into()), LogletOffset::MAX);
+}
