@@ -234,7 +234,7 @@ impl LogletReader {
             disk: member.disk,
             from,
             until,
-            // A watch has no credit, so the first record stops it. A filter would make the server go on and on.
+            // A watch wants no record; whatever it gets, it must not make the server look for matches.
             filter: if watch { KeyFilter::Any } else { self.filter },
             credit_bytes,
             readable_tail,
@@ -263,6 +263,8 @@ pub struct RangeRead {
 
 /// Reads `[from, until)` of which the caller knows that all of it may be read, for example the end of a closed segment
 /// to settle appends (A7). Stops after the batch that reaches `bytes_max` bytes of encoded batches.
+///
+/// `until` should be a tail, so that no batch lies across it: a copy that knows of no higher tail keeps such a batch back.
 ///
 /// # Errors
 /// [`ReadError`], see [`LogletReader::next`]. Waits without end while a range is on no copy that can be reached: set a

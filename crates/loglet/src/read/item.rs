@@ -63,8 +63,8 @@ pub enum Item {
         /// Why.
         kind: GapKind,
     },
-    /// Everything below `tail` was yielded, and nobody told of more. Said when the reader first gets there and each
-    /// time after news of a higher tail had reached it before the records did; only of an undecided loglet.
+    /// Everything below `tail` was yielded, a copy or the owner confirmed that tail, and nobody told of more. Said at
+    /// the first such moment and after each burst of records; only of an undecided loglet.
     CaughtUp {
         /// The highest tail that is known.
         tail: LogletOffset,

@@ -124,7 +124,7 @@ pub(super) struct ReadPlan {
     streams: u64,
     /// Whether a copy confirmed the tail since the reader was opened.
     heard: bool,
-    /// Whether something announced was not delivered yet, and `CaughtUp` is owed.
+    /// Whether anything was delivered or announced since `CaughtUp` was said.
     behind: bool,
     watching: bool,
     /// When the stream that is pulled began to owe an answer.
@@ -329,6 +329,7 @@ impl ReadPlan {
 
     fn advance(&mut self, now: Duration, position: LogletOffset) {
         self.position = position;
+        self.behind = true;
         self.silent_since = now;
         self.changes = 0;
         self.denied_rounds = 0;
@@ -556,7 +557,8 @@ impl ReadPlan {
                     out.push(Effect::Open(Open {
                         stream,
                         node,
-                        from: self.position,
+                        // Beyond all records: a copy tells its tail only while it has nothing to send.
+                        from: LogletOffset::MAX,
                         until: None,
                         watch: true,
                         credit_bytes: 0,
@@ -597,7 +599,9 @@ impl ReadPlan {
 
     fn say_caught_up(&mut self, out: &mut Vec<Effect>) {
         let tail = self.readable;
-        if self.behind && self.heard && self.decided.is_none() && self.position >= tail {
+        // Records alone prove no end: while they flow, more may be on the way.
+        let confirmed = self.heard && self.announced >= tail;
+        if self.behind && confirmed && self.decided.is_none() && self.position >= tail {
             self.behind = false;
             out.push(Effect::Deliver(Delivery::CaughtUp { tail }));
         }

@@ -145,6 +145,23 @@ async fn a_lagging_primary_does_not_freeze_the_reader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn news_of_a_watch_moves_the_reader_off_a_primary_that_fell_behind() {
+    let cluster = Cluster::new(3, &NINE);
+    let (_owner, mut reader) = open(&cluster, Readable::UNKNOWN);
+    assert_eq!(take(&mut reader, 4).await, ["1-4", "4-7", "7-10", "tail 10"]);
+    assert!(timeout(LONG, reader.next()).await.is_err());
+    for node in 2..=3 {
+        cluster.change(node, |copy| {
+            copy.batches.insert(10, batch_at(10, 2));
+            copy.committed = offset(12);
+        });
+    }
+    let began = Instant::now();
+    assert_eq!(take(&mut reader, 2).await, ["10-12", "tail 12"]);
+    assert!(began.elapsed() <= ReadOptions::default().patience, "took {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_primary_that_hangs_is_left_after_the_patience() {
     let cluster = Cluster::new(3, &NINE);
     cluster.change(1, |copy| copy.mute = true);

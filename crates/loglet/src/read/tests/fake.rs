@@ -207,7 +207,7 @@ impl Pump {
                 return;
             }
             if !copy.mute {
-                if told.is_none() || (told != Some(copy.committed)) {
+                if told.is_none() {
                     told = Some(copy.committed);
                     let _ = self.replies.send(Ok(ReadReply::Tail(state(&copy)))).await;
                 }
@@ -234,6 +234,11 @@ impl Pump {
                 }
                 if self.request.until.is_some_and(|until| next >= until) {
                     return;
+                }
+                // News only while there is nothing to send, not even for want of credit.
+                if next >= copy.committed.max(readable) && told != Some(copy.committed) {
+                    told = Some(copy.committed);
+                    let _ = self.replies.send(Ok(ReadReply::Tail(state(&copy)))).await;
                 }
             }
             tokio::select! {
