@@ -22,6 +22,9 @@ pub(crate) mod sequencer;
 mod store;
 mod topology;
 
+#[cfg(test)]
+mod tests;
+
 use bifrost_types::limits::{BATCH_BYTES_MAX, WINDOW_BATCHES};
 use bytes::Bytes;
 use thiserror::Error;

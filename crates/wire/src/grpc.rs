@@ -9,8 +9,10 @@
 //! does not read fills its channel, then its HTTP/2 window, then the channel of the sender, whose `send` waits.
 //! Requests are sent once: nothing here retries, because only the caller knows whether a repetition is safe.
 //!
-//! What ends a stream: the caller dropping its half cancels the RPC, and with it the service's half at the server; a broken
-//! connection closes both; the server's shutdown token ends all streams at once, so that a graceful stop cannot hang.
+//! What ends a stream: the caller dropping either channel cancels the RPC, and with it the service's half at the server; a
+//! broken connection closes both; the server's shutdown token ends all streams at once, so that a graceful stop cannot hang.
+//! One thing waits: while the peer takes nothing and the stream's window is full, hyper does not look at the caller's side, so
+//! a dropped stream keeps its window's worth of bytes until the peer takes or ends it, or the connection ends.
 //!
 //! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `coalesce`,
 //! `connect`, `serve`, then `client` and `server`, one file per service.

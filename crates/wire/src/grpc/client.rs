@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::rpc_error;
@@ -68,18 +69,21 @@ fn failed(status: &Status) -> RpcError {
 /// Moves what the peer answers to the caller, in order, until the stream ends, the caller drops its half, or an answer cannot
 /// be understood. `broken` makes the last item of a stream that did not end in good order, for streams that have one.
 ///
-/// The task holds nothing but the RPC and ends with it; dropping the RPC cancels it at the peer.
+/// The task holds nothing but the RPC and ends with it. `sending` ends the requests too: HTTP/2 keeps an RPC while either of
+/// its halves is used, so only both of them being gone cancels it at the peer.
 fn deliver<M, T, I>(
     mut replies: Streaming<M>,
     caller: mpsc::Sender<T>,
     decode: fn(M) -> Result<I, DecodeError>,
     broken: fn(RpcError) -> Option<T>,
+    sending: DropGuard,
 ) where
     M: Send + 'static,
     T: Send + 'static,
     I: IntoIterator<Item = T, IntoIter: Send> + Send + 'static,
 {
     tokio::spawn(async move {
+        let _sending = sending;
         let error = loop {
             let message = tokio::select! {
                 biased;

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -82,12 +83,15 @@ impl LogServer for GrpcLogServer {
         let mut client = self.stores.clone();
         Box::pin(async move {
             let (requests, queued) = mpsc::channel(STORES_QUEUED);
+            let sending = CancellationToken::new();
+            let outbound = Coalesced::new(queued).take_until(sending.clone().cancelled_owned());
+            let sending = sending.drop_guard();
             // Resolves with the response headers: the peer has the stream.
-            let response = timeout(self.options.open_timeout, client.store(Request::new(Coalesced::new(queued)))).await;
+            let response = timeout(self.options.open_timeout, client.store(Request::new(outbound))).await;
             let inbound =
                 response.map_err(|_| RpcError::DeadlinePassed)?.map_err(|status| failed(&status))?.into_inner();
             let (caller, replies) = mpsc::channel(STORE_REPLIES_QUEUED);
-            deliver(inbound, caller, Vec::<StoreReply>::try_from, |_| None);
+            deliver(inbound, caller, Vec::<StoreReply>::try_from, |_| None, sending);
             Ok(StoreStream { requests, replies })
         })
     }
@@ -116,7 +120,10 @@ impl LogServer for GrpcLogServer {
         let mut client = self.reads.clone();
         Box::pin(async move {
             let (grants, queued) = mpsc::channel(GRANTS_QUEUED);
-            let outbound = stream::iter([pb::ReadRequest::from(request)]).chain(Coalesced::new(queued));
+            let sending = CancellationToken::new();
+            let grants_sent = Coalesced::new(queued).take_until(sending.clone().cancelled_owned());
+            let outbound = stream::iter([pb::ReadRequest::from(request)]).chain(grants_sent);
+            let sending = sending.drop_guard();
             let opening = async {
                 let response = client.read(Request::new(outbound)).await;
                 let mut inbound = response.map_err(|status| failed(&status))?.into_inner();
@@ -137,6 +144,7 @@ impl LogServer for GrpcLogServer {
                     ReadMessage::Opened => Err(DecodeError::Unexpected { field: "ReadResponse.opened" }),
                 },
                 |error| Some(Err(CallError::Rpc(error))),
+                sending,
             );
             Ok(ReadStream { grants, replies })
         })

@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -111,6 +112,8 @@ impl MetadataStore for GrpcMetadata {
                     WatchMessage::Opened => Err(DecodeError::Unexpected { field: "WatchResponse.opened" }),
                 },
                 |_| None,
+                // Nothing is sent after the opening.
+                CancellationToken::new().drop_guard(),
             );
             Ok(changes)
         })

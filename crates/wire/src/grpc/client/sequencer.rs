@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -58,7 +59,10 @@ impl Sequencers for GrpcSequencers {
         let mut client = self.client.clone();
         Box::pin(async move {
             let (requests, queued) = mpsc::channel(APPENDS_QUEUED);
-            let outbound = stream::iter([pb::AppendRequest::from(open)]).chain(Coalesced::new(queued));
+            let sending = CancellationToken::new();
+            let batches = Coalesced::new(queued).take_until(sending.clone().cancelled_owned());
+            let outbound = stream::iter([pb::AppendRequest::from(open)]).chain(batches);
+            let sending = sending.drop_guard();
             let opening = async {
                 let response = client.append(Request::new(outbound)).await;
                 let mut inbound = response.map_err(|status| failed(&status))?.into_inner();
@@ -81,6 +85,7 @@ impl Sequencers for GrpcSequencers {
                     AppendMessage::Opened(_) => Err(DecodeError::Unexpected { field: "AppendResponse.opened" }),
                 },
                 |_| None,
+                sending,
             );
             Ok(AppendStream { opened, requests, replies })
         })

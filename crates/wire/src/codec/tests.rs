@@ -1,0 +1,328 @@
+//! Round trips of arbitrary domain values, and arbitrary bytes in the place of messages.
+
+mod arbitrary;
+
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use prost::Message;
+
+use super::metadata::{Get, List, Watch, WatchMessage};
+use super::read::ReadMessage;
+use super::sequencer::AppendMessage;
+use super::*;
+use crate::log_server::*;
+use crate::metadata::*;
+use crate::pb;
+use crate::sequencer::*;
+use bifrost_types::*;
+
+/// Domain value → message → bytes → message → domain value.
+fn round<M, D>(value: &D)
+where
+    M: Message + Default + From<D>,
+    D: TryFrom<M, Error = DecodeError> + Clone + PartialEq + Debug,
+{
+    let bytes = M::from(value.clone()).encode_to_vec();
+    let message = M::decode(bytes.as_slice()).expect("own bytes");
+    assert_eq!(D::try_from(message).as_ref(), Ok(value));
+}
+
+/// Whatever the bytes are, they are decoded or refused; what is decoded survives another round trip.
+fn survives<M, D>(bytes: &[u8])
+where
+    M: Message + Default + From<D>,
+    D: TryFrom<M, Error = DecodeError> + Clone + PartialEq + Debug,
+{
+    if let Ok(message) = M::decode(bytes)
+        && let Ok(value) = D::try_from(message)
+    {
+        round::<M, D>(&value);
+    }
+}
+
+/// Every message that a peer can send, as `(protobuf message, domain type)`.
+macro_rules! each_message {
+    ($call:ident, $bytes:expr) => {
+        $call::<pb::StoreRequest, Vec<StoreRequest>>($bytes);
+        $call::<pb::StoreResponse, Vec<StoreReply>>($bytes);
+        $call::<pb::SealRequest, SealRequest>($bytes);
+        $call::<pb::StateRequest, StateRequest>($bytes);
+        $call::<pb::RepairRequest, RepairRequest>($bytes);
+        $call::<pb::SettleRequest, SettleRequest>($bytes);
+        $call::<pb::TrimRequest, TrimRequest>($bytes);
+        $call::<pb::SealResponse, Result<CopyState, CopyError>>($bytes);
+        $call::<pb::ReadRequest, ReadRequest>($bytes);
+        $call::<pb::ReadRequest, ReadGrant>($bytes);
+        $call::<pb::ReadResponse, ReadMessage>($bytes);
+        $call::<pb::AppendRequest, AppendOpen>($bytes);
+        $call::<pb::AppendRequest, AppendRequest>($bytes);
+        $call::<pb::AppendResponse, AppendMessage>($bytes);
+        $call::<pb::TailsRequest, (LogletId, NodeGeneration)>($bytes);
+        $call::<pb::TailsResponse, Result<SequencerTails, SequencerError>>($bytes);
+        $call::<pb::GetRequest, Get>($bytes);
+        $call::<pb::GetResponse, Result<Option<Versioned>, MetadataError>>($bytes);
+        $call::<pb::ListRequest, List>($bytes);
+        $call::<pb::ListResponse, Result<Page, MetadataError>>($bytes);
+        $call::<pb::TxnRequest, Txn>($bytes);
+        $call::<pb::TxnResponse, Result<TxnOutcome, MetadataError>>($bytes);
+        $call::<pb::WatchRequest, Watch>($bytes);
+        $call::<pb::WatchResponse, WatchMessage>($bytes);
+    };
+}
+
+fn all_survive(bytes: &[u8]) {
+    each_message!(survives, bytes);
+    if let Ok(chain) = decode_chain(bytes) {
+        assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
+    }
+    if let Ok(record) = decode_node_record(bytes) {
+        assert_eq!(decode_node_record(&encode_node_record(&record)), Ok(record));
+    }
+}
+
+proptest! {
+    #[test]
+    fn store_messages_round_trip(
+        requests in prop::collection::vec(arbitrary::store_request(), 0..5),
+        replies in prop::collection::vec(arbitrary::store_reply(), 0..5),
+    ) {
+        round::<pb::StoreRequest, Vec<StoreRequest>>(&requests);
+        round::<pb::StoreResponse, Vec<StoreReply>>(&replies);
+    }
+
+    #[test]
+    fn control_messages_round_trip(
+        seal in arbitrary::seal_request(),
+        repair in arbitrary::repair_request(),
+        settle in arbitrary::settle_request(),
+        trim in arbitrary::trim_request(),
+        outcome in arbitrary::copy_outcome(),
+    ) {
+        round::<pb::SealRequest, _>(&seal);
+        round::<pb::StateRequest, _>(&StateRequest { loglet: seal.loglet, disk: seal.disk });
+        round::<pb::RepairRequest, _>(&repair);
+        round::<pb::SettleRequest, _>(&settle);
+        round::<pb::TrimRequest, _>(&trim);
+        round::<pb::SealResponse, _>(&outcome);
+        round::<pb::StateResponse, _>(&outcome);
+        round::<pb::RepairResponse, _>(&outcome);
+        round::<pb::SettleResponse, _>(&outcome);
+        round::<pb::TrimResponse, _>(&outcome);
+    }
+
+    #[test]
+    fn read_messages_round_trip(
+        open in arbitrary::read_request(),
+        grant in arbitrary::read_grant(),
+        message in arbitrary::read_message(),
+    ) {
+        round::<pb::ReadRequest, _>(&open);
+        round::<pb::ReadRequest, _>(&grant);
+        round::<pb::ReadResponse, _>(&message);
+    }
+
+    #[test]
+    fn sequencer_messages_round_trip(
+        open in arbitrary::append_open(),
+        request in arbitrary::append_request(),
+        message in arbitrary::append_message(),
+        outcome in arbitrary::tails_outcome(),
+    ) {
+        round::<pb::TailsRequest, _>(&(open.loglet, open.sequencer));
+        round::<pb::AppendRequest, _>(&open);
+        round::<pb::AppendRequest, _>(&request);
+        round::<pb::AppendResponse, _>(&message);
+        round::<pb::TailsResponse, _>(&outcome);
+    }
+
+    #[test]
+    fn metadata_messages_round_trip(
+        get in arbitrary::get_outcome(),
+        list in arbitrary::list_outcome(),
+        txn in arbitrary::txn(),
+        txn_outcome in arbitrary::txn_outcome(),
+        watch in arbitrary::watch_message(),
+        prefix in ".{0,8}",
+        number in any::<u32>(),
+    ) {
+        round::<pb::GetResponse, _>(&get);
+        round::<pb::ListResponse, _>(&list);
+        round::<pb::TxnRequest, _>(&txn);
+        round::<pb::TxnResponse, _>(&txn_outcome);
+        round::<pb::WatchResponse, _>(&watch);
+        round::<pb::WatchRequest, _>(&Watch { prefix: prefix.clone(), after: number.into() });
+        round::<pb::ListRequest, _>(&List { prefix: prefix.clone(), after: Some(prefix), limit: number as usize });
+    }
+
+    #[test]
+    fn metadata_values_round_trip(chain in arbitrary::chain(), record in arbitrary::node_record()) {
+        prop_assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
+        prop_assert_eq!(decode_node_record(&encode_node_record(&record)), Ok(record));
+    }
+
+    #[test]
+    fn random_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        all_survive(&bytes);
+    }
+
+    #[test]
+    fn damaged_messages_are_decoded_or_refused(
+        bytes in arbitrary::encoded(),
+        keep in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        truncate in any::<bool>(),
+    ) {
+        let mut bytes = bytes;
+        for (place, value) in damage {
+            if !bytes.is_empty() {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+        }
+        if truncate && !bytes.is_empty() {
+            bytes.truncate(keep.index(bytes.len()));
+        }
+        all_survive(&bytes);
+    }
+}
+
+fn store() -> pb::LogletStore {
+    pb::LogletStore {
+        loglet: Some(pb::LogletId { log: 7, segment: 3 }),
+        disk: id128_bytes(9),
+        sequencer: Some(pb::NodeGeneration { node: 1, generation: 2 }),
+        committed_tail: 1,
+        first_offset: 1,
+        batches: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_missing_zero_or_too_long_is_refused_by_name() {
+    assert!(StoreRequest::try_from(store()).is_ok());
+    for (broken, error) in [
+        (pb::LogletStore { loglet: None, ..store() }, DecodeError::Missing { field: "LogletStore.loglet" }),
+        (
+            pb::LogletStore { loglet: Some(pb::LogletId { log: 0, segment: 3 }), ..store() },
+            DecodeError::Zero { field: "LogletId.log" },
+        ),
+        (
+            pb::LogletStore { disk: Bytes::from_static(b"short"), ..store() },
+            DecodeError::IdLength { field: "LogletStore.disk", bytes: 5 },
+        ),
+        (pb::LogletStore { disk: id128_bytes(0), ..store() }, DecodeError::Zero { field: "LogletStore.disk" }),
+        (pb::LogletStore { first_offset: 0, ..store() }, DecodeError::Zero { field: "LogletStore.first_offset" }),
+        (
+            pb::LogletStore { batches: vec![Bytes::new(); WINDOW_BATCHES + 1], ..store() },
+            DecodeError::TooLong { field: "LogletStore.batches", actual: WINDOW_BATCHES + 1, max: WINDOW_BATCHES },
+        ),
+        (
+            pb::LogletStore { batches: vec![Bytes::from(vec![0; BATCH_BYTES_MAX + 1])], ..store() },
+            DecodeError::TooLong { field: "LogletStore.batches", actual: BATCH_BYTES_MAX + 1, max: BATCH_BYTES_MAX },
+        ),
+    ] {
+        assert_eq!(StoreRequest::try_from(broken), Err(error));
+    }
+    let open = pb::ReadRequest::from(ReadGrant { credit_bytes: 1, readable_tail: LogletOffset::FIRST });
+    assert_eq!(ReadRequest::try_from(open), Err(DecodeError::Unexpected { field: "ReadRequest.grant" }));
+    let empty = pb::AppendRequest::from(AppendRequest { batches: Vec::new() });
+    assert_eq!(AppendRequest::try_from(empty), Err(DecodeError::Missing { field: "AppendBatches.batches" }));
+}
+
+#[test]
+fn a_part_that_leads_backwards_is_refused() {
+    let offset = |value| LogletOffset::new(value).expect("non-zero");
+    let backwards = ReadReply::Filtered { from: offset(5), end: offset(4) };
+    let message = pb::ReadResponse::from(ReadMessage::Reply(backwards));
+    assert_eq!(ReadMessage::try_from(message), Err(DecodeError::Inconsistent { field: "ReadResponse.Range.end" }));
+}
+
+#[test]
+fn a_transaction_that_names_a_key_twice_is_refused() {
+    let txn = Txn::new().put("a", "1").delete("a");
+    assert_eq!(Txn::try_from(pb::TxnRequest::from(txn)), Err(DecodeError::Inconsistent { field: "TxnRequest" }));
+}
+
+/// A chain of two segments, the first sealed at offset 11.
+fn two_segments() -> pb::Chain {
+    let segment = |index, base_lsn, state| pb::Segment {
+        base_lsn,
+        params: Some(pb::LogletParams {
+            id: Some(pb::LogletId { log: 7, segment: index }),
+            nodeset: vec![pb::Member { node: 1, disk: id128_bytes(9), location: None }],
+            replication: vec![pb::ReplicationCount { scope: pb::Scope::Node.into(), count: 1 }],
+            sequencer: Some(pb::NodeGeneration { node: 1, generation: 2 }),
+        }),
+        state: Some(state),
+    };
+    let sealed = pb::segment::Sealed {
+        tail: 11,
+        op: id128_bytes(5),
+        actor: Some(pb::Actor { actor: Some(pb::actor::Actor::Operator(pb::actor::Operator {})) }),
+        reason: pb::CloseReason::Requested.into(),
+        timings: None,
+    };
+    pb::Chain {
+        format_version: VALUE_FORMAT_VERSION,
+        log: 7,
+        name: None,
+        version: 2,
+        segments: vec![
+            segment(0, 1, pb::segment::State::Sealed(sealed)),
+            segment(1, 11, pb::segment::State::Open(pb::segment::Open {})),
+        ],
+        next_segment: 2,
+        pending: None,
+        finished: Vec::new(),
+        trim_point: None,
+    }
+}
+
+#[test]
+fn a_chain_whose_segments_do_not_join_is_refused() {
+    assert!(Chain::try_from(two_segments()).is_ok());
+    let inconsistent = Err(DecodeError::Inconsistent { field: "Chain.segments" });
+
+    let mut gap = two_segments();
+    gap.segments[1].base_lsn = 12;
+    assert_eq!(Chain::try_from(gap), inconsistent);
+
+    let mut two_open = two_segments();
+    two_open.segments[0].state = Some(pb::segment::State::Open(pb::segment::Open {}));
+    assert_eq!(Chain::try_from(two_open), inconsistent);
+
+    let mut other_log = two_segments();
+    other_log.log = 8;
+    assert_eq!(Chain::try_from(other_log), inconsistent);
+
+    let mut reused = two_segments();
+    reused.next_segment = 1;
+    assert_eq!(Chain::try_from(reused), Err(DecodeError::Inconsistent { field: "Chain.next_segment" }));
+
+    let mut empty = two_segments();
+    empty.segments.clear();
+    assert_eq!(Chain::try_from(empty), Err(DecodeError::Missing { field: "Chain.segments" }));
+}
+
+#[test]
+fn a_value_of_another_format_version_is_refused() {
+    for version in [0, VALUE_FORMAT_VERSION + 1] {
+        let chain = pb::Chain { format_version: version, ..two_segments() };
+        let refused = DecodeError::FormatVersion { field: "Chain.format_version", version };
+        assert_eq!(decode_chain(&chain.encode_to_vec()), Err(refused));
+        let record = pb::NodeRecord { format_version: version, ..pb::NodeRecord::default() };
+        let refused = DecodeError::FormatVersion { field: "NodeRecord.format_version", version };
+        assert_eq!(decode_node_record(&record.encode_to_vec()), Err(refused));
+    }
+}
+
+#[test]
+fn a_decoded_batch_is_a_slice_of_the_frame() {
+    let batch = Bytes::from(vec![7; 4096]);
+    let frame = Bytes::from(pb::LogletStore { batches: vec![batch], ..store() }.encode_to_vec());
+    let request = StoreRequest::try_from(pb::LogletStore::decode(frame.clone()).expect("own bytes")).expect("legal");
+    let place = request.batches[0].as_ptr() as usize;
+    let start = frame.as_ptr() as usize;
+    assert!((start..start + frame.len()).contains(&place), "the payload was copied");
+}
