@@ -418,10 +418,8 @@ impl CloseLoglet {
 
     fn finish(&mut self, now: Duration, candidate_tail: LogletOffset, out: &mut Vec<Effect>) {
         if candidate_tail < self.committed_tail {
-            let error = CloseError::CommittedBeyondSealed {
-                committed_tail: self.committed_tail,
-                sealed_tail: candidate_tail,
-            };
+            let error =
+                CloseError::CommittedBeyondSealed { committed_tail: self.committed_tail, sealed_tail: candidate_tail };
             return self.fail(error, out);
         }
         let began_at = self.began_at.unwrap_or(now);

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 
-use bifrost_types::{DiskId, Location, Member, NodeId};
+use bifrost_types::{DiskId, Location, LogletParams, Member, NodeId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::script;
 
 /// Members with (region, zone), and the wanted (nodes, zones, regions); 0 leaves a scope out.
 type Topology = (Vec<(u8, u8)>, [u8; 3]);
@@ -157,4 +158,50 @@ fn a_nodeset_that_cannot_hold_a_record_is_refused() {
         Quorum::new(&one_zone, &property([4, 0, 0]).expect("a property")).map(|_| ()),
         Err(QuorumError { scope: Scope::Node, wanted: 4, present: 3 })
     );
+}
+
+#[test]
+fn quorums_follow_their_scripts() {
+    script::run("quorum", |state: &mut Option<(LogletParams, Quorum)>, command| {
+        if command.name == "loglet" {
+            let params = crate::fake::params(&command.list("nodes"), &command.get::<String>("replication"));
+            return match Quorum::new(&params.nodeset, &params.replication) {
+                Ok(quorum) => {
+                    *state = Some((params, quorum));
+                    Vec::new()
+                }
+                Err(error) => vec![error.to_string()],
+            };
+        }
+        let (params, quorum) = state.as_ref().expect("a script begins with loglet");
+        let index = |node: &String| params.nodeset.index_of(node.parse().expect("a node")).expect("a member");
+        if command.name == "best" {
+            let tails: Vec<Option<LogletOffset>> = command.list("tails").iter().map(|tail| tail.parse().ok()).collect();
+            return vec![format!(
+                "committed={:?} safe={:?}",
+                quorum.best_committed(&tails),
+                quorum.lowest_safe(&tails)
+            )];
+        }
+        let set = command.list("set").iter().map(index).collect();
+        let dead: NodeSet = command.list("dead").iter().map(index).collect();
+        let possible = quorum.complement(dead);
+        let print = |missing: Option<Missing>| match missing {
+            None => "yes".to_owned(),
+            Some(missing) => {
+                let of: Vec<String> = missing
+                    .of
+                    .iter()
+                    .filter_map(|index| params.nodeset.member(index))
+                    .map(|member| member.node.to_string())
+                    .collect();
+                let reach = if missing.within_reach { "" } else { " out of reach" };
+                format!("no, wants {} of ({}){reach}", missing.at_least, of.join(","))
+            }
+        };
+        vec![
+            format!("write quorum: {}", print(quorum.missing_for_write_quorum(set, possible))),
+            format!("f-majority: {}", print(quorum.missing_for_f_majority(set, possible))),
+        ]
+    });
 }
