@@ -38,7 +38,7 @@ use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, CopyError, CopyState};
 use bytes::Bytes;
 
-use self::copy::{Activity, Copy};
+use self::copy::{Activity, SeenCopy};
 pub use self::driver::{CloseOptions, close_loglet};
 pub use self::report::{Blocked, CloseError, CloseProgress, Closed, MissingDisk, Wanted, Why};
 use crate::peers::MemberError;
@@ -175,7 +175,7 @@ pub enum Effect {
 pub struct CloseLoglet {
     op: OpId,
     quorum: Quorum,
-    copies: Vec<Copy>,
+    copies: Vec<SeenCopy>,
     /// By index: the lowest local tail that the copy answered sealed with, before anybody repaired it if we were first.
     sealed_tails: Vec<Option<LogletOffset>>,
     /// By index: the highest local tail that the sealed copy answered with.
@@ -198,7 +198,7 @@ impl CloseLoglet {
     /// [`QuorumError`] when the nodeset cannot meet the replication property.
     pub fn new(params: &LogletParams, op: OpId) -> Result<Self, QuorumError> {
         let quorum = Quorum::new(&params.nodeset, &params.replication)?;
-        let copies: Vec<Copy> = params.nodeset.members().iter().cloned().map(Copy::new).collect();
+        let copies: Vec<SeenCopy> = params.nodeset.members().iter().cloned().map(SeenCopy::new).collect();
         Ok(Self {
             op,
             quorum,
@@ -514,7 +514,7 @@ impl CloseLoglet {
 
     fn why_not_sealed(&self) -> Option<Blocked> {
         let sealed = self.sealed();
-        let hopeful = self.which(|copy| copy.is_hopeful());
+        let hopeful = self.which(SeenCopy::is_hopeful);
         if self.quorum.missing_for_f_majority(sealed, hopeful)?.within_reach {
             return None;
         }
@@ -524,7 +524,7 @@ impl CloseLoglet {
 
     fn why_not_stored(&self, lowest_safe: LogletOffset) -> Option<Blocked> {
         let holders = self.with_local_tail(|tail| tail >= lowest_safe);
-        let hopeful = self.which(|copy| copy.is_hopeful());
+        let hopeful = self.which(SeenCopy::is_hopeful);
         if self.quorum.missing_for_write_quorum(holders, hopeful)?.within_reach {
             return None;
         }
@@ -577,14 +577,14 @@ impl CloseLoglet {
         tails.filter(|(_, tail)| tail.is_some_and(&keep)).map(|(index, _)| index).collect()
     }
 
-    fn which(&self, keep: impl Fn(&Copy) -> bool) -> NodeSet {
+    fn which(&self, keep: impl Fn(&SeenCopy) -> bool) -> NodeSet {
         self.quorum.all().iter().zip(&self.copies).filter(|(_, copy)| keep(copy)).map(|(index, _)| index).collect()
     }
 
     /// A finder that is not finished waits for an answer or for the clock, or it would be stuck.
     #[cfg(debug_assertions)]
     fn check(&self) {
-        let waits = self.retry_at.is_some() || self.copies.iter().any(Copy::is_busy);
+        let waits = self.retry_at.is_some() || self.copies.iter().any(SeenCopy::is_busy);
         debug_assert!(self.finished || waits, "a finder waits for nothing");
         for (sealed, local) in self.sealed_tails.iter().zip(&self.local_tails) {
             debug_assert!(sealed <= local, "the sealed tail of a copy is at most its local tail");

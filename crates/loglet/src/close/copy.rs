@@ -30,7 +30,7 @@ pub(super) enum Activity {
 
 /// One member of the nodeset, as a finder sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Copy {
+pub(super) struct SeenCopy {
     pub(super) member: Member,
     pub(super) activity: Activity,
     /// Failures since the first seal or the last successful store; the exponent of the back-off.
@@ -40,7 +40,7 @@ pub(super) struct Copy {
     pub(super) denied: Option<(LogletOffset, LogletOffset)>,
 }
 
-impl Copy {
+impl SeenCopy {
     pub(super) const fn new(member: Member) -> Self {
         Self { member, activity: Activity::Unasked, failures: 0, why: Why::NoAnswer, denied: None }
     }
