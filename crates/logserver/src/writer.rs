@@ -87,6 +87,13 @@ struct Answers {
     outcomes: Vec<Result<(), CopyError>>,
 }
 
+/// Who waits for a call, and whether it was refused.
+struct Caller {
+    loglet: LogletId,
+    reply: oneshot::Sender<Result<CopyState, CopyError>>,
+    outcome: Result<(), CopyError>,
+}
+
 /// Owns every copy of a server.
 pub(crate) struct Writer<S> {
     store: Arc<S>,
@@ -100,7 +107,7 @@ pub(crate) struct Writer<S> {
     /// record because it was dropped must find the trim point published.
     drops: Vec<Change>,
     answers: BTreeMap<(u64, LogletId), Answers>,
-    calls: Vec<(LogletId, oneshot::Sender<Result<CopyState, CopyError>>, Result<(), CopyError>)>,
+    callers: Vec<Caller>,
 }
 
 impl<S: LogStore> Writer<S> {
@@ -131,7 +138,7 @@ impl<S: LogStore> Writer<S> {
             touched: BTreeMap::new(),
             drops: Vec::new(),
             answers: BTreeMap::new(),
-            calls: Vec::new(),
+            callers: Vec::new(),
         })
     }
 
@@ -202,7 +209,7 @@ impl<S: LogStore> Writer<S> {
                 }
             }),
         };
-        self.calls.push((loglet, reply, outcome));
+        self.callers.push(Caller { loglet, reply, outcome });
         Ok(())
     }
 
@@ -358,7 +365,7 @@ impl<S: LogStore> Writer<S> {
     }
 
     fn answer(&mut self, success: impl Fn(LogletId) -> Result<CopyState, CopyError>) {
-        for (loglet, reply, outcome) in std::mem::take(&mut self.calls) {
+        for Caller { loglet, reply, outcome } in std::mem::take(&mut self.callers) {
             let outcome = outcome.and_then(|()| success(loglet));
             let _ = outcome.inspect_err(|error| self.metrics.refused(*error));
             // A caller that went away has its answer in the state.

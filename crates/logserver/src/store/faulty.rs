@@ -14,7 +14,8 @@ use crate::store::{Cause, Chunk, Group, LogStore, Recovered, StoreError};
 pub struct FaultyStore {
     disk: MemoryStore,
     gate: watch::Sender<Gate>,
-    next_error: Mutex<Option<StoreError>>,
+    /// How many commits go well before one fails, and how.
+    fault: Mutex<Option<(u64, StoreError)>>,
     commits: AtomicU64,
 }
 
@@ -32,7 +33,7 @@ impl Default for FaultyStore {
         Self {
             disk: MemoryStore::new(),
             gate: watch::Sender::new(Gate { open: true, life: 0, unsynced: 0 }),
-            next_error: Mutex::new(None),
+            fault: Mutex::new(None),
             commits: AtomicU64::new(0),
         }
     }
@@ -71,14 +72,26 @@ impl FaultyStore {
         });
     }
 
-    /// The next commit ends with this error and without a trace.
-    pub fn fail_next(&self, error: StoreError) {
-        *self.next_error.lock() = Some(error);
+    /// After that many more commits, one ends with this error and without a trace.
+    pub fn fail_after(&self, commits: u64, error: StoreError) {
+        *self.fault.lock() = Some((commits, error));
     }
 
-    /// The next commit fails as a broken disk does.
-    pub fn break_next(&self) {
-        self.fail_next(StoreError::Failed { cause: Cause::Injected });
+    /// After that many more commits, one fails as a broken disk does.
+    pub fn break_after(&self, commits: u64) {
+        self.fail_after(commits, StoreError::Failed { cause: Cause::Injected });
+    }
+
+    fn fault(&self) -> Result<(), StoreError> {
+        let mut fault = self.fault.lock();
+        match fault.take() {
+            None => Ok(()),
+            Some((0, error)) => Err(error),
+            Some((commits, error)) => {
+                *fault = Some((commits - 1, error));
+                Ok(())
+            }
+        }
     }
 
     /// How many groups became durable.
@@ -98,10 +111,7 @@ impl LogStore for FaultyStore {
     }
 
     async fn commit(&self, group: Group) -> Result<(), StoreError> {
-        let injected = self.next_error.lock().take();
-        if let Some(error) = injected {
-            return Err(error);
-        }
+        self.fault()?;
         let mut gate = self.gate.subscribe();
         let life = gate.borrow().life;
         self.gate.send_modify(|gate| gate.unsynced += 1);
