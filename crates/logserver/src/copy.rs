@@ -1,7 +1,7 @@
 //! The core of a log server: what one copy of a loglet promises, and what it takes.
 //!
 //! A plain struct without IO. Each method takes the facts of a request and decides: refuse it, or stage a change. The
-//! driver ([`writer`](crate::writer)) makes staged changes durable as part of a group and then calls
+//! driver (`writer.rs`) makes staged changes durable as part of a group and then calls
 //! [`CopyCore::on_durable`]; only then does [`CopyCore::state`] show them (L2).
 
 #[cfg(test)]

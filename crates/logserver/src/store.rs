@@ -1,7 +1,7 @@
 //! What a log server needs of its storage: groups of changes that become durable together, and reads of batches.
 //!
 //! The trait speaks of batches and of durability, not of files or of RocksDB, so that a store with preallocated files
-//! or a simulated disk can stand behind the same writer. [`conformance`] is the contract as a test.
+//! or a simulated disk can stand behind the same writer. `conformance` (feature `test-util`) is the contract as a test.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;

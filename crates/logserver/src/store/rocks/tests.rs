@@ -5,6 +5,7 @@ use std::fs;
 use bifrost_types::limits::BATCH_RECORDS_MAX;
 use tempfile::TempDir;
 
+use super::scan::distance_after;
 use super::*;
 use crate::copy::DurableState;
 use crate::store::conformance::{self, Lives};
