@@ -1,1 +1,66 @@
 //! A segmented, replicated log you can embed.
+//!
+//! A log is a chain of segments in versioned metadata. Appenders talk to the sequencer of the last segment, which
+//! replicates to log servers and acknowledges after an fsync on a write quorum. Moving a log to other machines means
+//! sealing the last segment and opening the next, in one transaction that anybody can resume.
+//!
+//! ```
+//! use bifrost::{Bifrost, LogOptions, ReadEvent, ReadOptions};
+//! use futures_util::StreamExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bifrost = Bifrost::in_memory().await?; // or embedded(dir), or connect(addresses)
+//! let orders = bifrost.open_log("orders", LogOptions::default()).await?;
+//! let lsn = orders.appender().append("one espresso").await?;
+//!
+//! let mut reader = orders.read(ReadOptions { from: lsn, ..ReadOptions::default() });
+//! if let Some(Ok(ReadEvent::Record(record))) = reader.next().await {
+//!     assert_eq!(&record.payload[..], b"one espresso");
+//! }
+//! # bifrost.shutdown().await; Ok(()) }
+//! ```
+//!
+//! ```text
+//!  Bifrost ─► Log ─┬─► Appender ─► queue ─► driver ─► Sequencers (trait) ─► ...
+//!                  ├─► Reader ─► loglet reader ─► log servers (trait)
+//!                  └─► find_tail, trim, reconfigure, resolve
+//!                        │
+//!                     LogState: the chain as last seen, how far each segment may be read
+//!                        │
+//!                     Catalog ─► MetadataStore (trait)        Directory ─► Connect ─► services of each node
+//! ```
+//!
+//! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
+//! [`reconfigure`] (the steps), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
+//! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`], [`options`].
+
+pub mod appender;
+pub mod catalog;
+pub mod chain;
+mod clock;
+mod cluster;
+pub mod connect;
+pub mod directory;
+pub mod error;
+pub mod handle;
+pub mod local_node;
+pub mod log;
+mod log_state;
+pub mod membership;
+mod metadata_pool;
+pub mod options;
+pub mod placement;
+pub mod reader;
+pub mod reconfigure;
+mod settle;
+
+pub use appender::{Appender, Permit, Ticket};
+pub use bifrost_loglet::read::GapKind;
+pub use bifrost_types::{AppendId, Chain, KeyFilter, Keys, LogId, Lsn, OpId, Record, ReplicationProperty};
+pub use cluster::fresh_op;
+pub use error::{Advice, AppendError, LogError, NotAppended, ReadError, ReserveError, Resolved};
+pub use handle::{Bifrost, StartError};
+pub use log::{Log, ReconfigureOptions, ResolveError, Tail, TailKind};
+pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};
+pub use reader::{LogRecord, ReadEvent, Reader};
+pub use reconfigure::Reconfigured;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 /// Where the log servers are. The caller keeps it up to date; it is asked anew for every call.
-pub trait Peers: Send + Sync {
+pub trait Peers: Send + Sync + std::fmt::Debug {
     /// The log server of a node, or `None` while its address is not known or after the node was removed.
     fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>>;
 }

@@ -1,1 +1,6 @@
-//! The one binary: daemon, demo and command line.
+//! A node of a cluster: a log server and sequencers behind one gRPC listener, and the tools of the binary `bifrost`.
+//!
+//! Reading order: [`server`] (one node), [`local_cluster`] (several nodes in this process).
+
+pub mod local_cluster;
+pub mod server;

@@ -215,12 +215,7 @@ pub trait MetadataStore: Send + Sync + fmt::Debug {
 
     /// Reads keys that start with `prefix`, in order, after the key `after`; at most `limit` of them, and fewer when a
     /// page would be over 1 MiB of values.
-    fn list(
-        &self,
-        prefix: String,
-        after: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Page, MetadataError>>;
+    fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>>;
 
     /// Commits a transaction, or says why not.
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>>;

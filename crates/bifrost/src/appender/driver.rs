@@ -1,0 +1,432 @@
+//! The task of one appender: finds the open segment, settles what the last attempt left open, opens a stream, sends and
+//! takes answers until the stream ends, and begins again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_types::limits::STORE_MESSAGE_BYTES;
+use bifrost_types::{AppendId, CloseReason, LogletOffset, Lsn, Segment, Sequence};
+use bifrost_wire::RpcError;
+use bifrost_wire::sequencer::{
+    AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::queue::{Attempt, GivenUp, Resolution};
+use super::{Inbox, SHUT_DOWN, Shared, Waiter};
+use crate::error::{AppendError, NotAppended};
+use crate::log_state::{LogState, is_closed};
+use crate::settle::scan;
+
+const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_millis(500);
+
+/// Why a stream ended or could not be opened, by what is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    /// Open another one to the same sequencer.
+    Reconnect,
+    /// The same, but after a pause.
+    Busy,
+    /// The segment must be closed, for this reason, by whoever is first.
+    Close(CloseReason),
+    /// The chain known here may be old: read it, and if it is not, the sequencer is gone.
+    Doubt,
+    /// Nothing was acknowledged for too long.
+    NoProgress,
+}
+
+/// How a round of the task ended.
+enum Round {
+    Again(StreamEnd),
+    LogClosed,
+    Finished,
+}
+
+/// Dropping it, also by aborting its task, tells every waiter an outcome.
+pub(super) struct Driver {
+    state: Arc<LogState>,
+    shared: Arc<Shared>,
+    give_up_after: Duration,
+    /// Cancelled when the last handle is gone.
+    dropped: CancellationToken,
+    incarnation: u64,
+    /// When the log last made progress, or there was nothing to wait for.
+    progressed: Instant,
+    resolutions: Vec<Resolution<Waiter>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        state: Arc<LogState>,
+        shared: Arc<Shared>,
+        give_up_after: Duration,
+        dropped: CancellationToken,
+    ) -> Self {
+        let progressed = Instant::now();
+        Self { state, shared, give_up_after, dropped, incarnation: 0, progressed, resolutions: Vec::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        let stop = self.state.cluster.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.serve() => {}
+        }
+    }
+
+    async fn serve(&mut self) {
+        let mut back_off = BACK_OFF_FIRST;
+        while self.wait_for_work().await {
+            let before = self.progressed;
+            let round = self.round().await;
+            self.shared.inbox.lock().queue.lost();
+            let end = match round {
+                Round::Again(end) => end,
+                Round::LogClosed => return self.close(AppendError::Closed { log: self.shared.log }),
+                Round::Finished => return,
+            };
+            debug!(log = %self.shared.log, writer = %self.shared.writer, ?end, "append stream ended");
+            if before < self.progressed {
+                back_off = BACK_OFF_FIRST;
+            }
+            if !self.prepare_next(end).await {
+                sleep(back_off).await;
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+            if self.progressed.elapsed() >= self.give_up_after {
+                self.give_up(NotAppended::NoProgress);
+            }
+        }
+    }
+
+    /// Waits until there is something to do; `false` when there never will be.
+    async fn wait_for_work(&mut self) -> bool {
+        loop {
+            self.shared.inbox.lock().queue.pass_barriers(&mut self.resolutions);
+            self.deliver(None);
+            if !self.shared.inbox.lock().queue.is_empty() {
+                return true;
+            }
+            self.progressed = Instant::now();
+            tokio::select! {
+                biased;
+                () = self.shared.bell.notified() => {}
+                () = self.dropped.cancelled() => {
+                    if self.shared.inbox.lock().queue.is_empty() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the end of a stream asks for; `false` when a pause should follow.
+    async fn prepare_next(&mut self, end: StreamEnd) -> bool {
+        let Some(last) = self.state.chain().chain.last().cloned() else { return false };
+        let close = match end {
+            StreamEnd::Reconnect => return true,
+            StreamEnd::Busy | StreamEnd::NoProgress => return false,
+            StreamEnd::Close(reason) => reason,
+            StreamEnd::Doubt => match self.state.refresh().await {
+                Ok(stored) if is_closed(&stored.chain, last.index()) => return true,
+                Ok(_) => CloseReason::SequencerGone,
+                Err(error) => {
+                    debug!(log = %self.shared.log, %error, "chain not read");
+                    return false;
+                }
+            },
+        };
+        let state = self.state.clone();
+        match self.patiently(state.close_segment(last.params.id, close)).await {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                warn!(log = %self.shared.log, %error, "segment not closed");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Waits, but not longer than the log may go without progress.
+    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.progressed + self.give_up_after, future).await.ok()
+    }
+
+    async fn round(&mut self) -> Round {
+        let stored = self.state.chain();
+        let Some(last) = stored.chain.last().cloned() else { return Round::Again(StreamEnd::Doubt) };
+        let unsettled = self.shared.inbox.lock().queue.unsettled();
+        if let Some(attempt) = unsettled
+            && is_closed(&stored.chain, attempt.segment)
+        {
+            // The decided tail bounds what the attempt could leave.
+            let Some(segment) = stored.chain.segment(attempt.segment).cloned() else {
+                self.give_up(NotAppended::NoProgress);
+                return Round::Again(StreamEnd::Reconnect);
+            };
+            if !self.settle(&segment, attempt, None).await {
+                return Round::Again(StreamEnd::NoProgress);
+            }
+        }
+        if last.decided_tail().is_some() {
+            return Round::LogClosed;
+        }
+        match self.open(&last).await {
+            Ok(stream) => self.converse(&last, stream).await,
+            Err(end) => Round::Again(end),
+        }
+    }
+
+    /// Looks up what the attempt left open; `false` if that could not be done in time.
+    async fn settle(&mut self, segment: &Segment, attempt: Attempt, until: Option<LogletOffset>) -> bool {
+        let wanted = self.shared.inbox.lock().queue.unsettled_sequences();
+        let state = self.state.clone();
+        let scan = scan(&state, segment, attempt.from, until, self.shared.writer, &wanted);
+        let found = match self.patiently(scan).await {
+            Some(Ok(found)) => found,
+            Some(Err(broken)) => {
+                error!(log = %self.shared.log, error = %broken, "appends cannot be settled");
+                return false;
+            }
+            None => return false,
+        };
+        if found.gaps && found.offsets.len() < wanted.len() {
+            // What was trimmed or lost before we looked cannot be told apart from what never landed.
+            self.deliver_found(segment, &found.offsets, true);
+        } else {
+            self.deliver_found(segment, &found.offsets, false);
+        }
+        true
+    }
+
+    fn deliver_found(&mut self, segment: &Segment, found: &BTreeMap<Sequence, LogletOffset>, in_doubt: bool) {
+        let mut inbox = self.shared.inbox.lock();
+        if in_doubt {
+            let Inbox { queue, failed, .. } = &mut *inbox;
+            queue.give_up(|given_up| {
+                tell_given_up(&self.shared, segment.base_lsn, NotAppended::NoProgress, given_up, failed)
+            });
+        } else {
+            inbox.queue.settle(found, &mut self.resolutions);
+        }
+        drop(inbox);
+        self.deliver(Some(segment));
+    }
+
+    async fn open(&mut self, last: &Segment) -> Result<AppendStream, StreamEnd> {
+        let sequencer = last.params.sequencer;
+        // No services, or a later life of the node: this one is gone (A6).
+        let sequencers = self.state.cluster.directory.sequencers(sequencer).ok_or(StreamEnd::Doubt)?;
+        self.incarnation += 1;
+        let open =
+            AppendOpen { loglet: last.params.id, sequencer, writer: self.shared.writer, incarnation: self.incarnation };
+        match timeout(self.state.cluster.options.call_deadline, sequencers.open_append(open)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(SequencerCallError::Refused(error))) => Err(after_refusal(error)),
+            Ok(Err(SequencerCallError::Rpc(RpcError::Overloaded))) => Err(StreamEnd::Busy),
+            Ok(Err(SequencerCallError::Rpc(error))) => {
+                debug!(%sequencer, %error, "sequencer cannot be reached");
+                Err(StreamEnd::Doubt)
+            }
+            Err(_) => Err(StreamEnd::Doubt),
+        }
+    }
+
+    /// Sends and takes answers until the stream ends.
+    async fn converse(&mut self, segment: &Segment, stream: AppendStream) -> Round {
+        let AppendStream { opened, requests, mut replies } = stream;
+        let unsettled = self.shared.inbox.lock().queue.unsettled();
+        if let Some(attempt) = unsettled {
+            // Same segment, or it would be settled: what the older stream carried lies below the next offset now.
+            if !self.settle(segment, attempt, Some(opened.next_offset)).await {
+                return Round::Again(StreamEnd::NoProgress);
+            }
+        }
+        let attempt = Attempt { segment: segment.index(), incarnation: self.incarnation, from: opened.next_offset };
+        self.shared.inbox.lock().queue.begin(attempt);
+        self.state.learn_committed(segment.index(), opened.committed_tail);
+        loop {
+            let (has_unsent, is_empty) = {
+                let inbox = self.shared.inbox.lock();
+                (inbox.queue.has_unsent(), inbox.queue.is_empty())
+            };
+            if is_empty {
+                self.progressed = Instant::now();
+            }
+            let patience = self.progressed + self.give_up_after;
+            tokio::select! {
+                biased;
+                reply = replies.recv() => match reply {
+                    Some(AppendReply::Committed { first_offsets, committed_tail }) => {
+                        if !self.on_committed(segment, &first_offsets, committed_tail) {
+                            error!(loglet = %segment.params.id, "the sequencer acknowledged what it was not sent");
+                            return Round::Again(StreamEnd::Reconnect);
+                        }
+                    }
+                    Some(AppendReply::Closed(error)) => return Round::Again(after_refusal(error)),
+                    None => return Round::Again(StreamEnd::Reconnect),
+                },
+                room = requests.reserve(), if has_unsent => match room {
+                    Ok(room) => {
+                        let batches = self.shared.inbox.lock().queue.take_unsent(STORE_MESSAGE_BYTES);
+                        if !batches.is_empty() {
+                            room.send(AppendRequest { batches });
+                        }
+                    }
+                    // Its answers tell why.
+                    Err(_) => return Round::Again(drain(&mut replies).await),
+                },
+                () = self.shared.bell.notified(), if !has_unsent => {}
+                () = self.dropped.cancelled(), if is_empty => return Round::Finished,
+                () = sleep_until(patience), if !is_empty => return Round::Again(StreamEnd::NoProgress),
+            }
+            self.shared.inbox.lock().queue.pass_barriers(&mut self.resolutions);
+            self.deliver(Some(segment));
+        }
+    }
+
+    fn on_committed(&mut self, segment: &Segment, first_offsets: &[LogletOffset], tail: LogletOffset) -> bool {
+        let believed = self.shared.inbox.lock().queue.committed(first_offsets, &mut self.resolutions);
+        self.deliver(Some(segment));
+        if believed {
+            self.progressed = Instant::now();
+            self.state.learn_committed(segment.index(), tail);
+        }
+        believed
+    }
+
+    /// Tells what was resolved.
+    fn deliver(&mut self, segment: Option<&Segment>) {
+        if self.resolutions.is_empty() {
+            return;
+        }
+        let base_lsn = segment.map_or(Lsn::FIRST, |segment| segment.base_lsn);
+        for resolution in self.resolutions.drain(..) {
+            match resolution {
+                Resolution::Committed { ticket: Waiter::Append { outcome, .. }, first_offset } => {
+                    let lsn = first_offset.to_lsn(base_lsn);
+                    let _gone = outcome.send(lsn.map_err(|_| SHUT_DOWN));
+                }
+                Resolution::Passed(Waiter::Barrier { outcome }) => {
+                    let failed = self.shared.inbox.lock().failed.take();
+                    let _gone = outcome.send(failed.map_or(Ok(()), Err));
+                }
+                // Appends are committed and barriers pass; the queue keeps them apart.
+                Resolution::Committed { ticket: Waiter::Barrier { .. }, .. }
+                | Resolution::Passed(Waiter::Append { .. }) => {}
+            }
+        }
+    }
+
+    /// Gives up everything that waits, and goes on with what comes.
+    fn give_up(&mut self, cause: NotAppended) {
+        let base_lsn = self.base_lsn_of_attempt();
+        let mut inbox = self.shared.inbox.lock();
+        let Inbox { queue, failed, .. } = &mut *inbox;
+        queue.give_up(|given_up| tell_given_up(&self.shared, base_lsn, cause, given_up, failed));
+        drop(inbox);
+        self.progressed = Instant::now();
+    }
+
+    fn base_lsn_of_attempt(&self) -> Lsn {
+        let stored = self.state.chain();
+        let last = stored.chain.last().map(|last| last.base_lsn);
+        let attempt = self.shared.inbox.lock().queue.attempt();
+        let segment = attempt.and_then(|attempt| stored.chain.segment(attempt.segment));
+        segment.map(|segment| segment.base_lsn).or(last).unwrap_or(Lsn::FIRST)
+    }
+
+    /// Takes nothing any more.
+    fn close(&self, error: AppendError) {
+        let mut inbox = self.shared.inbox.lock();
+        inbox.closed.get_or_insert(error);
+        let Inbox { queue, failed, .. } = &mut *inbox;
+        queue.give_up(|given_up| match given_up {
+            GivenUp::Append { ticket: Waiter::Append { outcome, .. }, .. } => {
+                failed.get_or_insert(error);
+                let _gone = outcome.send(Err(error));
+            }
+            GivenUp::Append { ticket: Waiter::Barrier { outcome }, .. }
+            | GivenUp::Barrier(Waiter::Barrier { outcome }) => {
+                let _gone = outcome.send(Err(failed.take().unwrap_or(error)));
+            }
+            GivenUp::Barrier(Waiter::Append { outcome, .. }) => {
+                let _gone = outcome.send(Err(error));
+            }
+        });
+        drop(inbox);
+        self.shared.room.close();
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.inbox.lock().queue.lost();
+        self.give_up(NotAppended::ShutDown);
+        self.close(SHUT_DOWN);
+    }
+}
+
+fn tell_given_up(
+    shared: &Shared,
+    base_lsn: Lsn,
+    cause: NotAppended,
+    given_up: GivenUp<Waiter>,
+    failed: &mut Option<AppendError>,
+) {
+    match given_up {
+        GivenUp::Append { sequence, records, ticket, attempt } => {
+            let error = match attempt {
+                None => AppendError::NotAppended { cause },
+                Some(Attempt { segment, incarnation, from }) => AppendError::Unknown {
+                    id: AppendId {
+                        log: shared.log,
+                        writer: shared.writer,
+                        sequence,
+                        records,
+                        segment,
+                        from: from.to_lsn(base_lsn).unwrap_or(base_lsn),
+                        incarnation,
+                    },
+                },
+            };
+            failed.get_or_insert(error);
+            if let Waiter::Append { outcome, .. } = ticket {
+                let _gone = outcome.send(Err(error));
+            }
+        }
+        GivenUp::Barrier(Waiter::Barrier { outcome }) => {
+            let _gone = outcome.send(failed.take().map_or(Ok(()), Err));
+        }
+        GivenUp::Barrier(Waiter::Append { .. }) => {}
+    }
+}
+
+/// What to do after a sequencer's refusal.
+const fn after_refusal(error: SequencerError) -> StreamEnd {
+    match error {
+        // Sealed, and by whom the chain says: help at once instead of waiting for a timer.
+        SequencerError::Sealed { .. } => StreamEnd::Close(CloseReason::OrphanedSeal),
+        SequencerError::Full => StreamEnd::Close(CloseReason::Full),
+        SequencerError::Stopping => StreamEnd::Close(CloseReason::SequencerGone),
+        SequencerError::NotSequencer | SequencerError::NotOpen => StreamEnd::Doubt,
+        SequencerError::Superseded | SequencerError::BadBatch => StreamEnd::Reconnect,
+        SequencerError::Overloaded => StreamEnd::Busy,
+    }
+}
+
+/// The reason of a stream whose request half is closed, from what is left of its answers.
+async fn drain(replies: &mut mpsc::Receiver<AppendReply>) -> StreamEnd {
+    while let Some(reply) = replies.recv().await {
+        if let AppendReply::Closed(error) = reply {
+            return after_refusal(error);
+        }
+    }
+    StreamEnd::Reconnect
+}

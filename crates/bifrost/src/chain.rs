@@ -1,0 +1,191 @@
+//! The transitions of a chain: pure functions from one value to the next (C1–C4). The catalog commits what they return;
+//! nothing else changes a chain.
+
+use bifrost_types::limits::CHAIN_FINISHED_MAX;
+use bifrost_types::{
+    Chain, Finished, LogId, LogletId, LogletOffset, LogletParams, Lsn, OpId, OutOfPositions, Reconfiguration, Segment,
+    SegmentIndex, SegmentState, Successor, Timings,
+};
+use thiserror::Error;
+
+/// Why a chain cannot take a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ChainError {
+    /// The log was closed for good.
+    #[error("the log is closed")]
+    Closed,
+    /// The positions or the segment numbers of the log are used up.
+    #[error("the log has no positions left")]
+    Exhausted,
+    /// The value is not a chain: its pointer order is broken.
+    #[error("the stored chain is damaged")]
+    Damaged,
+}
+
+impl From<OutOfPositions> for ChainError {
+    fn from(_: OutOfPositions) -> Self {
+        Self::Exhausted
+    }
+}
+
+/// A new log with its first segment. The creating operation is kept as the first outcome, so that its author
+/// recognises it after a lost reply (M2).
+pub fn create(log: LogId, name: Option<String>, op: OpId, first: Successor) -> Chain {
+    let index = SegmentIndex::FIRST;
+    Chain {
+        log,
+        name,
+        version: 1,
+        segments: vec![open_segment(log, index, Lsn::FIRST, first)],
+        next_segment: SegmentIndex::new(1),
+        pending: None,
+        finished: vec![Finished { op, segment: index, tail: LogletOffset::FIRST, successor: Some(index) }],
+        trim_point: None,
+    }
+}
+
+/// What announcing an operation leads to (T1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announce {
+    /// Write this chain; then the operation is pending.
+    Write(Chain),
+    /// It is pending already, or another one is: drive that one.
+    Pending(Reconfiguration),
+    /// It is over (C4).
+    Finished(Finished),
+    /// The segment that it wanted to close was closed by another operation.
+    Superseded(Finished),
+}
+
+/// T1: make `wanted` the pending operation, unless one is pending or the segment is closed.
+///
+/// # Errors
+/// [`ChainError`] when the log is closed for good, or damaged.
+pub fn announce(chain: &Chain, wanted: &Reconfiguration) -> Result<Announce, ChainError> {
+    if let Some(finished) = chain.outcome(wanted.op) {
+        return Ok(Announce::Finished(finished.clone()));
+    }
+    if let Some(pending) = &chain.pending {
+        return Ok(Announce::Pending(pending.clone()));
+    }
+    let last = chain.last().ok_or(ChainError::Damaged)?;
+    if last.index() != wanted.segment
+        && let Some(closed) = chain.segment(wanted.segment)
+    {
+        return Ok(Announce::Superseded(finished_of(chain, closed)?));
+    }
+    if last.decided_tail().is_some() {
+        return Err(ChainError::Closed);
+    }
+    let pending = Reconfiguration { segment: last.index(), ..wanted.clone() };
+    Ok(Announce::Write(next_version(Chain { pending: Some(pending), ..chain.clone() })?))
+}
+
+/// T1': replace what comes after, under the same operation. `None` when there is nothing to replace.
+///
+/// # Errors
+/// [`ChainError::Exhausted`] when versions or attempts run out.
+pub fn replace_successor(chain: &Chain, op: OpId, successor: Successor) -> Result<Option<Chain>, ChainError> {
+    let Some(pending) = chain.pending.as_ref().filter(|pending| pending.op == op) else { return Ok(None) };
+    let attempt = pending.attempt.checked_add(1).ok_or(ChainError::Exhausted)?;
+    let pending = Reconfiguration { successor: Some(successor), attempt, ..pending.clone() };
+    Ok(Some(next_version(Chain { pending: Some(pending), ..chain.clone() })?))
+}
+
+/// What deciding leads to (T2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decide {
+    /// Write this chain: that write decides.
+    Write(Chain),
+    /// It was decided before, with this outcome; the tail there is the tail.
+    Finished(Finished),
+    /// The operation is neither pending nor among the last outcomes.
+    Gone,
+}
+
+/// T2: close the last segment at `tail` and open the successor, in one value (C1).
+///
+/// # Errors
+/// [`ChainError`] when positions run out or the chain is damaged.
+pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> Result<Decide, ChainError> {
+    if let Some(finished) = chain.outcome(op) {
+        return Ok(Decide::Finished(finished.clone()));
+    }
+    let Some(pending) = chain.pending.as_ref().filter(|pending| pending.op == op) else { return Ok(Decide::Gone) };
+    let mut next = chain.clone();
+    let last = next.segments.last_mut().ok_or(ChainError::Damaged)?;
+    if last.index() != pending.segment || last.decided_tail().is_some() {
+        return Err(ChainError::Damaged);
+    }
+    last.state = SegmentState::Sealed { tail, op, actor: pending.actor.clone(), reason: pending.reason, timings };
+    let base_lsn = tail.to_lsn(last.base_lsn)?;
+    let mut successor = None;
+    if let Some(params) = pending.successor.clone() {
+        let index = next.next_segment;
+        next.next_segment = index.next().ok_or(ChainError::Exhausted)?;
+        next.segments.push(open_segment(chain.log, index, base_lsn, params));
+        successor = Some(index);
+    }
+    next.finished.push(Finished { op, segment: pending.segment, tail, successor });
+    let surplus = next.finished.len().saturating_sub(CHAIN_FINISHED_MAX);
+    next.finished.drain(..surplus);
+    next.pending = None;
+    Ok(Decide::Write(next_version(next)?))
+}
+
+/// The chain with at least this trim point; `None` if it holds already. The caller checked that it is readable.
+///
+/// # Errors
+/// [`ChainError::Exhausted`] when versions run out.
+pub fn raise_trim_point(chain: &Chain, trim_point: Lsn) -> Result<Option<Chain>, ChainError> {
+    if chain.trim_point >= Some(trim_point) {
+        return Ok(None);
+    }
+    Ok(Some(next_version(Chain { trim_point: Some(trim_point), ..chain.clone() })?))
+}
+
+/// Checks the pointer order of a chain that came from storage.
+///
+/// # Errors
+/// [`ChainError::Damaged`].
+pub fn validate(chain: &Chain) -> Result<(), ChainError> {
+    let last = chain.last().ok_or(ChainError::Damaged)?;
+    let mut base_lsn = chain.segments.first().ok_or(ChainError::Damaged)?.base_lsn;
+    let mut previous: Option<SegmentIndex> = None;
+    for segment in &chain.segments {
+        let in_order = previous < Some(segment.index()) && segment.index() < chain.next_segment;
+        if !in_order || segment.base_lsn != base_lsn || segment.params.id.log != chain.log {
+            return Err(ChainError::Damaged);
+        }
+        match segment.decided_tail() {
+            Some(tail) => base_lsn = tail.to_lsn(base_lsn).map_err(|_| ChainError::Damaged)?,
+            None if segment.index() != last.index() => return Err(ChainError::Damaged),
+            None => {}
+        }
+        previous = Some(segment.index());
+    }
+    match &chain.pending {
+        Some(pending) if pending.segment != last.index() || last.decided_tail().is_some() => Err(ChainError::Damaged),
+        _ => Ok(()),
+    }
+}
+
+fn finished_of(chain: &Chain, closed: &Segment) -> Result<Finished, ChainError> {
+    let SegmentState::Sealed { tail, op, .. } = closed.state else { return Err(ChainError::Damaged) };
+    let successor = chain.segments.iter().map(Segment::index).find(|index| *index > closed.index());
+    Ok(Finished { op, segment: closed.index(), tail, successor })
+}
+
+fn open_segment(log: LogId, index: SegmentIndex, base_lsn: Lsn, params: Successor) -> Segment {
+    let Successor { nodeset, replication, sequencer } = params;
+    let params = LogletParams { id: LogletId::new(log, index), nodeset, replication, sequencer };
+    Segment { base_lsn, params, state: SegmentState::Open }
+}
+
+fn next_version(chain: Chain) -> Result<Chain, ChainError> {
+    let version = chain.version.checked_add(1).ok_or(ChainError::Exhausted)?;
+    Ok(Chain { version, ..chain })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! What all handles of one [`Bifrost`](crate::Bifrost) share: metadata, the nodes, the tasks and their end.
+
+use std::num::{NonZeroU8, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_loglet::peers::Peers;
+use bifrost_types::{LogId, LogletId, NodeId, OpId, SegmentIndex, WriterId};
+use bifrost_wire::log_server::StateRequest;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::Catalog;
+use crate::directory::Directory;
+use crate::options::Options;
+
+/// Shared by everything that one `Bifrost` hands out.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) catalog: Catalog,
+    pub(crate) directory: Directory,
+    pub(crate) options: Options,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Cluster {
+    /// The log servers, for the loglet protocol.
+    pub(crate) fn peers(&self) -> Arc<dyn Peers> {
+        Arc::new(self.directory.clone())
+    }
+
+    /// The nodes that answer now, fastest first. Waits for a majority, and for as many as there are to be copies, not
+    /// for the slowest.
+    pub(crate) async fn answering(&self, copies: NonZeroU8) -> Vec<NodeId> {
+        let nodes = self.directory.records();
+        let wanted = usize::from(copies.get()).max(nodes.len() / 2 + 1);
+        let mut probes: FuturesUnordered<_> = nodes
+            .iter()
+            .filter_map(|node| Some((node.id.node, node.disk?)))
+            .map(|(node, disk)| async move {
+                let server = self.directory.log_server(node)?;
+                // A loglet that there will never be: asking for it creates nothing.
+                let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
+                server.state(StateRequest { loglet, disk }).await.ok().map(|_| node)
+            })
+            .collect();
+        let mut answering = Vec::new();
+        let probing = async {
+            while answering.len() < wanted
+                && let Some(answer) = probes.next().await
+            {
+                answering.extend(answer);
+            }
+        };
+        let _passed = timeout(PROBE_DEADLINE, probing).await;
+        answering
+    }
+}
+
+/// How long nodes have to answer before a segment is placed without them.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A fresh operation id: the time in front so that ids sort by it for people, then 80 random bits.
+pub fn fresh_op() -> OpId {
+    let time = u128::from(crate::clock::now_millis()) << 80;
+    let random = rand::random::<u128>() >> 48;
+    OpId::try_from(time | random).unwrap_or(OpId::new(std::num::NonZeroU128::MIN))
+}
+
+/// A fresh writer id: 128 random bits.
+pub(crate) fn fresh_writer() -> WriterId {
+    WriterId::new(random_id())
+}
+
+/// A random number that is not 0.
+pub(crate) fn random_id() -> std::num::NonZeroU128 {
+    std::num::NonZeroU128::new(rand::random()).unwrap_or(std::num::NonZeroU128::MAX)
+}

@@ -1,0 +1,344 @@
+//! The entry point: one handle over three back ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+#[cfg(feature = "rocksdb")]
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+#[cfg(feature = "rocksdb")]
+use bifrost_metadata::LocalMetadata;
+use bifrost_metadata::MemoryMetadata;
+use bifrost_sequencer::core::SegmentLimits;
+use bifrost_types::{Location, LogId, NodeRecord};
+use bifrost_wire::grpc::{ClientOptions, GrpcMetadata};
+use bifrost_wire::metadata::MetadataStore;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::cluster::{Cluster, fresh_op};
+use crate::connect::{Connect, GrpcConnect, LocalConnect};
+use crate::directory::Directory;
+use crate::error::LogError;
+use crate::local_node::{LocalNode, NodeError, Storage};
+use crate::log::Log;
+use crate::log_state::LogState;
+use crate::membership::Identity;
+use crate::options::{LogOptions, Options};
+use crate::placement::{Situation, default_replication, place};
+
+/// Attempts at making a log while metadata gives no answer.
+const CREATE_ATTEMPTS: u32 = 10;
+const CREATE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a `Bifrost` did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address is not of the form `host:port`.
+    #[error("{address:?} is not an address of the form host:port")]
+    Address {
+        /// The text.
+        address: String,
+    },
+    /// The cluster cannot be reached, or has no readable metadata.
+    #[error("the cluster's metadata cannot be read")]
+    Catalog(#[from] CatalogError),
+    /// The local metadata cannot be opened.
+    #[cfg(feature = "rocksdb")]
+    #[error("the local metadata cannot be opened")]
+    Metadata(#[from] bifrost_metadata::OpenError),
+    /// The node in this process did not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// What runs in this process for an embedded back end.
+#[derive(Debug)]
+struct Hosted {
+    node: LocalNode,
+    #[cfg(feature = "rocksdb")]
+    metadata: Option<LocalMetadata>,
+}
+
+/// Logs: make them, find them. Cheap to clone; one per process and cluster is enough.
+///
+/// Needs a Tokio runtime with time and IO enabled. Call [`shutdown`](Self::shutdown) before the runtime ends.
+#[derive(Clone)]
+pub struct Bifrost {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Arc<Cluster>,
+    logs: Mutex<BTreeMap<LogId, Weak<LogState>>>,
+    hosted: Option<Hosted>,
+}
+
+impl Bifrost {
+    /// One copy in memory, in this process, gone with it: for tests of an embedder.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn in_memory() -> Result<Self, StartError> {
+        let metadata = Arc::new(MemoryMetadata::new());
+        let local = LocalConnect::default();
+        let (cluster, node) = host(metadata, &local, Storage::Memory).await?;
+        let hosted = Hosted {
+            node,
+            #[cfg(feature = "rocksdb")]
+            metadata: None,
+        };
+        Ok(Self::assemble(cluster, Some(hosted)))
+    }
+
+    /// One copy in a directory, in this process, without a network: survives kill -9. The directory is made if it is not
+    /// there, and serves one process at a time.
+    ///
+    /// # Errors
+    /// [`StartError`], for example when another process has the directory open.
+    #[cfg(feature = "rocksdb")]
+    pub async fn embedded(directory: impl AsRef<Path>) -> Result<Self, StartError> {
+        let directory = directory.as_ref();
+        let metadata = LocalMetadata::open(directory.join("metadata")).await?;
+        let storage = Storage::Disk {
+            directory: directory.join("log-server"),
+            options: bifrost_logserver::RocksOptions::default(),
+        };
+        let local = LocalConnect::default();
+        match host(Arc::new(metadata.clone()), &local, storage).await {
+            Ok((cluster, node)) => Ok(Self::assemble(cluster, Some(Hosted { node, metadata: Some(metadata) }))),
+            Err(error) => {
+                metadata.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster, through any of these addresses (`host:port`) of nodes that serve metadata.
+    ///
+    /// # Errors
+    /// [`StartError`] when none of them answers.
+    pub async fn connect<A: AsRef<str>>(addresses: impl IntoIterator<Item = A>) -> Result<Self, StartError> {
+        Self::connect_with(addresses, Options::default(), ClientOptions::default()).await
+    }
+
+    /// Like [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// See [`connect`](Self::connect).
+    pub async fn connect_with<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: Options,
+        client: ClientOptions,
+    ) -> Result<Self, StartError> {
+        let mut members = Vec::new();
+        for address in addresses {
+            let address = address.as_ref();
+            let member = GrpcMetadata::connect_lazy(address, client.clone())
+                .map_err(|_| StartError::Address { address: address.to_owned() })?;
+            members.push(member);
+        }
+        let metadata = Arc::new(crate::metadata_pool::MetadataPool::new(members));
+        Self::from_parts(metadata, Arc::new(GrpcConnect { options: client }), options).await
+    }
+
+    /// A cluster whose metadata and nodes are reached in ways of the caller's choosing: how a daemon, a test or a
+    /// simulation assembles one.
+    ///
+    /// # Errors
+    /// [`StartError::Catalog`] when metadata cannot be read.
+    pub async fn from_parts(
+        metadata: Arc<dyn MetadataStore>,
+        connect: Arc<dyn Connect>,
+        options: Options,
+    ) -> Result<Self, StartError> {
+        Ok(Self::assemble(Cluster::start(metadata, connect, options).await?, None))
+    }
+
+    fn assemble(cluster: Arc<Cluster>, hosted: Option<Hosted>) -> Self {
+        Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) }
+    }
+
+    /// Makes a log. A name is 1 to 255 bytes of letters, digits, `-`, `_` and `.`, not a plain number.
+    ///
+    /// # Errors
+    /// [`LogError::Catalog`] with [`CatalogError::NameTaken`] when there is one of that name,
+    /// [`LogError::NoPlacement`] when no nodes can hold it.
+    ///
+    /// # Cancel safety
+    /// The log is made or not; [`log`](Self::log) tells.
+    pub async fn create_log(&self, name: &str, options: LogOptions) -> Result<Log, LogError> {
+        self.create(Some(name), options).await
+    }
+
+    /// Makes a log without a name; it is known by its id.
+    ///
+    /// # Errors
+    /// See [`create_log`](Self::create_log).
+    ///
+    /// # Cancel safety
+    /// The log is made or not; its id is lost with the future.
+    pub async fn create_unnamed_log(&self, options: LogOptions) -> Result<Log, LogError> {
+        self.create(None, options).await
+    }
+
+    async fn create(&self, name: Option<&str>, options: LogOptions) -> Result<Log, LogError> {
+        let cluster = &self.inner.cluster;
+        cluster.directory.refresh().await?;
+        let nodes = cluster.directory.records();
+        let replication = options.replication.unwrap_or_else(|| default_replication(&nodes));
+        let answering = cluster.answering(replication.copies()).await;
+        let nodeset_max = cluster.options.nodeset_max;
+        let situation = Situation { nodes: &nodes, answering: &answering, avoid: None, rotate: false, nodeset_max };
+        let first = place(situation, &replication).ok_or(LogError::NoPlacement)?;
+        let op = fresh_op();
+        let mut attempt = 1;
+        loop {
+            match cluster.catalog.create_log(name, op, &first).await {
+                // The same operation again finds what a lost reply hid (M2).
+                Err(error) if error.is_passing() && attempt < CREATE_ATTEMPTS => {
+                    attempt += 1;
+                    sleep(CREATE_PAUSE).await;
+                }
+                stored => return Ok(self.hand_out(stored?)),
+            }
+        }
+    }
+
+    /// Finds a log by its name.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownLog`] when there is none.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn log(&self, name: &str) -> Result<Log, LogError> {
+        let log = self.inner.cluster.catalog.log_id(name).await?.ok_or(CatalogError::UnknownLog)?;
+        self.log_by_id(log).await
+    }
+
+    /// Finds a log by its id.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownLog`] when there is none.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn log_by_id(&self, log: LogId) -> Result<Log, LogError> {
+        Ok(self.hand_out(self.inner.cluster.catalog.chain(log).await?))
+    }
+
+    /// Finds a log by its name, or makes it.
+    ///
+    /// # Errors
+    /// See [`create_log`](Self::create_log).
+    ///
+    /// # Cancel safety
+    /// The log is made or not.
+    pub async fn open_log(&self, name: &str, options: LogOptions) -> Result<Log, LogError> {
+        match self.log(name).await {
+            Err(LogError::Catalog(CatalogError::UnknownLog)) => {}
+            found => return found,
+        }
+        match self.create_log(name, options).await {
+            Err(LogError::Catalog(CatalogError::NameTaken { log })) => self.log_by_id(log).await,
+            made => made,
+        }
+    }
+
+    /// The node records as last seen.
+    pub fn nodes(&self) -> Vec<NodeRecord> {
+        self.inner.cluster.directory.records()
+    }
+
+    /// The typed metadata, for tools.
+    pub fn catalog(&self) -> &Catalog {
+        &self.inner.cluster.catalog
+    }
+
+    /// Ends all appenders, readers and, for an embedded back end, the node, and waits for them. Appends without an
+    /// outcome end as not appended or unknown. The directory of an embedded back end is free afterwards.
+    ///
+    /// # Cancel safety
+    /// Safe: the stop goes on; call again to wait for it.
+    pub async fn shutdown(&self) {
+        let cluster = &self.inner.cluster;
+        cluster.stop.cancel();
+        cluster.tasks.close();
+        cluster.tasks.wait().await;
+        if let Some(hosted) = &self.inner.hosted {
+            hosted.node.shutdown().await;
+            #[cfg(feature = "rocksdb")]
+            if let Some(metadata) = &hosted.metadata {
+                metadata.shutdown().await;
+            }
+        }
+    }
+
+    /// The shared state of a log: one per process, however many handles.
+    fn hand_out(&self, stored: StoredChain) -> Log {
+        let mut logs = self.inner.logs.lock();
+        logs.retain(|_, state| state.strong_count() > 0);
+        let log = stored.chain.log;
+        if let Some(state) = logs.get(&log).and_then(Weak::upgrade) {
+            state.learn(stored);
+            return Log::new(state);
+        }
+        let state = LogState::start(self.inner.cluster.clone(), stored);
+        logs.insert(log, Arc::downgrade(&state));
+        Log::new(state)
+    }
+}
+
+impl fmt::Debug for Bifrost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bifrost").field("hosted", &self.inner.hosted).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.cluster.stop.cancel();
+    }
+}
+
+/// Starts the only node of an embedded back end.
+async fn host(
+    metadata: Arc<dyn MetadataStore>,
+    local: &LocalConnect,
+    storage: Storage,
+) -> Result<(Arc<Cluster>, LocalNode), StartError> {
+    let catalog = Catalog::new(metadata.clone());
+    let directory = Directory::new(catalog.clone(), Arc::new(local.clone()));
+    let identity = Identity { name: "embedded".to_owned(), address: String::new(), location: Location::default() };
+    let node = LocalNode::start(catalog, directory.clone(), &identity, storage, SegmentLimits::default()).await?;
+    local.insert(node.id().node, node.services());
+    directory.refresh().await?;
+    let cluster = Cluster::start(metadata, Arc::new(local.clone()), Options::default()).await?;
+    Ok((cluster, node))
+}
+
+impl Cluster {
+    pub(crate) async fn start(
+        metadata: Arc<dyn MetadataStore>,
+        connect: Arc<dyn Connect>,
+        options: Options,
+    ) -> Result<Arc<Self>, CatalogError> {
+        let catalog = Catalog::new(metadata);
+        let directory = Directory::new(catalog.clone(), connect);
+        let revision = directory.refresh().await?;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let follower = directory.clone();
+        let token = stop.child_token();
+        tasks.spawn(async move {
+            let _stopped = token.run_until_cancelled_owned(follower.follow(Some(revision))).await;
+        });
+        Ok(Arc::new(Self { catalog, directory, options, tasks, stop }))
+    }
+}

@@ -1,0 +1,245 @@
+//! A node inside this process: a log server on its disk, and sequencers. The embedded back ends run one; the daemon runs
+//! one behind a gRPC listener.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bifrost_logserver::{LogServerHandle, Marker, MarkerError, MemoryStore, ServerOptions, StartError, WriterRuntime};
+#[cfg(feature = "rocksdb")]
+use bifrost_logserver::{OpenError, RocksOptions, RocksStore};
+use bifrost_sequencer::core::SegmentLimits;
+use bifrost_sequencer::{LogletSource, SequencerHost};
+use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, StorageState};
+use bifrost_wire::metadata::{MetadataError, Revision};
+use bifrost_wire::sequencer::SequencerError;
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+use tracing::info;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::cluster::random_id;
+use crate::connect::NodeServices;
+use crate::directory::Directory;
+use crate::membership::{BootStep, Identity, Refusal, begin_life, boot_step};
+
+/// Where a node keeps its copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory: gone with the process.
+    Memory,
+    /// In this directory, on RocksDB, with an fsync before each answer.
+    #[cfg(feature = "rocksdb")]
+    Disk {
+        /// The directory; made if it is not there.
+        directory: PathBuf,
+        /// Settings of RocksDB.
+        options: RocksOptions,
+    },
+}
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// Its record could not be read or written.
+    #[error("the node's record cannot be read or written")]
+    Catalog(#[from] CatalogError),
+    /// It must not serve the disk that it found.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The marker of the disk cannot be read or written.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    /// The store cannot be opened.
+    #[cfg(feature = "rocksdb")]
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log server cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A node of this process.
+#[derive(Debug)]
+pub struct LocalNode {
+    record: NodeRecord,
+    log_server: LogServerHandle,
+    sequencers: SequencerHost,
+}
+
+impl LocalNode {
+    /// Takes possession of the storage, begins the node's next life and starts its services. A listener at the address
+    /// of `identity` should be bound already, and serve once this returns.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing runs then, and the storage is free again.
+    ///
+    /// # Cancel safety
+    /// Safe: the steps that were taken are recognised at the next start.
+    pub async fn start(
+        catalog: Catalog,
+        directory: Directory,
+        identity: &Identity,
+        storage: Storage,
+        limits: SegmentLimits,
+    ) -> Result<Self, NodeError> {
+        let cluster = catalog.cluster_id(ClusterId::new(random_id())).await?;
+        let (record, log_server) = match storage {
+            Storage::Memory => {
+                let record = claim(&catalog, identity, cluster, None).await?;
+                let log_server = start_log_server(MemoryStore::new(), &record, WriterRuntime::Task).await?;
+                (record, log_server)
+            }
+            #[cfg(feature = "rocksdb")]
+            Storage::Disk { directory, options } => {
+                // The directory is locked before the record is touched, so that a second process on the same disk
+                // fails without disturbing the first.
+                let store = RocksStore::open(&directory, &options)?;
+                let record = claim(&catalog, identity, cluster, Some(&directory)).await?;
+                let log_server = start_log_server(store, &record, WriterRuntime::Thread).await?;
+                (record, log_server)
+            }
+        };
+        let source = Arc::new(CatalogSource { catalog });
+        let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
+        info!(node = %record.id, name = record.name, address = record.address, "node runs");
+        Ok(Self { record, log_server, sequencers })
+    }
+
+    /// This life of the node.
+    pub fn id(&self) -> NodeGeneration {
+        self.record.id
+    }
+
+    /// Its record as of its start.
+    pub const fn record(&self) -> &NodeRecord {
+        &self.record
+    }
+
+    /// Its services, for callers in this process and for the adapters of a listener.
+    pub fn services(&self) -> NodeServices {
+        NodeServices { log_server: Arc::new(self.log_server.clone()), sequencers: Arc::new(self.sequencers.clone()) }
+    }
+
+    /// Its sequencers.
+    pub const fn sequencers(&self) -> &SequencerHost {
+        &self.sequencers
+    }
+
+    /// Stops everything and frees the storage: the same process may start the node again.
+    ///
+    /// # Cancel safety
+    /// Safe: the stop goes on; call again to wait for it.
+    pub async fn shutdown(&self) {
+        self.sequencers.shutdown().await;
+        self.log_server.shutdown().await;
+    }
+}
+
+async fn start_log_server<S: bifrost_logserver::LogStore>(
+    store: S,
+    record: &NodeRecord,
+    runtime: WriterRuntime,
+) -> Result<LogServerHandle, NodeError> {
+    let disk = record.disk.ok_or(Refusal::OutOfService { state: record.storage })?;
+    let options = ServerOptions::new(record.id.node, disk);
+    Ok(LogServerHandle::start(Arc::new(store), options, runtime).await?)
+}
+
+/// Begins a life and walks the table until the disk may be served.
+async fn claim(
+    catalog: &Catalog,
+    identity: &Identity,
+    cluster: ClusterId,
+    directory: Option<&Path>,
+) -> Result<NodeRecord, NodeError> {
+    let (mut record, mut revision) = begin_life(catalog, identity).await?;
+    let mut in_memory: Option<Marker> = None;
+    let fresh = DiskId::new(random_id());
+    loop {
+        let marker = match directory {
+            Some(directory) => read_marker(directory).await?,
+            None => in_memory,
+        };
+        match boot_step(&record, marker, cluster, fresh) {
+            BootStep::WriteMarker(marker) => match directory {
+                Some(directory) => write_marker(directory, marker).await?,
+                None => in_memory = Some(marker),
+            },
+            BootStep::Desire(state, disk) => desire(catalog, &mut record, &mut revision, state, disk).await?,
+            BootStep::Serve(_) => return Ok(record),
+            BootStep::LoseDisk(lost) => {
+                desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
+                return Err(Refusal::DiskLost { lost }.into());
+            }
+            BootStep::Refuse(refusal) => return Err(refusal.into()),
+        }
+    }
+}
+
+/// Makes the record say "this state with this disk" (M3). A conflict or a lost reply is settled by reading: what is there
+/// then is looked at anew by the table.
+async fn desire(
+    catalog: &Catalog,
+    record: &mut NodeRecord,
+    revision: &mut Revision,
+    state: StorageState,
+    disk: DiskId,
+) -> Result<(), CatalogError> {
+    let next = NodeRecord { storage: state, disk: Some(disk), ..record.clone() };
+    match catalog.replace_node(*revision, &next).await {
+        Ok(written) => {
+            *record = next;
+            *revision = written;
+            Ok(())
+        }
+        Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {
+            let found = catalog.node_by_name(&record.name).await?.ok_or(CatalogError::Conflict)?;
+            if found.0.id != record.id {
+                // Another process lives under this name by now.
+                return Err(CatalogError::Conflict);
+            }
+            (*record, *revision) = found;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_marker(directory: &Path) -> Result<Option<Marker>, MarkerError> {
+    let directory = directory.to_owned();
+    blocking(move || Marker::read(&directory)).await
+}
+
+async fn write_marker(directory: &Path, marker: Marker) -> Result<(), MarkerError> {
+    let directory = directory.to_owned();
+    blocking(move || marker.write(&directory)).await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Tells sequencers what a loglet is, from the chain.
+#[derive(Debug)]
+struct CatalogSource {
+    catalog: Catalog,
+}
+
+impl LogletSource for CatalogSource {
+    fn open_loglet(&self, loglet: LogletId) -> BoxFuture<'_, Result<LogletParams, SequencerError>> {
+        Box::pin(async move {
+            let stored = match self.catalog.chain(loglet.log).await {
+                Ok(stored) => stored,
+                Err(error) if error.is_passing() => return Err(SequencerError::Overloaded),
+                Err(_) => return Err(SequencerError::NotOpen),
+            };
+            match stored.chain.last() {
+                Some(last) if last.params.id == loglet && last.decided_tail().is_none() => Ok(last.params.clone()),
+                _ => Err(SequencerError::NotOpen),
+            }
+        })
+    }
+}

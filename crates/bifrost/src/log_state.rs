@@ -1,0 +1,288 @@
+//! What the handles of one log in this process share: the chain as last seen, how far its segments may be read, and the
+//! one helper at a time that closes a segment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bifrost_loglet::read::Readable;
+use bifrost_types::{
+    Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Segment, SegmentIndex, Successor,
+};
+use bifrost_wire::metadata::{MetadataError, Revision};
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::sleep;
+use tokio_util::sync::DropGuard;
+use tracing::{debug, warn};
+
+use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
+use crate::cluster::{Cluster, fresh_op};
+use crate::placement::{Situation, place};
+use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer};
+
+const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// One log in this process.
+#[derive(Debug)]
+pub(crate) struct LogState {
+    pub(crate) log: LogId,
+    pub(crate) cluster: Arc<Cluster>,
+    chain: watch::Sender<Arc<StoredChain>>,
+    loglets: Mutex<BTreeMap<SegmentIndex, watch::Sender<Readable>>>,
+    /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
+    /// that nobody polls cannot stop the others.
+    helper: AsyncMutex<()>,
+    progress: watch::Sender<Progress>,
+    /// Ends the task that follows the chain.
+    _following: DropGuard,
+}
+
+impl LogState {
+    /// Begins to follow the chain of a log, until the last handle is gone.
+    pub(crate) fn start(cluster: Arc<Cluster>, stored: StoredChain) -> Arc<Self> {
+        let stop = cluster.stop.child_token();
+        let state = Arc::new(Self {
+            log: stored.chain.log,
+            cluster,
+            chain: watch::Sender::new(Arc::new(stored)),
+            loglets: Mutex::new(BTreeMap::new()),
+            helper: AsyncMutex::new(()),
+            progress: watch::Sender::new(Progress::default()),
+            _following: stop.clone().drop_guard(),
+        });
+        let following = follow(Arc::downgrade(&state), state.cluster.catalog.clone(), state.log);
+        state.cluster.tasks.spawn(async move {
+            let _stopped = stop.run_until_cancelled_owned(following).await;
+        });
+        state
+    }
+
+    /// The chain as last seen: perhaps old, never wrong about what is closed.
+    pub(crate) fn chain(&self) -> Arc<StoredChain> {
+        self.chain.borrow().clone()
+    }
+
+    /// The same, with changes.
+    pub(crate) fn watch_chain(&self) -> watch::Receiver<Arc<StoredChain>> {
+        self.chain.subscribe()
+    }
+
+    /// What a reconfiguration that this process drives is doing.
+    pub(crate) fn progress(&self) -> &watch::Sender<Progress> {
+        &self.progress
+    }
+
+    /// Takes note of a chain that was read or written; an older one than is known changes nothing (C3).
+    pub(crate) fn learn(&self, stored: StoredChain) {
+        let stored = Arc::new(stored);
+        let newer = self.chain.send_if_modified(|known| {
+            let newer = stored.chain.version > known.chain.version;
+            if newer {
+                *known = stored.clone();
+            }
+            newer
+        });
+        if newer {
+            let mut loglets = self.loglets.lock();
+            loglets.retain(|_, readable| readable.receiver_count() > 0);
+            for (index, readable) in loglets.iter() {
+                if let Some(segment) = stored.chain.segment(*index) {
+                    readable.send_if_modified(|known| raise(known, readable_by_chain(&stored.chain, segment)));
+                }
+            }
+        }
+    }
+
+    /// Takes note that everything below `tail` of a segment is committed.
+    pub(crate) fn learn_committed(&self, index: SegmentIndex, tail: LogletOffset) {
+        if let Some(readable) = self.loglets.lock().get(&index) {
+            readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
+        }
+    }
+
+    /// How far a segment may be read, kept up to date as long as the receiver lives (R1).
+    pub(crate) fn readable(&self, segment: &Segment) -> watch::Receiver<Readable> {
+        let stored = self.chain();
+        let mut loglets = self.loglets.lock();
+        let by_chain = stored.chain.segment(segment.index()).unwrap_or(segment);
+        let known = readable_by_chain(&stored.chain, by_chain);
+        let readable = loglets.entry(segment.index()).or_insert_with(|| watch::Sender::new(known));
+        readable.send_if_modified(|old| raise(old, known));
+        readable.subscribe()
+    }
+
+    /// The highest tail that this process knows to be committed; a lower bound of the truth.
+    pub(crate) fn known_tail(&self) -> Lsn {
+        let stored = self.chain();
+        let Some(last) = stored.chain.last() else { return Lsn::FIRST };
+        let committed = match last.decided_tail() {
+            Some(tail) => tail,
+            None => {
+                let loglets = self.loglets.lock();
+                loglets.get(&last.index()).map_or(LogletOffset::FIRST, |readable| readable.borrow().tail)
+            }
+        };
+        committed.to_lsn(last.base_lsn).unwrap_or(last.base_lsn)
+    }
+
+    /// Reads the chain anew.
+    pub(crate) async fn refresh(&self) -> Result<Arc<StoredChain>, CatalogError> {
+        let stored = self.cluster.catalog.chain(self.log).await?;
+        self.learn(stored.clone());
+        Ok(Arc::new(stored))
+    }
+
+    /// Waits until a segment is closed, and closes it if nobody else in this process does. Returns with the closed
+    /// segment in [`chain`](Self::chain). Call it from a task.
+    ///
+    /// # Errors
+    /// [`ReconfigureError`] when this process tried and could not; somebody else may still do it.
+    pub(crate) async fn close_segment(&self, loglet: LogletId, reason: CloseReason) -> Result<(), ReconfigureError> {
+        let mut chain = self.chain.subscribe();
+        let closed = async {
+            while !is_closed(&chain.borrow_and_update().chain, loglet.segment) {
+                if chain.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closed => Ok(()),
+            result = self.help(loglet, reason) => result,
+        }
+    }
+
+    async fn help(&self, loglet: LogletId, reason: CloseReason) -> Result<(), ReconfigureError> {
+        let _helper = self.helper.lock().await;
+        // The chain that the last helper saw may be older than what it or others did meanwhile.
+        let stored = self.refresh().await?;
+        if is_closed(&stored.chain, loglet.segment) {
+            return Ok(());
+        }
+        let Some(last) = stored.chain.last() else { return Ok(()) };
+        debug!(%loglet, %reason, "helping to close a segment");
+        let successor = match &stored.chain.pending {
+            // Joined as it is.
+            Some(pending) => pending.successor.clone(),
+            None => {
+                let avoid = (reason == CloseReason::SequencerGone).then_some(last.params.sequencer);
+                let sequencer = avoid.unwrap_or(last.params.sequencer);
+                let rotate = reason != CloseReason::SequencerGone;
+                Some(self.place(last, Some(sequencer), rotate).await?)
+            }
+        };
+        let intent = Intent { op: fresh_op(), segment: loglet.segment, actor: Actor::Appender, reason, successor };
+        self.drive(&intent).await.map(drop)
+    }
+
+    /// Carries an intent out; tells the servers the decided tail in the background.
+    ///
+    /// # Cancel safety
+    /// Safe at every await (C4).
+    pub(crate) async fn drive(&self, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
+        let peers = self.cluster.peers();
+        let reconfigurer = Reconfigurer::new(self.log, self.cluster.catalog.clone(), peers.clone());
+        let seen = |stored: &StoredChain| self.learn(stored.clone());
+        let (outcome, settle) = reconfigurer.drive(intent, &self.progress, &seen).await?;
+        if let Some(settle) = settle {
+            let stop = self.cluster.stop.child_token();
+            self.cluster.tasks.spawn(async move {
+                let _stopped = stop.run_until_cancelled_owned(settle.tell(peers)).await;
+            });
+        }
+        Ok(outcome)
+    }
+
+    /// Chooses what comes after `last`, among nodes that answer now.
+    pub(crate) async fn place(
+        &self,
+        last: &Segment,
+        leave: Option<NodeGeneration>,
+        rotate: bool,
+    ) -> Result<Successor, ReconfigureError> {
+        if let Err(error) = self.cluster.directory.refresh().await {
+            warn!(%error, "placing by node records that may be old");
+        }
+        let nodes = self.cluster.directory.records();
+        let answering = self.cluster.answering(last.params.replication.copies()).await;
+        let nodeset_max = self.cluster.options.nodeset_max;
+        let situation = Situation { nodes: &nodes, answering: &answering, avoid: leave, rotate, nodeset_max };
+        place(situation, &last.params.replication).ok_or(ReconfigureError::NoPlacement)
+    }
+}
+
+/// Follows a chain until its state is gone. Holds the state only for moments.
+async fn follow(state: Weak<LogState>, catalog: Catalog, log: LogId) {
+    let mut back_off = BACK_OFF_FIRST;
+    while let Some(before) = state.upgrade().map(|state| state.chain().revision) {
+        if let Err(error) = follow_once(&state, &catalog, log, before).await {
+            debug!(%log, %error, "the chain is not followed");
+        }
+        let moved = state.upgrade().is_some_and(|state| state.chain().revision > before);
+        back_off = if moved { BACK_OFF_FIRST } else { (back_off * 2).min(BACK_OFF_MAX) };
+        sleep(back_off).await;
+    }
+}
+
+/// Returns when the watch ends.
+async fn follow_once(
+    state: &Weak<LogState>,
+    catalog: &Catalog,
+    log: LogId,
+    after: Revision,
+) -> Result<(), CatalogError> {
+    let learn = |stored: &StoredChain| state.upgrade().into_iter().for_each(|state| state.learn(stored.clone()));
+    let mut watch = catalog.watch_chain(log, after).await?;
+    while let Some(changes) = watch.recv().await {
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(MetadataError::Compacted { .. }) => break,
+            Err(error) => return Err(error.into()),
+        };
+        for change in changes.changes {
+            if let Some(value) = change.value {
+                learn(&StoredChain { chain: decode_chain_value(&value)?, revision: change.revision });
+            }
+        }
+    }
+    // What happened after the stream broke is read at once, not with the next change.
+    learn(&catalog.chain(log).await?);
+    Ok(())
+}
+
+/// Whether the chain has decided where a segment ends, or dropped it since.
+pub(crate) fn is_closed(chain: &Chain, index: SegmentIndex) -> bool {
+    match chain.segment(index) {
+        Some(segment) => segment.decided_tail().is_some(),
+        None => index < chain.next_segment,
+    }
+}
+
+fn readable_by_chain(chain: &Chain, segment: &Segment) -> Readable {
+    let decided = segment.decided_tail();
+    // The trim point may lie in a later segment: then all of this one is trimmed, if it has anything.
+    let trimmed = chain.trim_point.and_then(|trim_point| LogletOffset::from_lsn(trim_point, segment.base_lsn));
+    let trim_point = match (trimmed, decided) {
+        (Some(trimmed), Some(decided)) => decided.previous().map(|last| trimmed.min(last)),
+        (trimmed, _) => trimmed,
+    };
+    let tail = trim_point.and_then(|point| point.advance(1).ok()).unwrap_or(LogletOffset::FIRST);
+    Readable { tail: decided.unwrap_or(tail), decided, trim_point }
+}
+
+/// Raises what is known; says whether anything changed.
+fn raise(known: &mut Readable, news: Readable) -> bool {
+    let raised = Readable {
+        tail: known.tail.max(news.tail),
+        decided: known.decided.or(news.decided),
+        trim_point: known.trim_point.max(news.trim_point),
+    };
+    // R1: once decided, that alone holds; a committed tail never was above it.
+    let raised = Readable { tail: raised.decided.unwrap_or(raised.tail), ..raised };
+    let changed = *known != raised;
+    *known = raised;
+    changed
+}

@@ -1,0 +1,71 @@
+//! Metadata through any of several addresses.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bifrost_wire::grpc::GrpcMetadata;
+use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
+use futures_util::future::BoxFuture;
+
+/// Asks one address until it fails, then the next. A read is tried at each address once; a transaction is sent to one
+/// address only, because a second attempt after a lost reply is the caller's decision (M2).
+#[derive(Debug)]
+pub(crate) struct MetadataPool {
+    members: Vec<GrpcMetadata>,
+    current: AtomicUsize,
+}
+
+impl MetadataPool {
+    pub(crate) const fn new(members: Vec<GrpcMetadata>) -> Self {
+        Self { members, current: AtomicUsize::new(0) }
+    }
+
+    async fn read<'a, T>(
+        &'a self,
+        ask: impl Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>>,
+    ) -> Result<T, MetadataError> {
+        let mut result = Err(MetadataError::Unavailable);
+        for _ in 0..self.members.len() {
+            let index = self.current.load(Ordering::Relaxed);
+            let Some(member) = self.members.get(index) else { break };
+            result = ask(member).await;
+            if !self.failed(index, result.as_ref().err()) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Moves on to the next address if this one did not serve.
+    fn failed(&self, index: usize, error: Option<&MetadataError>) -> bool {
+        let failed = matches!(error, Some(MetadataError::Unknown | MetadataError::Unavailable));
+        if failed {
+            let next = (index + 1) % self.members.len().max(1);
+            let _moved = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        failed
+    }
+}
+
+impl MetadataStore for MetadataPool {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
+        Box::pin(async move { self.read(move |member| member.get(key.clone())).await })
+    }
+
+    fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
+        Box::pin(async move { self.read(move |member| member.list(prefix.clone(), after.clone(), limit)).await })
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
+        Box::pin(async move {
+            let index = self.current.load(Ordering::Relaxed);
+            let member = self.members.get(index).ok_or(MetadataError::Unavailable)?;
+            let result = member.txn(txn).await;
+            self.failed(index, result.as_ref().err());
+            result
+        })
+    }
+
+    fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
+        Box::pin(async move { self.read(move |member| member.watch(prefix.clone(), after)).await })
+    }
+}

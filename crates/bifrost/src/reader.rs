@@ -1,0 +1,251 @@
+//! The reader of a log: one loglet reader after the other along the chain, as one stream.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadOptions as LogletReadOptions, ReadRange};
+use bifrost_types::{Keys, LogletOffset, Lsn, Segment, SegmentIndex, Sequence, WriterId};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream::{BoxStream, StreamExt, unfold};
+use tokio::sync::watch;
+
+use crate::catalog::StoredChain;
+use crate::chain::ChainError;
+use crate::error::ReadError;
+use crate::log_state::LogState;
+use crate::options::ReadOptions;
+
+/// A record as it was appended, and where it is. Its checksum was verified (R2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its position.
+    pub lsn: Lsn,
+    /// Its keys.
+    pub keys: Keys,
+    /// The appender's bytes. They share memory with the batch that they came in: copy what is kept for long.
+    pub payload: Bytes,
+    /// The appender's clock, in milliseconds since the Unix epoch.
+    pub created_at_millis: u64,
+    /// The appender.
+    pub writer: WriterId,
+    /// The appender's number of the record, from 1.
+    pub sequence: Sequence,
+}
+
+/// What a reader delivers. Records and gaps are in order of LSN, without repeat; what a key filter excludes is silently
+/// passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadEvent {
+    /// A record.
+    Record(LogRecord),
+    /// There is nothing to deliver in `[from, end)`, for this reason.
+    Gap {
+        /// First LSN of the gap.
+        from: Lsn,
+        /// First LSN after it.
+        end: Lsn,
+        /// Trimmed, or lost.
+        kind: GapKind,
+    },
+    /// Everything below `tail` was delivered, and no more is known of. Comes each time the reader reaches the end.
+    CaughtUp {
+        /// The tail as this reader knows it.
+        tail: Lsn,
+    },
+}
+
+/// A stream of [`ReadEvent`]s. Ends at `until`, at the end of a log that is closed for good, when its
+/// [`Bifrost`](crate::Bifrost) is shut down, or after an error. Reads ahead of its caller by a bounded number of bytes;
+/// has no task of its own, so it works while it is polled. Dropping it cancels everything at the servers.
+///
+/// # Cancel safety
+/// `next` is cancel safe: what has arrived is kept for the next call.
+pub struct Reader {
+    events: BoxStream<'static, Result<ReadEvent, ReadError>>,
+}
+
+impl Reader {
+    pub(crate) fn open(state: Arc<LogState>, options: ReadOptions) -> Self {
+        let stop = state.cluster.stop.clone();
+        let cursor = Cursor {
+            chain: state.watch_chain(),
+            state,
+            at: options.from,
+            options,
+            segment: None,
+            ready: VecDeque::new(),
+            ended: false,
+        };
+        let events = unfold(cursor, |mut cursor| async move { cursor.next().await.map(|event| (event, cursor)) });
+        Self { events: events.take_until(stop.cancelled_owned()).boxed() }
+    }
+}
+
+impl Stream for Reader {
+    type Item = Result<ReadEvent, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.events.poll_next_unpin(context)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+/// The segment that is being read.
+struct Current {
+    index: SegmentIndex,
+    base_lsn: Lsn,
+    reader: LogletReader,
+}
+
+/// Everything below `at` was delivered or is in `ready`.
+struct Cursor {
+    state: Arc<LogState>,
+    chain: watch::Receiver<Arc<StoredChain>>,
+    options: ReadOptions,
+    at: Lsn,
+    segment: Option<Current>,
+    ready: VecDeque<Result<ReadEvent, ReadError>>,
+    ended: bool,
+}
+
+/// Where the next LSN is, by the chain.
+enum Place {
+    Segment(Segment),
+    Trimmed {
+        end: Lsn,
+    },
+    /// Beyond what the chain has now.
+    NotYet,
+    /// The log is closed for good before it.
+    Never,
+}
+
+impl Cursor {
+    async fn next(&mut self) -> Option<Result<ReadEvent, ReadError>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.ended || self.options.until.is_some_and(|until| self.at >= until) {
+                return None;
+            }
+            if let Err(error) = self.advance().await {
+                self.ended = true;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Waits for one thing to happen and takes note of it.
+    async fn advance(&mut self) -> Result<(), ReadError> {
+        let Some(current) = &mut self.segment else { return self.enter().await };
+        match current.reader.next().await {
+            Some(Ok(item)) => self.on_item(item)?,
+            Some(Err(cause)) => return Err(ReadError::Broken { log: self.state.log, cause }),
+            // The decided tail, or `until`: the chain says what follows.
+            None => self.segment = None,
+        }
+        Ok(())
+    }
+
+    /// Finds the segment of the next LSN, and waits for the chain if it has none yet.
+    async fn enter(&mut self) -> Result<(), ReadError> {
+        let place = {
+            let stored = self.chain.borrow_and_update();
+            place(&stored, self.at)
+        };
+        match place {
+            Place::Segment(segment) => self.open(&segment)?,
+            Place::Trimmed { end } => {
+                let end = self.options.until.map_or(end, |until| end.min(until));
+                self.gap(end, GapKind::Trimmed);
+            }
+            Place::Never => self.ended = true,
+            Place::NotYet => {
+                // The state, which this cursor holds, has the sender.
+                let _never_closed = self.chain.changed().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, segment: &Segment) -> Result<(), ReadError> {
+        let from = LogletOffset::from_lsn(self.at, segment.base_lsn).ok_or(ChainError::Damaged)?;
+        let until = self.options.until.and_then(|until| LogletOffset::from_lsn(until, segment.base_lsn));
+        let range = ReadRange { from, until, filter: self.options.filter };
+        let options = LogletReadOptions {
+            credit_bytes: self.options.credit_bytes,
+            spread: u64::from(segment.index().get()),
+            ..LogletReadOptions::default()
+        };
+        let readable = self.state.readable(segment);
+        let reader = LogletReader::open(segment.params.clone(), range, options, self.state.cluster.peers(), readable);
+        self.segment = Some(Current { index: segment.index(), base_lsn: segment.base_lsn, reader });
+        Ok(())
+    }
+
+    fn on_item(&mut self, item: Item) -> Result<(), ReadError> {
+        let Some(Current { index, base_lsn, .. }) = self.segment else { return Ok(()) };
+        let lsn = |offset: LogletOffset| offset.to_lsn(base_lsn).map_err(ChainError::from);
+        match item {
+            Item::Batch { first_offset, from, end, batch } => {
+                let header = batch.header();
+                for record in batch.records() {
+                    let offset = first_offset.advance(u64::from(record.index)).map_err(ChainError::from)?;
+                    if from <= offset && offset < end {
+                        self.ready.push_back(Ok(ReadEvent::Record(LogRecord {
+                            lsn: lsn(offset)?,
+                            keys: record.keys,
+                            payload: record.payload,
+                            created_at_millis: record.created_at_millis,
+                            writer: header.writer,
+                            sequence: record.sequence,
+                        })));
+                    }
+                }
+                self.at = lsn(end)?;
+                self.state.learn_committed(index, end);
+            }
+            Item::Filtered { end, .. } => self.at = lsn(end)?,
+            Item::Gap { end, kind, .. } => self.gap(lsn(end)?, kind),
+            Item::CaughtUp { tail } => {
+                let tail = lsn(tail)?;
+                self.state.learn_committed(index, LogletOffset::from_lsn(tail, base_lsn).ok_or(ChainError::Damaged)?);
+                self.ready.push_back(Ok(ReadEvent::CaughtUp { tail }));
+            }
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, end: Lsn, kind: GapKind) {
+        if self.at < end {
+            self.ready.push_back(Ok(ReadEvent::Gap { from: self.at, end, kind }));
+            self.at = end;
+        }
+    }
+}
+
+fn place(stored: &StoredChain, at: Lsn) -> Place {
+    let chain = &stored.chain;
+    if let Some(trim_point) = chain.trim_point
+        && at <= trim_point
+    {
+        return trim_point.advance(1).map_or(Place::Never, |end| Place::Trimmed { end });
+    }
+    if let Some(segment) = chain.segment_at(at) {
+        return Place::Segment(segment.clone());
+    }
+    match chain.last() {
+        Some(last) if last.decided_tail().is_none() => Place::NotYet,
+        _ => Place::Never,
+    }
+}

@@ -1,0 +1,317 @@
+//! A reconfiguration: close the last segment and open the next, resumable by anybody after any interruption (DESIGN §5).
+//!
+//! The core, [`Intent`], looks at a chain and says the next step; it keeps nothing that a crash could lose. The driver
+//! takes the step and looks again. So a lost reply, a conflict, a resumed operation and a second operator are one case:
+//! read the chain, see what is there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_loglet::close::{CloseError, CloseOptions, CloseProgress, Closed, close_loglet};
+use bifrost_loglet::peers::Peers;
+use bifrost_loglet::settle::settle_loglet;
+use bifrost_types::{
+    Actor, Chain, CloseReason, Finished, LogId, LogletOffset, LogletParams, OpId, Reconfiguration, SegmentIndex,
+    Successor, Timings,
+};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info};
+
+use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::chain::{self, Announce, ChainError, Decide};
+use crate::clock::now_millis;
+
+/// What somebody wants to do to a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The operation. The same one again ends in the same result (C4).
+    pub op: OpId,
+    /// The segment to close.
+    pub segment: SegmentIndex,
+    /// Who wants it.
+    pub actor: Actor,
+    /// Why.
+    pub reason: CloseReason,
+    /// What comes after, or `None` to close the log for good.
+    pub successor: Option<Successor>,
+}
+
+/// How a reconfiguration ended for the one who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reconfigured {
+    /// Mine was carried out, by me or by somebody who resumed it.
+    Done(Finished),
+    /// Another one closed the segment that mine was to close.
+    Superseded {
+        /// The operation that did, with its outcome.
+        by: Finished,
+        /// The segment that is open now, or `None` if the log was closed for good.
+        open: Option<LogletParams>,
+    },
+}
+
+impl Reconfigured {
+    /// The operation that closed the segment, whoever's it was.
+    pub const fn finished(&self) -> &Finished {
+        match self {
+            Self::Done(finished) | Self::Superseded { by: finished, .. } => finished,
+        }
+    }
+}
+
+/// Why a reconfiguration stopped before its end. What was done stays and is picked up by whoever comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReconfigureError {
+    /// The chain could not be read or written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The chain takes no such change.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The loglet could not be closed.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+    /// No set of nodes can take the log now.
+    #[error("no set of nodes can hold the log with its replication property now")]
+    NoPlacement,
+}
+
+/// The next step, given what the chain says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Commit this chain in place of the one that was looked at, then look again.
+    Write(Chain),
+    /// Close this loglet under this operation up to its candidate tail, then look again.
+    Close {
+        /// The operation that is pending; perhaps another one than was asked for.
+        op: OpId,
+        /// The loglet of the last segment.
+        params: LogletParams,
+    },
+    /// Tell the servers the decided tail; then it is over.
+    Tell {
+        /// The loglet that was closed, if the chain still names it.
+        params: Option<LogletParams>,
+        /// How it ended.
+        outcome: Reconfigured,
+    },
+}
+
+/// A candidate tail that was found for the pending operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// For which operation.
+    pub op: OpId,
+    /// The candidate (S2), on a write quorum (S3).
+    pub tail: LogletOffset,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+impl Intent {
+    /// The next step of this intent on `chain`; `candidate` is what closing the loglet has led to, if it was done.
+    ///
+    /// # Errors
+    /// [`ChainError`] when the chain takes no such change.
+    pub fn next_step(&self, chain: &Chain, candidate: Option<Candidate>, now_millis: u64) -> Result<Step, ChainError> {
+        let wanted = Reconfiguration {
+            op: self.op,
+            segment: self.segment,
+            actor: self.actor.clone(),
+            reason: self.reason,
+            successor: self.successor.clone(),
+            attempt: 1,
+            opened_at_millis: now_millis,
+        };
+        match chain::announce(chain, &wanted)? {
+            Announce::Write(announced) => Ok(Step::Write(announced)),
+            Announce::Pending(pending) => match candidate.filter(|candidate| candidate.op == pending.op) {
+                None => {
+                    let last = chain.last().ok_or(ChainError::Damaged)?;
+                    Ok(Step::Close { op: pending.op, params: last.params.clone() })
+                }
+                Some(candidate) => match chain::decide(chain, candidate.op, candidate.tail, candidate.timings)? {
+                    Decide::Write(decided) => Ok(Step::Write(decided)),
+                    Decide::Finished(_) | Decide::Gone => Err(ChainError::Damaged),
+                },
+            },
+            Announce::Finished(finished) => {
+                Ok(Step::Tell { params: params_of(chain, &finished), outcome: Reconfigured::Done(finished) })
+            }
+            Announce::Superseded(by) => {
+                let open = chain.last().filter(|last| last.decided_tail().is_none()).map(|last| last.params.clone());
+                Ok(Step::Tell { params: params_of(chain, &by), outcome: Reconfigured::Superseded { by, open } })
+            }
+        }
+    }
+}
+
+fn params_of(chain: &Chain, finished: &Finished) -> Option<LogletParams> {
+    chain.segment(finished.segment).map(|segment| segment.params.clone())
+}
+
+/// What a reconfiguration in this process is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// Reading or writing the chain.
+    #[default]
+    Metadata,
+    /// Sealing, finding the tail, repairing.
+    Closing {
+        /// The operation.
+        op: OpId,
+        /// How far that is.
+        close: CloseProgress,
+    },
+}
+
+/// The last step: telling the servers where a loglet ended, so that they drop what lies above and readers there need
+/// not ask anybody (S5). Best effort and idempotent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    params: LogletParams,
+    op: OpId,
+    tail: LogletOffset,
+}
+
+impl Settle {
+    /// Tells all servers; returns when all answered or after a deadline of a few seconds.
+    ///
+    /// # Cancel safety
+    /// Safe: a server that is not told keeps garbage that nobody reads.
+    pub async fn tell(self, peers: Arc<dyn Peers>) {
+        settle_loglet(&self.params, self.op, self.tail, peers.as_ref(), SETTLE_DEADLINE).await;
+    }
+}
+
+const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
+/// First wait after metadata gave no answer; doubles up to [`BACK_OFF_MAX`].
+const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// Drives intents on one log.
+#[derive(Clone)]
+pub struct Reconfigurer {
+    log: LogId,
+    catalog: Catalog,
+    peers: Arc<dyn Peers>,
+}
+
+impl fmt::Debug for Reconfigurer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconfigurer").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Reconfigurer {
+    /// Drives intents on `log`.
+    pub fn new(log: LogId, catalog: Catalog, peers: Arc<dyn Peers>) -> Self {
+        Self { log, catalog, peers }
+    }
+
+    /// Carries an intent out, or joins the operation that is pending and carries that out. Returns how it ended and what
+    /// the servers should be told then; nobody needs to wait for that (S5).
+    ///
+    /// Waits as long as metadata, an f-majority or a write quorum for repair cannot be reached; `progress` says which. Every chain that
+    /// was read or written is handed to `seen`.
+    ///
+    /// # Errors
+    /// [`ReconfigureError`] when the chain takes no such change.
+    ///
+    /// # Cancel safety
+    /// Safe at every await: whoever drives the same or any other intent on this log finishes what was begun (C4).
+    pub async fn drive(
+        &self,
+        intent: &Intent,
+        progress: &watch::Sender<Progress>,
+        seen: &(dyn Fn(&StoredChain) + Send + Sync),
+    ) -> Result<(Reconfigured, Option<Settle>), ReconfigureError> {
+        let started = Instant::now();
+        let mut candidate = None;
+        let mut back_off = BACK_OFF_FIRST;
+        loop {
+            progress.send_replace(Progress::Metadata);
+            let read = match self.catalog.chain(self.log).await {
+                Err(error) if error.is_passing() => {
+                    debug!(log = %self.log, %error, "reconfiguration waits for metadata");
+                    sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                    continue;
+                }
+                read => read?,
+            };
+            back_off = BACK_OFF_FIRST;
+            seen(&read);
+            match intent.next_step(&read.chain, candidate, now_millis())? {
+                // A conflict and a lost reply are the same to us: look again (M2).
+                Step::Write(next) => match self.catalog.replace(&read, next).await {
+                    Ok(written) => seen(&written),
+                    Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
+                    Err(error) => return Err(error.into()),
+                },
+                Step::Close { op, params } => {
+                    let closed = match self.close(op, &params, progress).await {
+                        // Another operation took over the servers: the chain says which one is to go on.
+                        Err(CloseError::Superseded { .. }) => {
+                            sleep(BACK_OFF_FIRST).await;
+                            continue;
+                        }
+                        closed => closed?,
+                    };
+                    candidate = Some(Candidate {
+                        op,
+                        tail: closed.candidate_tail,
+                        timings: Timings {
+                            seal_micros: micros(closed.seal_time),
+                            repair_micros: micros(closed.repair_time),
+                            total_micros: micros(started.elapsed()),
+                        },
+                    });
+                }
+                Step::Tell { params, outcome } => {
+                    info!(
+                        log = %self.log,
+                        op = %outcome.finished().op,
+                        segment = %outcome.finished().segment,
+                        tail = %outcome.finished().tail,
+                        "segment closed"
+                    );
+                    let Finished { op, tail, .. } = *outcome.finished();
+                    let settle = params.map(|params| Settle { params, op, tail });
+                    return Ok((outcome, settle));
+                }
+            }
+        }
+    }
+
+    async fn close(
+        &self,
+        op: OpId,
+        params: &LogletParams,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Closed, CloseError> {
+        let (close, mut changed) = watch::channel(CloseProgress::default());
+        let closing = close_loglet(params, op, self.peers.as_ref(), CloseOptions::default(), &close);
+        tokio::pin!(closing);
+        loop {
+            tokio::select! {
+                biased;
+                closed = &mut closing => return closed,
+                Ok(()) = changed.changed() => {
+                    let close = changed.borrow_and_update().clone();
+                    progress.send_replace(Progress::Closing { op, close });
+                }
+            }
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! All sequencers of one life of a node.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bifrost_loglet::peers::Peers;
+use bifrost_types::limits::RETAINED_BYTES;
+use bifrost_types::{LogId, LogletId, LogletParams, NodeGeneration, NodeId, SegmentIndex};
+use bifrost_wire::RpcError;
+use bifrost_wire::sequencer::{
+    AppendOpen, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
+};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{STREAM_REQUESTS, run_stream};
+use crate::backfill::run_backfill;
+use crate::core::{Core, SegmentLimits, StreamId};
+use crate::driver::{Driver, DriverEnds, Handle, Input};
+use crate::metrics::Metrics;
+use crate::pipe::Pipe;
+
+/// Answers of one stream that wait for its reader; each answers everything of one round.
+const STREAM_REPLIES: usize = 4096;
+
+/// Where a host learns what a loglet is. The node asks metadata; a sequencer itself knows none.
+pub trait LogletSource: Send + Sync + fmt::Debug {
+    /// The parameters of a loglet that is the open segment of its log, read linearizably after the call began.
+    ///
+    /// # Errors
+    /// [`SequencerError::NotOpen`] when the chain does not know it or it is closed, another one when nobody can say.
+    fn open_loglet(&self, loglet: LogletId) -> BoxFuture<'_, Result<LogletParams, SequencerError>>;
+}
+
+/// What this life of the node knows of the newest loglet of a log that it sequenced.
+#[derive(Debug, Clone)]
+struct Slot {
+    segment: SegmentIndex,
+    handle: Handle,
+}
+
+/// All sequencers of one life of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SequencerHost {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    me: NodeGeneration,
+    source: Arc<dyn LogletSource>,
+    peers: Arc<dyn Peers>,
+    limits: SegmentLimits,
+    /// The newest loglet that was started, per log. A6: a loglet is started at most once in one life of a node, so a
+    /// segment at or below this one is never started again; its offsets were in memory only.
+    slots: Mutex<BTreeMap<LogId, Slot>>,
+    pipes: Mutex<BTreeMap<NodeId, Pipe>>,
+    streams: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    metrics: Metrics,
+}
+
+impl SequencerHost {
+    /// The sequencers of `me`. Tasks start with the first append.
+    pub fn new(
+        me: NodeGeneration,
+        source: Arc<dyn LogletSource>,
+        peers: Arc<dyn Peers>,
+        limits: SegmentLimits,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                me,
+                source,
+                peers,
+                limits,
+                slots: Mutex::new(BTreeMap::new()),
+                pipes: Mutex::new(BTreeMap::new()),
+                streams: AtomicU64::new(1),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                metrics: Metrics::default(),
+            }),
+        }
+    }
+
+    /// The loglets that take appends here now.
+    pub fn running(&self) -> Vec<LogletId> {
+        let slots = self.inner.slots.lock();
+        let running = slots.iter().filter(|(_, slot)| slot.handle.ended.get().is_none());
+        running.map(|(log, slot)| LogletId::new(*log, slot.segment)).collect()
+    }
+
+    /// Ends every sequencer and waits for its tasks. Appends in flight are settled by whoever closes their loglet.
+    ///
+    /// # Cancel safety
+    /// Safe: the stop goes on.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl Inner {
+    async fn sequencer(&self, loglet: LogletId, wanted: NodeGeneration) -> Result<Handle, SequencerError> {
+        if wanted != self.me {
+            return Err(SequencerError::NotSequencer);
+        }
+        if self.stop.is_cancelled() {
+            return Err(SequencerError::Stopping);
+        }
+        if let Some(known) = self.known(loglet) {
+            return known;
+        }
+        let params = self.source.open_loglet(loglet).await?;
+        if params.sequencer != self.me || params.id != loglet {
+            return Err(SequencerError::NotSequencer);
+        }
+        self.start(params).await
+    }
+
+    /// A started loglet, or the reason why it cannot be started (again).
+    fn known(&self, loglet: LogletId) -> Option<Result<Handle, SequencerError>> {
+        let slots = self.slots.lock();
+        let slot = slots.get(&loglet.log)?;
+        if slot.segment > loglet.segment {
+            return Some(Err(SequencerError::NotOpen));
+        }
+        if slot.segment < loglet.segment {
+            return None;
+        }
+        match slot.handle.ended.get() {
+            Some(error) => Some(Err(*error)),
+            None => Some(Ok(slot.handle.clone())),
+        }
+    }
+
+    async fn start(&self, params: LogletParams) -> Result<Handle, SequencerError> {
+        let core = Core::new(params.clone(), self.limits, RETAINED_BYTES).map_err(|_| SequencerError::NotOpen)?;
+        let (driver, ends) = Driver::new(&params, core, self.metrics.clone());
+        let DriverEnds { handle, pipe_events, backfills } = ends;
+        {
+            let mut slots = self.slots.lock();
+            // Somebody may have been faster while metadata was asked: the first one stays.
+            if let Some(slot) = slots.get(&params.id.log)
+                && slot.segment >= params.id.segment
+            {
+                return if slot.segment == params.id.segment {
+                    Ok(slot.handle.clone())
+                } else {
+                    Err(SequencerError::NotOpen)
+                };
+            }
+            slots.insert(params.id.log, Slot { segment: params.id.segment, handle: handle.clone() });
+        }
+        self.tasks.spawn(driver.run(self.stop.child_token()));
+        let pipes: Vec<_> = params.nodeset.iter().map(|(index, member)| (index, self.pipe(member.node))).collect();
+        let loglet = params.id;
+        let backfill = run_backfill(params, self.peers.clone(), backfills, handle.inputs.clone(), self.metrics.clone());
+        let stop = self.stop.child_token();
+        self.tasks.spawn(async move {
+            for (index, pipe) in pipes {
+                pipe.register(loglet, index, pipe_events.clone()).await;
+            }
+            drop(pipe_events);
+            let _stopped = stop.run_until_cancelled_owned(backfill).await;
+        });
+        Ok(handle)
+    }
+
+    fn pipe(&self, node: NodeId) -> Pipe {
+        let mut pipes = self.pipes.lock();
+        pipes
+            .entry(node)
+            .or_insert_with(|| {
+                let (pipe, run) = Pipe::new(node, self.peers.clone(), self.stop.child_token());
+                self.tasks.spawn(run);
+                pipe
+            })
+            .clone()
+    }
+
+    async fn open(&self, open: AppendOpen) -> Result<AppendStream, SequencerCallError> {
+        let handle = self.sequencer(open.loglet, open.sequencer).await?;
+        let ended = || handle.ended.get().copied().unwrap_or(SequencerError::Stopping);
+        let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
+        let (requests, request_queue) = mpsc::channel(STREAM_REQUESTS);
+        let (reply_sender, replies) = mpsc::channel(STREAM_REPLIES);
+        let (opened, answer) = oneshot::channel();
+        let input =
+            Input::Open { stream, writer: open.writer, incarnation: open.incarnation, opened, replies: reply_sender };
+        handle.inputs.send(input).await.map_err(|_| ended())?;
+        let opened = answer.await.map_err(|_| ended())??;
+        let run = run_stream(stream, open.writer, handle.admission.clone(), request_queue, handle.inputs.clone());
+        let stop = self.stop.child_token();
+        self.tasks.spawn(async move {
+            let _stopped = stop.run_until_cancelled_owned(run).await;
+        });
+        Ok(AppendStream { opened, requests, replies })
+    }
+}
+
+impl Sequencers for SequencerHost {
+    fn open_append(&self, open: AppendOpen) -> BoxFuture<'_, Result<AppendStream, SequencerCallError>> {
+        Box::pin(self.inner.open(open))
+    }
+
+    fn tails(
+        &self,
+        loglet: LogletId,
+        sequencer: NodeGeneration,
+    ) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        Box::pin(async move {
+            let handle = self.inner.sequencer(loglet, sequencer).await?;
+            let (answer, tails) = oneshot::channel();
+            handle.inputs.send(Input::Tails { answer }).await.map_err(|_| RpcError::ShuttingDown)?;
+            Ok(tails.await.map_err(|_| RpcError::ShuttingDown)?)
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! What each copy of the nodeset has, and what was sent to it.
+
+use bifrost_types::{DiskId, LogletOffset, NodeIndex};
+
+/// Where one copy stands with this sequencer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// No connection. What it has stays on its disk.
+    Down,
+    /// Connected; `connection` tells one connection from the next, so that a late answer of an old one changes nothing
+    /// about what the new one was sent.
+    Up {
+        /// Which connection.
+        connection: u64,
+    },
+    /// It said that it is busy or full; nothing is sent before this time (milliseconds of the driver's clock).
+    Paused {
+        /// Which connection.
+        connection: u64,
+        /// When to try again.
+        until_millis: u64,
+    },
+    /// It is not the disk of the nodeset, or holds what it should not: it takes no part any more (W2).
+    Lost,
+}
+
+/// One copy. Pointer order: `stored_tail <= sent_tail <= next_offset` of the window.
+#[derive(Debug, Clone)]
+pub struct CopyLink {
+    /// Its place in the nodeset.
+    pub index: NodeIndex,
+    /// The disk that the nodeset names.
+    pub disk: DiskId,
+    /// The connection.
+    pub link: Link,
+    /// First offset that it did not report as durable. Holes lie below the committed tail only (L1).
+    pub stored_tail: LogletOffset,
+    /// First offset that was not sent on this connection.
+    pub sent_tail: LogletOffset,
+    /// The committed tail that it was told last on this connection.
+    pub told_tail: LogletOffset,
+    /// Ranges below the committed tail that it was not sent because the window no longer held them; to be backfilled.
+    /// Ordered, disjoint, few: when there are too many the two closest are joined.
+    missing: Vec<(LogletOffset, LogletOffset)>,
+    pause_millis: u64,
+}
+
+/// Most ranges that are remembered as missing for one copy.
+const MISSING_MAX: usize = 16;
+const PAUSE_MILLIS_FIRST: u64 = 10;
+const PAUSE_MILLIS_MAX: u64 = 1_000;
+
+impl CopyLink {
+    /// A copy that has nothing and is not connected.
+    pub const fn new(index: NodeIndex, disk: DiskId) -> Self {
+        Self {
+            index,
+            disk,
+            link: Link::Down,
+            stored_tail: LogletOffset::FIRST,
+            sent_tail: LogletOffset::FIRST,
+            told_tail: LogletOffset::FIRST,
+            missing: Vec::new(),
+            pause_millis: PAUSE_MILLIS_FIRST,
+        }
+    }
+
+    /// A connection was made. Everything that was not answered is sent again; the copy recognises its own bytes (L4).
+    pub fn up(&mut self, connection: u64) {
+        if self.link != Link::Lost {
+            self.link = Link::Up { connection };
+            self.sent_tail = self.stored_tail;
+            self.told_tail = LogletOffset::FIRST;
+        }
+    }
+
+    /// That connection is gone.
+    pub fn down(&mut self, connection: u64) {
+        if self.is_current(connection) {
+            self.link = Link::Down;
+        }
+    }
+
+    /// Whether an answer belongs to the connection in use.
+    pub fn is_current(&self, of: u64) -> bool {
+        match self.link {
+            Link::Up { connection } | Link::Paused { connection, .. } => connection == of,
+            Link::Down | Link::Lost => false,
+        }
+    }
+
+    /// Everything below `tail` that is above the holes is durable there.
+    pub fn stored(&mut self, tail: LogletOffset) {
+        self.stored_tail = self.stored_tail.max(tail);
+        self.sent_tail = self.sent_tail.max(tail);
+        self.pause_millis = PAUSE_MILLIS_FIRST;
+    }
+
+    /// It refused for want of room: wait, longer each time, then send again what was not answered.
+    pub fn pause(&mut self, now_millis: u64) {
+        if let Link::Up { connection } | Link::Paused { connection, .. } = self.link {
+            self.link = Link::Paused { connection, until_millis: now_millis.saturating_add(self.pause_millis) };
+            self.pause_millis = (self.pause_millis * 2).min(PAUSE_MILLIS_MAX);
+            self.sent_tail = self.stored_tail;
+        }
+    }
+
+    /// Ends a pause whose time has come.
+    pub fn resume(&mut self, now_millis: u64) {
+        if let Link::Paused { connection, until_millis } = self.link
+            && until_millis <= now_millis
+        {
+            self.link = Link::Up { connection };
+        }
+    }
+
+    /// Remembers that `[from, until)` was skipped.
+    pub fn skip(&mut self, from: LogletOffset, until: LogletOffset) {
+        self.missing.push((from, until));
+        self.missing.sort_unstable();
+        self.missing.dedup_by(|later, earlier| {
+            let touches = later.0 <= earlier.1;
+            if touches {
+                earlier.1 = earlier.1.max(later.1);
+            }
+            touches
+        });
+        while self.missing.len() > MISSING_MAX {
+            // Joining two ranges sends a stretch again that is there: same bytes, no harm (L4).
+            let (_, end) = self.missing.remove(1);
+            if let Some(first) = self.missing.first_mut() {
+                first.1 = end;
+            }
+        }
+    }
+
+    /// The first stretch that is missing there.
+    pub fn first_missing(&self) -> Option<(LogletOffset, LogletOffset)> {
+        self.missing.first().copied()
+    }
+
+    /// `[from, until)` was backfilled, `from` being where the first missing stretch starts.
+    pub fn backfilled(&mut self, until: LogletOffset) {
+        while let Some(first) = self.missing.first_mut() {
+            if first.1 > until {
+                first.0 = first.0.max(until);
+                break;
+            }
+            self.missing.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bifrost_types::{Location, Member, NodeId, Nodeset};
+
+    use super::*;
+
+    fn offset(value: u64) -> LogletOffset {
+        LogletOffset::new(value).expect("non-zero")
+    }
+
+    fn copy() -> CopyLink {
+        let disk = DiskId::try_from(1).expect("non-zero");
+        let member = Member { node: NodeId::try_from(1).expect("non-zero"), disk, location: Location::default() };
+        let nodeset = Nodeset::new(vec![member]).expect("one member");
+        CopyLink::new(nodeset.indexes().next().expect("one member"), disk)
+    }
+
+    #[test]
+    fn skipped_ranges_join_and_shrink() {
+        let mut copy = copy();
+        copy.skip(offset(10), offset(20));
+        copy.skip(offset(1), offset(5));
+        copy.skip(offset(5), offset(11));
+        assert_eq!(copy.first_missing(), Some((offset(1), offset(20))));
+        copy.backfilled(offset(8));
+        assert_eq!(copy.first_missing(), Some((offset(8), offset(20))));
+        copy.backfilled(offset(20));
+        assert_eq!(copy.first_missing(), None);
+    }
+
+    #[test]
+    fn too_many_ranges_become_fewer_larger_ones() {
+        let mut copy = copy();
+        for start in 0..40 {
+            copy.skip(offset(start * 10 + 1), offset(start * 10 + 2));
+        }
+        assert!(copy.missing.len() <= MISSING_MAX);
+        assert_eq!(copy.first_missing().map(|range| range.0), Some(offset(1)));
+    }
+
+    #[test]
+    fn an_old_connection_cannot_take_the_new_one_down() {
+        let mut copy = copy();
+        copy.up(1);
+        copy.up(2);
+        copy.down(1);
+        assert_eq!(copy.link, Link::Up { connection: 2 });
+        assert!(!copy.is_current(1));
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let mut copy = copy();
+        copy.up(1);
+        copy.pause(0);
+        copy.resume(PAUSE_MILLIS_FIRST - 1);
+        assert!(matches!(copy.link, Link::Paused { .. }));
+        copy.resume(PAUSE_MILLIS_FIRST);
+        assert_eq!(copy.link, Link::Up { connection: 1 });
+        copy.pause(100);
+        assert_eq!(copy.link, Link::Paused { connection: 1, until_millis: 100 + 2 * PAUSE_MILLIS_FIRST });
+    }
+}
