@@ -398,12 +398,12 @@ impl<P> Core<P> {
     /// A2: the committed tail is the highest offset below which every batch is on a write quorum. A copy has no hole
     /// at or above the committed tail (L1), so its durable tail says all.
     fn commit(&mut self, out: &mut Vec<Effect>) {
-        if !self.window.is_settled() {
-            if let Some(tail) = self.on_write_quorum() {
-                self.window.commit(tail, |first_offset, waiter| {
-                    out.push(Effect::Committed { stream: waiter.stream, first_offset });
-                });
-            }
+        if !self.window.is_settled()
+            && let Some(tail) = self.on_write_quorum()
+        {
+            self.window.commit(tail, |first_offset, waiter| {
+                out.push(Effect::Committed { stream: waiter.stream, first_offset });
+            });
         }
         let following = self.copies.iter().filter(|copy| copy.link != Link::Lost).map(|copy| copy.stored_tail);
         let needed = following.min().unwrap_or(self.window.committed_tail());
