@@ -13,6 +13,7 @@ pub async fn main() -> anyhow::Result<()> {
     let orders = bifrost.open_log("orders", LogOptions::default()).await?;
 
     let mut reader = orders.read(ReadOptions::default());
+    #[expect(clippy::disallowed_methods, reason = "the caller's own task")]
     let writer = tokio::spawn({
         let orders = orders.clone();
         async move {

@@ -1,6 +1,6 @@
 //! What all handles of one [`Bifrost`](crate::Bifrost) share: metadata, the nodes, the tasks and their end.
 
-use std::num::{NonZeroU8, NonZeroU64};
+use std::num::{NonZeroU8, NonZeroU64, NonZeroU128};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// A fresh operation id: the time in front so that ids sort by it for people, then 80 random bits.
 pub fn fresh_op() -> OpId {
     let time = u128::from(crate::clock::now_millis()) << 80;
-    let random = rand::random::<u128>() >> 48;
-    OpId::try_from(time | random).unwrap_or(OpId::new(std::num::NonZeroU128::MIN))
+    let random = random_id().get() >> 48;
+    OpId::try_from(time | random).unwrap_or(OpId::new(NonZeroU128::MIN))
 }
 
 /// A fresh writer id: 128 random bits.
@@ -76,6 +76,7 @@ pub(crate) fn fresh_writer() -> WriterId {
 }
 
 /// A random number that is not 0.
-pub(crate) fn random_id() -> std::num::NonZeroU128 {
-    std::num::NonZeroU128::new(rand::random()).unwrap_or(std::num::NonZeroU128::MAX)
+#[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
+pub(crate) fn random_id() -> NonZeroU128 {
+    NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MAX)
 }

@@ -82,6 +82,7 @@ fn deliver<M, T, I>(
     T: Send + 'static,
     I: IntoIterator<Item = T, IntoIter: Send> + Send + 'static,
 {
+    #[expect(clippy::disallowed_methods, reason = "the task owns nothing but the RPC and ends with it")]
     tokio::spawn(async move {
         let _sending = sending;
         let error = loop {

@@ -1,4 +1,5 @@
 //! Each service through a real server on loopback. The test holds the service's halves of all streams.
+#![allow(clippy::disallowed_methods)]
 
 mod log_server;
 mod metadata;

@@ -72,6 +72,7 @@ impl Life {
                 }
             }
         };
+        #[expect(clippy::disallowed_methods, reason = "the task owns nothing but the stream and ends with it")]
         tokio::spawn(async move { stream.run_until_cancelled(pump).await });
         failed
     }
