@@ -1,0 +1,43 @@
+# Entry points for people; what they do, cargo does. `make` alone lists them.
+#
+# demo, test and lint share the dev profile: RocksDB, the one slow dependency, is compiled once for all of them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check fmt bench ci
+
+CARGO ?= cargo
+# Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
+ARGS ?=
+# ccache, where it is installed, makes a second compilation of RocksDB (bench, another target directory) take a minute
+# instead of a quarter of an hour. A directory that is not there changes nothing.
+export PATH := /usr/lib/ccache:$(PATH)
+
+help: ## list the targets
+	@echo "usage: make <target>"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the build needs (libclang for RocksDB's bindings, a C++ compiler); does nothing when it is there
+	@scripts/setup
+
+demo: setup ## build and run the demo: three log servers, 64 appenders, a reconfiguration a second; ARGS=... passes flags
+	$(CARGO) run --locked --package bifrost-node --bin bifrost -- demo $(ARGS)
+
+test: setup ## build and run every test, doc tests included
+	$(CARGO) test --workspace --locked
+
+lint: ## check formatting and run clippy; a warning is an error
+	@scripts/setup lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+check: lint ## the same as lint
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+bench: setup ## measure appends and tailing reads, in the release profile
+	$(CARGO) bench --locked --package bifrost-benches
+
+ci: ## what CI runs: set-up, lint, tests
+	@.ci/run
