@@ -86,7 +86,8 @@ impl LogState {
         });
         if newer {
             let mut loglets = self.loglets.lock();
-            loglets.retain(|_, readable| readable.receiver_count() > 0);
+            let last = stored.chain.last().map(Segment::index);
+            loglets.retain(|index, readable| readable.receiver_count() > 0 || last == Some(*index));
             for (index, readable) in loglets.iter() {
                 if let Some(segment) = stored.chain.segment(*index) {
                     readable.send_if_modified(|known| raise(known, readable_by_chain(&stored.chain, segment)));
@@ -97,9 +98,13 @@ impl LogState {
 
     /// Takes note that everything below `tail` of a segment is committed.
     pub(crate) fn learn_committed(&self, index: SegmentIndex, tail: LogletOffset) {
-        if let Some(readable) = self.loglets.lock().get(&index) {
-            readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
-        }
+        let mut loglets = self.loglets.lock();
+        let readable = loglets.entry(index).or_insert_with(|| {
+            let stored = self.chain();
+            let by_chain = stored.chain.segment(index).map(|segment| readable_by_chain(&stored.chain, segment));
+            watch::Sender::new(by_chain.unwrap_or(Readable::UNKNOWN))
+        });
+        readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
     }
 
     /// How far a segment may be read, kept up to date as long as the receiver lives (R1).

@@ -225,3 +225,6 @@ impl Sequencers for SequencerHost {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,8 @@ impl CopyLink {
 
     /// It refused for want of room: wait, longer each time, then send again what was not answered.
     pub fn pause(&mut self, now_millis: u64) {
-        if let Link::Up { connection } | Link::Paused { connection, .. } = self.link {
+        // Each request that was under way is refused on its own; together they are one pause.
+        if let Link::Up { connection } = self.link {
             self.link = Link::Paused { connection, until_millis: now_millis.saturating_add(self.pause_millis) };
             self.pause_millis = (self.pause_millis * 2).min(PAUSE_MILLIS_MAX);
             self.sent_tail = self.stored_tail;
