@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{Situation, place};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer};
+use crate::settle::ClosedTail;
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ pub(crate) struct LogState {
     /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
     /// that nobody polls cannot stop the others.
     helper: AsyncMutex<()>,
+    /// The end of the segment that was closed last, as far as writers of this process needed it.
+    pub(crate) closed_tail: AsyncMutex<Option<ClosedTail>>,
     progress: watch::Sender<Progress>,
     /// Ends the task that follows the chain.
     _following: DropGuard,
@@ -49,6 +52,7 @@ impl LogState {
             chain: watch::Sender::new(Arc::new(stored)),
             loglets: Mutex::new(BTreeMap::new()),
             helper: AsyncMutex::new(()),
+            closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
             _following: stop.clone().drop_guard(),
         });
@@ -105,6 +109,11 @@ impl LogState {
             watch::Sender::new(by_chain.unwrap_or(Readable::UNKNOWN))
         });
         readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
+    }
+
+    /// The highest committed tail of a segment that anybody in this process has heard of.
+    pub(crate) fn committed(&self, index: SegmentIndex) -> LogletOffset {
+        self.loglets.lock().get(&index).map_or(LogletOffset::FIRST, |readable| readable.borrow().tail)
     }
 
     /// How far a segment may be read, kept up to date as long as the receiver lives (R1).

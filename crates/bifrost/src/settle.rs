@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadError, ReadOptions, ReadRange};
-use bifrost_types::{KeyFilter, LogletOffset, Segment, Sequence, WriterId};
+use bifrost_types::{KeyFilter, LogletOffset, Segment, SegmentIndex, Sequence, WriterId};
+use bifrost_wire::batch::BatchHeader;
 
 use crate::log_state::LogState;
 
-/// Bytes that a scan reads ahead: little, since many appenders may scan at once.
+/// Bytes that a scan reads ahead.
 const SCAN_CREDIT_BYTES: NonZeroU64 = NonZeroU64::new(1 << 20).expect("not 0");
 
 /// What a scan found.
@@ -18,6 +19,51 @@ pub(crate) struct Found {
     pub(crate) offsets: BTreeMap<Sequence, LogletOffset>,
     /// Whether part of the range was trimmed or lost, so that a batch that was not found may have been there.
     pub(crate) gaps: bool,
+}
+
+/// Where the batches at the end of a closed segment are, for all writers of this process: after a reconfiguration each
+/// of them asks, and one read answers all. Its size is that of the window that was in flight.
+#[derive(Debug)]
+pub(crate) struct ClosedTail {
+    segment: SegmentIndex,
+    /// Everything from here to the decided tail is in `offsets`.
+    from: LogletOffset,
+    offsets: BTreeMap<(WriterId, Sequence), LogletOffset>,
+    gaps: bool,
+}
+
+/// Looks for batches of `writer` that begin with one of `wanted` from `from` on in a closed segment. What was read for
+/// one writer serves the next. Call it from a task: others wait while it reads.
+///
+/// # Errors
+/// [`ReadError`] when a promise was found broken.
+///
+/// # Cancel safety
+/// Safe: it only reads.
+pub(crate) async fn scan_closed(
+    state: &LogState,
+    segment: &Segment,
+    decided: LogletOffset,
+    from: LogletOffset,
+    writer: WriterId,
+    wanted: &[Sequence],
+) -> Result<Found, ReadError> {
+    let mut shared = state.closed_tail.lock().await;
+    let known = shared.take_if(|tail| tail.segment != segment.index() || from < tail.from);
+    if shared.is_none() {
+        let known = known.filter(|tail| tail.segment == segment.index());
+        let until = known.as_ref().map_or(decided, |tail| tail.from);
+        let (mut offsets, mut gaps) = known.map_or_else(Default::default, |tail| (tail.offsets, tail.gaps));
+        gaps |= visit(state, segment, from, Some(until), |header, first_offset| {
+            offsets.insert((header.writer, header.first_sequence), first_offset);
+            true
+        })
+        .await?;
+        *shared = Some(ClosedTail { segment: segment.index(), from, offsets, gaps });
+    }
+    let tail = shared.as_ref();
+    let find = |sequence: &Sequence| Some((*sequence, *tail?.offsets.get(&(writer, *sequence))?));
+    Ok(Found { offsets: wanted.iter().filter_map(find).collect(), gaps: tail.is_some_and(|tail| tail.gaps) })
 }
 
 /// Looks for batches of `writer` that begin with one of `wanted` in `[from, until)` of a segment, or up to its decided
@@ -36,28 +82,44 @@ pub(crate) async fn scan(
     writer: WriterId,
     wanted: &[Sequence],
 ) -> Result<Found, ReadError> {
-    let mut found = Found::default();
-    if wanted.is_empty() || until.is_some_and(|until| until <= from) {
-        return Ok(found);
+    let mut offsets = BTreeMap::new();
+    let gaps = visit(state, segment, from, until, |header, first_offset| {
+        if header.writer == writer && wanted.binary_search(&header.first_sequence).is_ok() {
+            offsets.insert(header.first_sequence, first_offset);
+        }
+        offsets.len() < wanted.len()
+    })
+    .await?;
+    Ok(Found { offsets, gaps })
+}
+
+/// Shows every batch of `[from, until)` until `visitor` says that it has seen enough; returns whether there were gaps.
+async fn visit(
+    state: &LogState,
+    segment: &Segment,
+    from: LogletOffset,
+    until: Option<LogletOffset>,
+    mut visitor: impl FnMut(BatchHeader, LogletOffset) -> bool,
+) -> Result<bool, ReadError> {
+    let mut gaps = false;
+    if until.is_some_and(|until| until <= from) {
+        return Ok(gaps);
     }
     let range = ReadRange { from, until, filter: KeyFilter::Any };
     let spread = u64::from(segment.index().get());
     let options = ReadOptions { credit_bytes: SCAN_CREDIT_BYTES, spread, ..ReadOptions::default() };
     let readable = state.readable(segment);
     let mut reader = LogletReader::open(segment.params.clone(), range, options, state.cluster.peers(), readable);
-    while found.offsets.len() < wanted.len()
-        && let Some(item) = reader.next().await
-    {
+    while let Some(item) = reader.next().await {
         match item? {
             Item::Batch { first_offset, batch, .. } => {
-                let header = batch.header();
-                if header.writer == writer && wanted.binary_search(&header.first_sequence).is_ok() {
-                    found.offsets.insert(header.first_sequence, first_offset);
+                if !visitor(batch.header(), first_offset) {
+                    break;
                 }
             }
-            Item::Gap { kind: GapKind::Trimmed | GapKind::Lost, .. } => found.gaps = true,
+            Item::Gap { kind: GapKind::Trimmed | GapKind::Lost, .. } => gaps = true,
             Item::Filtered { .. } | Item::CaughtUp { .. } => {}
         }
     }
-    Ok(found)
+    Ok(gaps)
 }

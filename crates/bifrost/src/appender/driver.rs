@@ -20,7 +20,7 @@ use super::queue::{Attempt, GivenUp, Resolution};
 use super::{Inbox, SHUT_DOWN, Shared, Waiter};
 use crate::error::{AppendError, NotAppended};
 use crate::log_state::{LogState, is_closed};
-use crate::settle::scan;
+use crate::settle::{scan, scan_closed};
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
@@ -187,8 +187,14 @@ impl Driver {
     async fn settle(&mut self, segment: &Segment, attempt: Attempt, until: Option<LogletOffset>) -> bool {
         let wanted = self.shared.inbox.lock().queue.unsettled_sequences();
         let state = self.state.clone();
-        let scan = scan(&state, segment, attempt.from, until, self.shared.writer, &wanted);
-        let found = match self.patiently(scan).await {
+        let writer = self.shared.writer;
+        let looking = async {
+            match (until, segment.decided_tail()) {
+                (None, Some(decided)) => scan_closed(&state, segment, decided, attempt.from, writer, &wanted).await,
+                (until, _) => scan(&state, segment, attempt.from, until, writer, &wanted).await,
+            }
+        };
+        let found = match self.patiently(looking).await {
             Some(Ok(found)) => found,
             Some(Err(broken)) => {
                 error!(log = %self.shared.log, error = %broken, "appends cannot be settled");
@@ -274,7 +280,12 @@ impl Driver {
                 },
                 room = requests.reserve(), if has_unsent => match room {
                     Ok(room) => {
-                        let batches = self.shared.inbox.lock().queue.take_unsent(STORE_MESSAGE_BYTES);
+                        let committed = self.state.committed(segment.index());
+                        let batches = {
+                            let queue = &mut self.shared.inbox.lock().queue;
+                            queue.raise_floor(committed);
+                            queue.take_unsent(STORE_MESSAGE_BYTES)
+                        };
                         if !batches.is_empty() {
                             room.send(AppendRequest { batches });
                         }

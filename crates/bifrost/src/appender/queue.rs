@@ -97,6 +97,16 @@ impl<T> Queue<T> {
         self.sent = 0;
     }
 
+    /// Nothing below `offset` is given to appends any more. While nothing is in flight, that bounds from below where the
+    /// next ones can be, so that an appender that was idle for long does not read all that others wrote meanwhile.
+    pub(crate) fn raise_floor(&mut self, offset: LogletOffset) {
+        if self.sent == 0
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.from = attempt.from.max(offset);
+        }
+    }
+
     /// Takes batches to send, in order, up to about `bytes_max` bytes and at least one if there is any.
     pub(crate) fn take_unsent(&mut self, bytes_max: usize) -> Vec<Bytes> {
         let mut batches = Vec::new();
