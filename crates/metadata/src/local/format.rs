@@ -1,4 +1,4 @@
-//! The bytes on disk, drawn in `docs/FORMAT-metadata.md` and pinned by `testdata/format`.
+//! The bytes on disk, drawn in `docs/FORMAT.md` and pinned by `testdata/format`.
 
 use bifrost_wire::metadata::{Revision, Versioned};
 use bytes::Bytes;
