@@ -260,14 +260,17 @@ impl<P> Core<P> {
         }
         let first_offset = copy.sent_tail;
         let mut batches = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut end) = (0, first_offset);
         for entry in self.window.from(first_offset) {
             if bytes > 0 && bytes + entry.batch.len() > STORE_MESSAGE_BYTES {
                 break;
             }
             bytes += entry.batch.len();
             batches.push(entry.batch.clone());
-            copy.sent_tail = entry.end;
+            end = entry.end;
+        }
+        if !batches.is_empty() {
+            copy.sent(end, bytes);
         }
         copy.told_tail = committed_tail;
         Some(StoreRequest {
@@ -283,9 +286,8 @@ impl<P> Core<P> {
     /// Whether [`next_store`](Self::next_store) has something for a copy: batches, or news of the committed tail.
     pub fn wants_store(&self, index: NodeIndex) -> bool {
         let Some(copy) = self.copies.get(index.get()) else { return false };
-        let running = self.phase == Phase::Running;
-        let up = matches!(copy.link, Link::Up { .. });
-        running && up && (copy.sent_tail < self.window.next_offset() || copy.told_tail < self.window.committed_tail())
+        let takes = self.phase == Phase::Running && matches!(copy.link, Link::Up { .. }) && copy.has_room();
+        takes && (copy.sent_tail < self.window.next_offset() || copy.told_tail < self.window.committed_tail())
     }
 
     /// When the next pause ends, in milliseconds of the driver's clock.
@@ -378,7 +380,7 @@ impl<P> Core<P> {
             Err(CopyError::Overloaded | CopyError::DiskFull | CopyError::Stopping) => copy.pause(now_millis),
             // It did not get what was sent before: start again where it says.
             Err(CopyError::Hole { expected }) if expected >= copy.stored_tail => {
-                copy.sent_tail = expected.min(copy.sent_tail);
+                copy.rewind(expected.min(copy.sent_tail));
             }
             // A hole below what it answered means that it forgot something durable.
             Err(

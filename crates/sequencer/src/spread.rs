@@ -1,5 +1,8 @@
 //! What each copy of the nodeset has, and what was sent to it.
 
+use std::collections::VecDeque;
+
+use bifrost_types::limits::COPY_WINDOW_BYTES;
 use bifrost_types::{DiskId, LogletOffset, NodeIndex};
 
 /// Where one copy stands with this sequencer.
@@ -42,6 +45,10 @@ pub struct CopyLink {
     /// Ranges below the committed tail that it was not sent because the window no longer held them; to be backfilled.
     /// Ordered, disjoint, few: when there are too many the two closest are joined.
     missing: Vec<(LogletOffset, LogletOffset)>,
+    /// What was sent on this connection and not answered: where each message ends, and its bytes. Ordered; what a
+    /// server or the way to it holds of a loglet is bounded by this, not by the window (A4).
+    unanswered: VecDeque<(LogletOffset, usize)>,
+    unanswered_bytes: usize,
     pause_millis: u64,
 }
 
@@ -61,6 +68,8 @@ impl CopyLink {
             sent_tail: LogletOffset::FIRST,
             told_tail: LogletOffset::FIRST,
             missing: Vec::new(),
+            unanswered: VecDeque::new(),
+            unanswered_bytes: 0,
             pause_millis: PAUSE_MILLIS_FIRST,
         }
     }
@@ -69,7 +78,7 @@ impl CopyLink {
     pub fn up(&mut self, connection: u64) {
         if self.link != Link::Lost {
             self.link = Link::Up { connection };
-            self.sent_tail = self.stored_tail;
+            self.rewind(self.stored_tail);
             self.told_tail = LogletOffset::FIRST;
         }
     }
@@ -94,6 +103,31 @@ impl CopyLink {
         self.stored_tail = self.stored_tail.max(tail);
         self.sent_tail = self.sent_tail.max(tail);
         self.pause_millis = PAUSE_MILLIS_FIRST;
+        while let Some((end, bytes)) = self.unanswered.front().copied()
+            && end <= self.stored_tail
+        {
+            self.unanswered_bytes -= bytes;
+            self.unanswered.pop_front();
+        }
+    }
+
+    /// A message with batches of this many bytes, which ends there, goes out.
+    pub fn sent(&mut self, end: LogletOffset, bytes: usize) {
+        self.sent_tail = end;
+        self.unanswered.push_back((end, bytes));
+        self.unanswered_bytes += bytes;
+    }
+
+    /// Whether it answered enough of what it was sent to be sent more.
+    pub const fn has_room(&self) -> bool {
+        self.unanswered_bytes < COPY_WINDOW_BYTES
+    }
+
+    /// Sends again from `to` on: what was sent and not answered came to nothing.
+    pub fn rewind(&mut self, to: LogletOffset) {
+        self.sent_tail = to;
+        self.unanswered.clear();
+        self.unanswered_bytes = 0;
     }
 
     /// It refused for want of room: wait, longer each time, then send again what was not answered.
@@ -102,7 +136,7 @@ impl CopyLink {
         if let Link::Up { connection } = self.link {
             self.link = Link::Paused { connection, until_millis: now_millis.saturating_add(self.pause_millis) };
             self.pause_millis = (self.pause_millis * 2).min(PAUSE_MILLIS_MAX);
-            self.sent_tail = self.stored_tail;
+            self.rewind(self.stored_tail);
         }
     }
 
@@ -190,6 +224,24 @@ mod tests {
         }
         assert!(copy.missing.len() <= MISSING_MAX);
         assert_eq!(copy.first_missing().map(|range| range.0), Some(offset(1)));
+    }
+
+    #[test]
+    fn a_silent_copy_is_sent_no_more_until_it_answers_or_reconnects() {
+        let mut copy = copy();
+        copy.up(1);
+        copy.sent(offset(10), COPY_WINDOW_BYTES - 1);
+        assert!(copy.has_room(), "one message may go beyond the limit, or a large batch never went");
+        copy.sent(offset(20), 2);
+        assert!(!copy.has_room());
+        copy.stored(offset(9));
+        assert!(!copy.has_room(), "the first message is not answered in full");
+        copy.stored(offset(10));
+        assert!(copy.has_room());
+        copy.sent(offset(30), COPY_WINDOW_BYTES);
+        copy.up(2);
+        assert!(copy.has_room());
+        assert_eq!(copy.sent_tail, offset(10));
     }
 
     #[test]

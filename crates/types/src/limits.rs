@@ -15,6 +15,9 @@ pub const WINDOW_BATCHES: usize = 4096;
 /// Bytes of committed batches that a sequencer keeps for copies that are behind; a copy further behind is dropped from
 /// the spread and gets the rest by backfill (A4).
 pub const RETAINED_BYTES: usize = 16 << 20;
+/// Bytes of batches that a sequencer has sent to one copy of a loglet without an answer; a larger batch goes alone. A
+/// silent copy costs this much and its part of [`RETAINED_BYTES`], wherever on the way the bytes wait (A4).
+pub const COPY_WINDOW_BYTES: usize = 8 << 20;
 /// Longest metadata key.
 pub const METADATA_KEY_BYTES_MAX: usize = 64 << 10;
 /// Largest metadata value.
@@ -47,6 +50,7 @@ pub const APPENDER_BYTES: usize = 16 << 20;
 const _: () = {
     assert!(RECORD_BYTES_MAX < BATCH_BYTES_MAX, "a batch takes the largest record and its header");
     assert!(BATCH_BYTES_MAX <= WINDOW_BYTES, "an empty window takes the largest batch");
+    assert!(STORE_MESSAGE_BYTES < COPY_WINDOW_BYTES, "several store messages are under way to a copy");
     assert!(BATCH_BYTES_MAX <= APPENDER_BYTES, "an appender takes the largest batch");
     assert!(STORE_MESSAGE_BYTES + BATCH_BYTES_MAX <= MESSAGE_BYTES_MAX, "a store message fits a gRPC message");
     assert!(METADATA_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX, "a metadata value fits a gRPC message");
