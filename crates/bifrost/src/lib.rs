@@ -64,3 +64,8 @@ pub use log::{Log, ReconfigureOptions, ResolveError, Tail, TailKind};
 pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};
 pub use reader::{LogRecord, ReadEvent, Reader};
 pub use reconfigure::Reconfigured;
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
