@@ -10,8 +10,8 @@ CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
 ARGS ?=
 # ccache, where it is installed, makes a second compilation of RocksDB (bench, another target directory) take a minute
-# instead of a quarter of an hour. A directory that is not there changes nothing.
-export PATH := /usr/lib/ccache:$(PATH)
+# instead of a quarter of an hour. The last one is where rustup puts cargo. A directory that is not there changes nothing.
+export PATH := /usr/lib/ccache:$(PATH):$(HOME)/.cargo/bin
 
 help: ## list the targets
 	@echo "usage: make <target>"
