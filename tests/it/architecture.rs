@@ -125,19 +125,19 @@ fn every_dependency_of_the_workspace_has_a_reason_and_a_user() {
 
 #[test]
 fn every_dependency_of_a_crate_is_used_by_it() {
+    let mut unused = Vec::new();
     for manifest in manifests() {
-        let directory = parent(&manifest);
-        let sources: Vec<String> = sources(directory).iter().map(|file| read(file)).collect();
+        let name = name_of_directory(&manifest);
+        let sources: Vec<String> = below(parent(&manifest), "rs").iter().map(|file| read(file)).collect();
         for dependency in dependencies(&read(&manifest)) {
-            let name = name_of_directory(&manifest);
-            if USED_BY_GENERATED_CODE.contains(&(name.as_str(), dependency.as_str())) {
-                continue;
-            }
+            let generated = USED_BY_GENERATED_CODE.contains(&(name.as_str(), dependency.as_str()));
             let word = dependency.replace('-', "_");
-            let used = sources.iter().any(|source| has_word(source, &word));
-            assert!(used, "{} depends on {dependency} and does not use it", manifest.display());
+            if !generated && !sources.iter().any(|source| has_word(source, &word)) {
+                unused.push(format!("{name} depends on {dependency}"));
+            }
         }
     }
+    assert!(unused.is_empty(), "not used: {unused:?}");
 }
 
 fn root() -> PathBuf {
@@ -173,10 +173,6 @@ fn below(directory: &Path, extension: &str) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-fn sources(directory: &Path) -> Vec<PathBuf> {
-    below(directory, "rs")
 }
 
 fn documents() -> Vec<PathBuf> {
