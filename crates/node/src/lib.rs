@@ -1,8 +1,9 @@
 //! A node of a cluster: a log server and sequencers behind one gRPC listener, and the tools of the binary `bifrost`.
 //!
 //! Reading order: [`server`] (one node), [`local_cluster`] (several nodes in this process), [`ledger`]
-//! (what was acknowledged and read, and the verdicts on it).
+//! (what was acknowledged and read, and the verdicts on it), [`demo`].
 
+pub mod demo;
 pub mod ledger;
 pub mod local_cluster;
 pub mod server;
