@@ -42,6 +42,8 @@ pub trait LogletSource: Send + Sync + fmt::Debug {
 struct Slot {
     segment: SegmentIndex,
     handle: Handle,
+    /// Ends its task.
+    stop: CancellationToken,
 }
 
 /// All sequencers of one life of a node. Cheap to clone.
@@ -146,6 +148,7 @@ impl Inner {
         let core = Core::new(params.clone(), self.limits, RETAINED_BYTES).map_err(|_| SequencerError::NotOpen)?;
         let (driver, ends) = Driver::new(&params, core, self.metrics.clone());
         let DriverEnds { handle, pipe_events, backfills } = ends;
+        let stop = self.stop.child_token();
         {
             let mut slots = self.slots.lock();
             // Somebody may have been faster while metadata was asked: the first one stays.
@@ -158,9 +161,14 @@ impl Inner {
                     Err(SequencerError::NotOpen)
                 };
             }
-            slots.insert(params.id.log, Slot { segment: params.id.segment, handle: handle.clone() });
+            let slot = Slot { segment: params.id.segment, handle: handle.clone(), stop: stop.clone() };
+            if let Some(older) = slots.insert(params.id.log, slot) {
+                // The chain says that its segment is closed. Without appends it would never hear of the seal, and keep
+                // its task and what it holds for slow copies until the node stops.
+                older.stop.cancel();
+            }
         }
-        self.tasks.spawn(driver.run(self.stop.child_token()));
+        self.tasks.spawn(driver.run(stop));
         let pipes: Vec<_> = params.nodeset.iter().map(|(index, member)| (index, self.pipe(member.node))).collect();
         let loglet = params.id;
         let backfill = run_backfill(params, self.peers.clone(), backfills, handle.inputs.clone(), self.metrics.clone());

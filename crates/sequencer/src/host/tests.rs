@@ -24,14 +24,20 @@ use fake::FakeServers;
 struct Source(LogletParams);
 
 impl LogletSource for Source {
+    /// The first segment and the one after it: whichever is asked for is the open one.
     fn open_loglet(&self, loglet: LogletId) -> BoxFuture<'_, Result<LogletParams, SequencerError>> {
-        let known = if loglet == self.0.id { Ok(self.0.clone()) } else { Err(SequencerError::NotOpen) };
+        let known = loglet.log == self.0.id.log && loglet <= next_loglet();
+        let known = known.then(|| LogletParams { id: loglet, ..self.0.clone() }).ok_or(SequencerError::NotOpen);
         Box::pin(async move { known })
     }
 }
 
 fn loglet() -> LogletId {
     LogletId::new(LogId::try_from(7).expect("non-zero"), SegmentIndex::FIRST)
+}
+
+fn next_loglet() -> LogletId {
+    LogletId { segment: SegmentIndex::new(loglet().segment.get() + 1), ..loglet() }
 }
 
 fn me() -> NodeGeneration {
@@ -189,6 +195,18 @@ async fn a_seal_ends_every_stream_and_the_loglet_never_starts_again() {
     }
     let again = host.open_append(open(3, 1)).await;
     assert!(matches!(again, Err(SequencerCallError::Refused(error)) if error == sealed), "{again:?}");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_segment_of_a_log_ends_the_one_before_it_even_if_that_is_idle() {
+    let (host, _servers) = start();
+    let mut stream = host.open_append(open(1, 1)).await.expect("opens");
+    let next = AppendOpen { loglet: next_loglet(), ..open(1, 1) };
+    let _next = host.open_append(next).await.expect("opens");
+    assert_eq!(closed(&mut stream).await, SequencerError::Stopping);
+    assert_eq!(host.running(), [next_loglet()]);
+    assert!(host.open_append(open(1, 2)).await.is_err(), "a segment runs once");
     host.shutdown().await;
 }
 
