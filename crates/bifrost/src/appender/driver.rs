@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_types::limits::STORE_MESSAGE_BYTES;
-use bifrost_types::{AppendId, CloseReason, LogletOffset, Lsn, Segment, Sequence};
+use bifrost_types::{AppendId, Chain, CloseReason, LogletOffset, Lsn, Segment, Sequence};
 use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
     AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
@@ -84,7 +84,12 @@ impl Driver {
         let mut back_off = BACK_OFF_FIRST;
         while self.wait_for_work().await {
             let before = self.progressed;
-            let round = self.round().await;
+            let stored = self.state.chain();
+            let last = stored.chain.last();
+            let round = match last {
+                Some(last) => self.round(&stored.chain, last).await,
+                None => Round::Again(StreamEnd::Busy),
+            };
             self.shared.inbox.lock().queue.lost();
             let end = match round {
                 Round::Again(end) => end,
@@ -95,7 +100,7 @@ impl Driver {
             if before < self.progressed {
                 back_off = BACK_OFF_FIRST;
             }
-            if !self.prepare_next(end).await {
+            if !self.prepare_next(last, end).await {
                 sleep(back_off).await;
                 back_off = (back_off * 2).min(BACK_OFF_MAX);
             }
@@ -126,15 +131,17 @@ impl Driver {
         }
     }
 
-    /// Does what the end of a stream asks for; `false` when a pause should follow.
-    async fn prepare_next(&mut self, end: StreamEnd) -> bool {
-        let Some(last) = self.state.chain().chain.last().cloned() else { return false };
+    /// Does what the end of a stream to `tried` asks for; `false` when a pause should follow. The chain may have moved on
+    /// since, and what was found about one segment says nothing about the next: closing whatever is last now would
+    /// close a healthy one, once for each appender that is late.
+    async fn prepare_next(&mut self, tried: Option<&Segment>, end: StreamEnd) -> bool {
+        let Some(tried) = tried else { return false };
         let close = match end {
             StreamEnd::Reconnect => return true,
             StreamEnd::Busy | StreamEnd::NoProgress => return false,
             StreamEnd::Close(reason) => reason,
             StreamEnd::Doubt => match self.state.refresh().await {
-                Ok(stored) if is_closed(&stored.chain, last.index()) => return true,
+                Ok(stored) if is_closed(&stored.chain, tried.index()) => return true,
                 Ok(_) => CloseReason::SequencerGone,
                 Err(error) => {
                     debug!(log = %self.shared.log, %error, "chain not read");
@@ -143,7 +150,7 @@ impl Driver {
             },
         };
         let state = self.state.clone();
-        match self.patiently(state.close_segment(last.params.id, close)).await {
+        match self.patiently(state.close_segment(tried.params.id, close)).await {
             Some(Ok(())) => true,
             Some(Err(error)) => {
                 warn!(log = %self.shared.log, %error, "segment not closed");
@@ -158,27 +165,25 @@ impl Driver {
         timeout_at(self.progressed + self.give_up_after, future).await.ok()
     }
 
-    async fn round(&mut self) -> Round {
-        let stored = self.state.chain();
-        let Some(last) = stored.chain.last().cloned() else { return Round::Again(StreamEnd::Doubt) };
+    async fn round(&mut self, chain: &Chain, last: &Segment) -> Round {
         let unsettled = self.shared.inbox.lock().queue.unsettled();
         if let Some(attempt) = unsettled
-            && is_closed(&stored.chain, attempt.segment)
+            && is_closed(chain, attempt.segment)
         {
             // The decided tail bounds what the attempt could leave.
-            let Some(segment) = stored.chain.segment(attempt.segment).cloned() else {
+            let Some(segment) = chain.segment(attempt.segment) else {
                 self.give_up(NotAppended::NoProgress);
                 return Round::Again(StreamEnd::Reconnect);
             };
-            if !self.settle(&segment, attempt, None).await {
+            if !self.settle(segment, attempt, None).await {
                 return Round::Again(StreamEnd::NoProgress);
             }
         }
         if last.decided_tail().is_some() {
             return Round::LogClosed;
         }
-        match self.open(&last).await {
-            Ok(stream) => self.converse(&last, stream).await,
+        match self.open(last).await {
+            Ok(stream) => self.converse(last, stream).await,
             Err(end) => Round::Again(end),
         }
     }
