@@ -1,0 +1,35 @@
+//! What the disk itself takes: the least that any acknowledged append can cost.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::work::Latencies;
+
+/// Bytes of one write.
+const WRITE_BYTES: usize = 4096;
+/// Writes of one measurement.
+const WRITES: usize = 300;
+
+/// The median of writing 4 KiB at the end of a growing file in `directory` and making it durable by fdatasync, one at a
+/// time: what a write-ahead log does, with nothing around it. Takes [`WRITES`] times as long; the file is removed.
+///
+/// # Errors
+/// When the file cannot be made or written.
+pub fn median(directory: &Path) -> io::Result<Duration> {
+    let path = directory.join("canary");
+    let mut file = File::create(&path)?;
+    let block = [0xb1; WRITE_BYTES];
+    let mut latencies = Latencies::default();
+    for _ in 0..WRITES {
+        let started = Instant::now();
+        file.write_all(&block)?;
+        file.sync_data()?;
+        latencies.record(started);
+    }
+    std::fs::remove_file(&path)?;
+    Ok(latencies.quantile(0.5))
+}
