@@ -53,27 +53,37 @@ pub enum Announce {
     Pending(Reconfiguration),
     /// It is over (C4).
     Finished(Finished),
-    /// The segment that it wanted to close was closed by another operation.
+    /// The segment that it wanted to close was closed by another operation, perhaps for good.
     Superseded(Finished),
+}
+
+/// How an operation ended, if the chain knows it: from the last few outcomes, and beyond them from the segment that it
+/// closed. So an operation that is asked for very late is still not carried out twice (C4).
+pub fn outcome(chain: &Chain, op: OpId) -> Option<Finished> {
+    if let Some(finished) = chain.outcome(op) {
+        return Some(finished.clone());
+    }
+    let by_op = |segment: &&Segment| matches!(segment.state, SegmentState::Sealed { op: closer, .. } if closer == op);
+    finished_of(chain, chain.segments.iter().find(by_op)?)
 }
 
 /// T1: make `wanted` the pending operation, unless one is pending or the segment is closed.
 ///
 /// # Errors
-/// [`ChainError`] when the log is closed for good, or damaged.
+/// [`ChainError::Closed`] when the log is closed for good and never had the segment, [`ChainError::Damaged`],
+/// [`ChainError::Exhausted`].
 pub fn announce(chain: &Chain, wanted: &Reconfiguration) -> Result<Announce, ChainError> {
-    if let Some(finished) = chain.outcome(wanted.op) {
-        return Ok(Announce::Finished(finished.clone()));
+    if let Some(finished) = outcome(chain, wanted.op) {
+        return Ok(Announce::Finished(finished));
+    }
+    // Before what is pending: that is about a later segment, and may have to wait for its disks.
+    if let Some(by) = chain.segment(wanted.segment).and_then(|closed| finished_of(chain, closed)) {
+        return Ok(Announce::Superseded(by));
     }
     if let Some(pending) = &chain.pending {
         return Ok(Announce::Pending(pending.clone()));
     }
     let last = chain.last().ok_or(ChainError::Damaged)?;
-    if last.index() != wanted.segment
-        && let Some(closed) = chain.segment(wanted.segment)
-    {
-        return Ok(Announce::Superseded(finished_of(chain, closed)?));
-    }
     if last.decided_tail().is_some() {
         return Err(ChainError::Closed);
     }
@@ -99,7 +109,7 @@ pub enum Decide {
     Write(Chain),
     /// It was decided before, with this outcome; the tail there is the tail.
     Finished(Finished),
-    /// The operation is neither pending nor among the last outcomes.
+    /// The operation is not pending, and the chain knows no outcome of it.
     Gone,
 }
 
@@ -108,8 +118,8 @@ pub enum Decide {
 /// # Errors
 /// [`ChainError`] when positions run out or the chain is damaged.
 pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> Result<Decide, ChainError> {
-    if let Some(finished) = chain.outcome(op) {
-        return Ok(Decide::Finished(finished.clone()));
+    if let Some(finished) = outcome(chain, op) {
+        return Ok(Decide::Finished(finished));
     }
     let Some(pending) = chain.pending.as_ref().filter(|pending| pending.op == op) else { return Ok(Decide::Gone) };
     let mut next = chain.clone();
@@ -170,10 +180,11 @@ pub fn validate(chain: &Chain) -> Result<(), ChainError> {
     }
 }
 
-fn finished_of(chain: &Chain, closed: &Segment) -> Result<Finished, ChainError> {
-    let SegmentState::Sealed { tail, op, .. } = closed.state else { return Err(ChainError::Damaged) };
-    let successor = chain.segments.iter().map(Segment::index).find(|index| *index > closed.index());
-    Ok(Finished { op, segment: closed.index(), tail, successor })
+/// The outcome that closed a segment, or `None` while it is open.
+fn finished_of(chain: &Chain, segment: &Segment) -> Option<Finished> {
+    let SegmentState::Sealed { tail, op, .. } = segment.state else { return None };
+    let successor = chain.segments.iter().map(Segment::index).find(|index| *index > segment.index());
+    Some(Finished { op, segment: segment.index(), tail, successor })
 }
 
 fn open_segment(log: LogId, index: SegmentIndex, base_lsn: Lsn, params: Successor) -> Segment {

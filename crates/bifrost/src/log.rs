@@ -16,8 +16,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::appender::Appender;
-use crate::catalog::StoredChain;
-use crate::chain::{ChainError, raise_trim_point};
+use crate::chain::{self, ChainError, raise_trim_point};
 use crate::cluster::fresh_op;
 use crate::error::{LogError, ReadError, Resolved};
 use crate::log_state::{LogState, is_closed};
@@ -277,17 +276,23 @@ impl Log {
     pub async fn reconfigure(&self, options: ReconfigureOptions) -> Result<Reconfigured, LogError> {
         let stored = self.state.refresh().await?;
         let last = stored.chain.last().ok_or(ChainError::Damaged)?.clone();
-        let successor = match (options.close, options.successor) {
-            (true, _) => None,
-            (false, Some(successor)) => Some(successor),
-            (false, None) => {
+        let op = options.op.unwrap_or_else(fresh_op);
+        let finished = chain::outcome(&stored.chain, op);
+        if finished.is_none() && last.decided_tail().is_some() {
+            return Err(ChainError::Closed.into());
+        }
+        // What the operation is about: the segment that it closed if it is over, else the last one.
+        let segment = finished.as_ref().map_or(last.index(), |finished| finished.segment);
+        let successor = match options.successor {
+            // Nothing is opened any more, so nothing has to be placed to learn the outcome.
+            _ if options.close || finished.is_some() => None,
+            Some(successor) => Some(successor),
+            None => {
                 let mut placed = self.state.place(&last, Some(last.params.sequencer), true).await?;
                 placed.sequencer = options.sequencer.unwrap_or(placed.sequencer);
                 Some(placed)
             }
         };
-        let op = options.op.unwrap_or_else(fresh_op);
-        let segment = segment_of(&stored, op, &last);
         let intent = Intent { op, segment, actor: Actor::Operator, reason: CloseReason::Requested, successor };
         Ok(self.state.drive(&intent).await?)
     }
@@ -374,9 +379,4 @@ impl From<ReconfigureError> for ResolveError {
     fn from(error: ReconfigureError) -> Self {
         Self::Log(error.into())
     }
-}
-
-/// The segment that an operation is about: the one that it closed if it is over, else the last one.
-fn segment_of(stored: &StoredChain, op: OpId, last: &Segment) -> bifrost_types::SegmentIndex {
-    stored.chain.outcome(op).map_or(last.index(), |finished| finished.segment)
 }

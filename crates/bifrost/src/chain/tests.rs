@@ -1,1 +1,384 @@
+//! The transitions one by one, and then any number of actors that race with them through compare-and-swap.
 
+#![allow(clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU8;
+
+use bifrost_types::limits::CHAIN_FINISHED_MAX;
+use bifrost_types::{
+    Actor, CloseReason, DiskId, Generation, Location, Member, NodeGeneration, NodeId, Nodeset, ReplicationProperty,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+fn op(number: u128) -> OpId {
+    OpId::try_from(number).expect("not 0")
+}
+
+fn offset(number: u64) -> LogletOffset {
+    LogletOffset::new(number).expect("not 0")
+}
+
+fn lsn(number: u64) -> Lsn {
+    Lsn::new(number).expect("not 0")
+}
+
+fn successor(sequencer: u32) -> Successor {
+    let node = |id: u32| NodeId::try_from(id).expect("not 0");
+    let member = |id: u32| Member {
+        node: node(id),
+        disk: DiskId::try_from(u128::from(id)).expect("not 0"),
+        location: Location::default(),
+    };
+    Successor {
+        nodeset: Nodeset::new((1..=3).map(member).collect()).expect("three nodes"),
+        replication: ReplicationProperty::nodes(NonZeroU8::new(2).expect("not 0")),
+        sequencer: NodeGeneration::new(node(sequencer), Generation::FIRST),
+    }
+}
+
+fn first() -> Chain {
+    create(LogId::try_from(7).expect("not 0"), Some("orders".to_owned()), op(1), successor(1))
+}
+
+fn wanted(number: u128, segment: u32, successor: Option<Successor>) -> Reconfiguration {
+    Reconfiguration {
+        op: op(number),
+        segment: SegmentIndex::new(segment),
+        actor: Actor::Operator,
+        reason: CloseReason::Requested,
+        successor,
+        attempt: 1,
+        opened_at_millis: 0,
+    }
+}
+
+fn announced(chain: &Chain, wanted: &Reconfiguration) -> Chain {
+    match announce(chain, wanted) {
+        Ok(Announce::Write(next)) => next,
+        other => panic!("not announced: {other:?}"),
+    }
+}
+
+fn decided(chain: &Chain, number: u128, tail: u64) -> Chain {
+    match decide(chain, op(number), offset(tail), Timings::default()) {
+        Ok(Decide::Write(next)) => next,
+        other => panic!("not decided: {other:?}"),
+    }
+}
+
+/// A chain whose n-th segment was closed by operation `100 + n` after one record.
+fn after_closing(segments: u32) -> Chain {
+    (0..segments).fold(first(), |chain, segment| {
+        let number = 100 + u128::from(segment);
+        decided(&announced(&chain, &wanted(number, segment, Some(successor(2)))), number, 2)
+    })
+}
+
+#[test]
+fn a_new_chain_is_valid_and_its_author_recognises_it() {
+    let chain = first();
+    assert_eq!(validate(&chain), Ok(()));
+    assert!(chain.outcome(op(1)).is_some());
+    assert_eq!((chain.version, chain.next_segment), (1, SegmentIndex::new(1)));
+}
+
+#[test]
+fn closing_opens_the_successor_exactly_at_the_decided_tail() {
+    let pending = announced(&first(), &wanted(2, 0, Some(successor(2))));
+    assert_eq!(pending.pending.as_ref().map(|pending| pending.op), Some(op(2)));
+    assert_eq!(pending.segments, first().segments, "T1 is advisory: the segment stays open");
+    let chain = decided(&pending, 2, 11);
+    assert_eq!(validate(&chain), Ok(()));
+    assert_eq!(chain.version, 3);
+    assert_eq!(chain.pending, None);
+    assert_eq!(chain.segments[0].decided_tail(), Some(offset(11)));
+    assert_eq!(chain.segments[1].base_lsn, lsn(11));
+    assert_eq!(chain.segments[1].params.sequencer, successor(2).sequencer);
+    let outcome =
+        Finished { op: op(2), segment: SegmentIndex::FIRST, tail: offset(11), successor: Some(SegmentIndex::new(1)) };
+    assert_eq!(announce(&chain, &wanted(2, 0, Some(successor(2)))), Ok(Announce::Finished(outcome.clone())));
+    assert_eq!(decide(&chain, op(2), offset(99), Timings::default()), Ok(Decide::Finished(outcome)));
+}
+
+#[test]
+fn an_empty_segment_may_be_closed_and_shares_its_base() {
+    let chain = decided(&announced(&first(), &wanted(2, 0, Some(successor(2)))), 2, 1);
+    assert_eq!(validate(&chain), Ok(()));
+    assert_eq!(chain.segments[0].base_lsn, chain.segments[1].base_lsn);
+}
+
+#[test]
+fn whoever_finds_another_operation_pending_joins_it() {
+    let chain = announced(&first(), &wanted(2, 0, Some(successor(2))));
+    let pending = chain.pending.clone().expect("announced");
+    assert_eq!(announce(&chain, &wanted(3, 0, None)), Ok(Announce::Pending(pending.clone())));
+    assert_eq!(announce(&chain, &wanted(2, 0, None)), Ok(Announce::Pending(pending)), "its own, as it was announced");
+    assert_eq!(decide(&chain, op(3), offset(1), Timings::default()), Ok(Decide::Gone));
+}
+
+#[test]
+fn whose_segment_was_closed_by_another_is_told_by_whom() {
+    let chain = after_closing(3);
+    let by = |segment: u32| Finished {
+        op: op(100 + u128::from(segment)),
+        segment: SegmentIndex::new(segment),
+        tail: offset(2),
+        successor: Some(SegmentIndex::new(segment + 1)),
+    };
+    assert_eq!(announce(&chain, &wanted(5, 1, None)), Ok(Announce::Superseded(by(1))));
+    // Not made to wait for a reconfiguration that is about a later segment.
+    let busy = announced(&chain, &wanted(6, 3, Some(successor(1))));
+    assert_eq!(announce(&busy, &wanted(5, 2, None)), Ok(Announce::Superseded(by(2))));
+}
+
+#[test]
+fn an_operation_is_not_carried_out_twice_however_late_it_is_asked_for() {
+    let segments = u32::try_from(CHAIN_FINISHED_MAX).expect("small") + 5;
+    let chain = after_closing(segments);
+    assert_eq!(chain.finished.len(), CHAIN_FINISHED_MAX);
+    assert_eq!(chain.outcome(op(100)), None, "no longer among the last outcomes");
+    let outcome = outcome(&chain, op(100)).expect("the segment remembers");
+    assert_eq!((outcome.segment, outcome.tail), (SegmentIndex::FIRST, offset(2)));
+    for segment in [0, segments] {
+        let again = announce(&chain, &wanted(100, segment, Some(successor(1))));
+        assert_eq!(again, Ok(Announce::Finished(outcome.clone())), "asked about segment {segment}");
+    }
+    assert_eq!(decide(&chain, op(100), offset(9), Timings::default()), Ok(Decide::Finished(outcome)));
+}
+
+#[test]
+fn closing_for_good_leaves_nothing_open_and_whoever_raced_with_it_is_told() {
+    let closed = decided(&announced(&after_closing(1), &wanted(9, 1, None)), 9, 4);
+    assert_eq!(validate(&closed), Ok(()));
+    assert_eq!(closed.segments.len(), 2);
+    let by = Finished { op: op(9), segment: SegmentIndex::new(1), tail: offset(4), successor: None };
+    assert_eq!(announce(&closed, &wanted(8, 1, Some(successor(1)))), Ok(Announce::Superseded(by.clone())));
+    assert_eq!(announce(&closed, &wanted(9, 1, None)), Ok(Announce::Finished(by)));
+    assert_eq!(announce(&closed, &wanted(8, 2, Some(successor(1)))), Err(ChainError::Closed));
+}
+
+#[test]
+fn a_successor_is_replaced_under_the_same_operation_only() {
+    let chain = announced(&first(), &wanted(2, 0, Some(successor(2))));
+    assert_eq!(replace_successor(&chain, op(3), successor(3)), Ok(None));
+    assert_eq!(replace_successor(&first(), op(2), successor(3)), Ok(None));
+    let replaced = replace_successor(&chain, op(2), successor(3)).expect("not exhausted").expect("it is pending");
+    assert_eq!(replaced.pending.as_ref().map(|pending| (pending.op, pending.attempt)), Some((op(2), 2)));
+    assert_eq!(replaced.version, chain.version + 1);
+    let chain = decided(&replaced, 2, 5);
+    assert_eq!(chain.segments[1].params.sequencer, successor(3).sequencer);
+}
+
+#[test]
+fn a_trim_point_only_rises() {
+    let chain = raise_trim_point(&first(), lsn(5)).expect("not exhausted").expect("it rises");
+    assert_eq!((chain.trim_point, chain.version), (Some(lsn(5)), 2));
+    assert_eq!(raise_trim_point(&chain, lsn(5)), Ok(None));
+    assert_eq!(raise_trim_point(&chain, lsn(4)), Ok(None));
+}
+
+#[test]
+fn what_runs_out_is_an_error_and_changes_nothing() {
+    let last_version = Chain { version: u64::MAX, ..first() };
+    assert_eq!(announce(&last_version, &wanted(2, 0, None)), Err(ChainError::Exhausted));
+    assert_eq!(raise_trim_point(&last_version, lsn(1)), Err(ChainError::Exhausted));
+    let mut last_index = announced(&first(), &wanted(2, 0, Some(successor(2))));
+    last_index.next_segment = SegmentIndex::new(u32::MAX);
+    assert_eq!(decide(&last_index, op(2), offset(1), Timings::default()), Err(ChainError::Exhausted));
+    let mut late = announced(&after_closing(1), &wanted(2, 1, Some(successor(2))));
+    late.segments[1].base_lsn = Lsn::MAX;
+    assert_eq!(decide(&late, op(2), offset(2), Timings::default()), Err(ChainError::Exhausted));
+}
+
+#[test]
+fn a_damaged_chain_is_not_taken_for_one() {
+    let good = announced(&after_closing(2), &wanted(2, 2, None));
+    assert_eq!(validate(&good), Ok(()));
+    let damages: [fn(&mut Chain); 8] = [
+        |chain| chain.segments.clear(),
+        |chain| chain.segments.swap(0, 1),
+        |chain| chain.segments[1].base_lsn = Lsn::MAX,
+        |chain| chain.segments[0].state = SegmentState::Open,
+        |chain| chain.next_segment = SegmentIndex::new(2),
+        |chain| chain.segments[2].params.id.log = LogId::try_from(8).expect("not 0"),
+        |chain| chain.pending.as_mut().expect("announced").segment = SegmentIndex::new(1),
+        |chain| drop(chain.segments.pop()),
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let mut chain = good.clone();
+        damage(&mut chain);
+        assert_eq!(validate(&chain), Err(ChainError::Damaged), "damage {number}");
+    }
+}
+
+/// What an actor does next. Each works on the chain that it read last, which may be old by then.
+#[derive(Debug, Clone)]
+enum Action {
+    Read,
+    Announce { op: u128, segment_back: u32, close: bool },
+    ReplaceSuccessor { op: u128, sequencer: u32 },
+    Decide { op: u128, records: u64 },
+    Trim { records: u64 },
+}
+
+const ACTORS: usize = 4;
+
+fn action() -> impl Strategy<Value = Action> {
+    // Few operations, so that actors share them and ask again for old ones.
+    let number = 2..10_u128;
+    prop_oneof![
+        4 => Just(Action::Read),
+        4 => (number.clone(), 0..3_u32, prop::bool::weighted(0.05))
+            .prop_map(|(op, segment_back, close)| Action::Announce { op, segment_back, close }),
+        1 => (number.clone(), 1..4_u32).prop_map(|(op, sequencer)| Action::ReplaceSuccessor { op, sequencer }),
+        3 => (number, 0..20_u64).prop_map(|(op, records)| Action::Decide { op, records }),
+        1 => (1..200_u64).prop_map(|records| Action::Trim { records }),
+    ]
+}
+
+/// The stored chain and everything that was ever said about it.
+#[derive(Debug)]
+struct Model {
+    stored: Chain,
+    /// The first outcome that anybody was told of each operation (C4).
+    told: BTreeMap<OpId, Finished>,
+    /// Who closed each segment, and where (C1).
+    closed: BTreeMap<SegmentIndex, (OpId, LogletOffset)>,
+    /// Every loglet id that was ever opened (C2).
+    opened: BTreeSet<LogletId>,
+    ever_closed_for_good: bool,
+}
+
+impl Model {
+    fn new() -> Self {
+        let stored = first();
+        let opened = BTreeSet::from([stored.segments[0].params.id]);
+        Self { stored, told: BTreeMap::new(), closed: BTreeMap::new(), opened, ever_closed_for_good: false }
+    }
+
+    fn tell(&mut self, finished: &Finished) {
+        let first = self.told.entry(finished.op).or_insert_with(|| finished.clone());
+        assert_eq!(first, finished, "C4: one operation, two outcomes");
+    }
+
+    /// The store: takes `next` if nobody changed the chain since `read`. Returns whether it did.
+    fn replace(&mut self, read: &Chain, next: Chain) -> bool {
+        if read.version != self.stored.version {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.stored, next);
+        self.check_change(&before);
+        true
+    }
+
+    fn check_change(&mut self, before: &Chain) {
+        let after = self.stored.clone();
+        assert_eq!(validate(&after), Ok(()));
+        assert_eq!(after.version, before.version + 1, "C3");
+        assert!(after.trim_point >= before.trim_point, "trim points go back");
+        assert!(after.finished.len() <= CHAIN_FINISHED_MAX);
+        assert!(after.next_segment >= before.next_segment);
+        assert!(!self.ever_closed_for_good || after.segments == before.segments, "a log that was closed grew");
+        for (old, new) in before.segments.iter().zip(&after.segments) {
+            assert_eq!((old.base_lsn, &old.params), (new.base_lsn, &new.params), "parameters are immutable");
+            assert!(old.decided_tail().is_none() || old == new, "C1: decided twice");
+        }
+        for segment in &after.segments[before.segments.len()..] {
+            assert!(self.opened.insert(segment.params.id), "C2: {} was used before", segment.params.id);
+        }
+        let open = after.segments.iter().filter(|segment| segment.decided_tail().is_none()).count();
+        assert!(open == 1 || open == 0 && after.last().is_some_and(|last| last.decided_tail().is_some()));
+        self.ever_closed_for_good |= open == 0;
+        for segment in &after.segments {
+            if let SegmentState::Sealed { tail, op, .. } = segment.state {
+                let first = *self.closed.entry(segment.index()).or_insert((op, tail));
+                assert_eq!(first, (op, tail), "C1: one transaction closes a segment");
+            }
+        }
+        let closers: BTreeSet<OpId> = self.closed.values().map(|(op, _)| *op).collect();
+        assert_eq!(closers.len(), self.closed.len(), "C4: an operation closed two segments");
+    }
+}
+
+/// One step of one actor; it sees its outcome as a caller would.
+fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
+    let next = match action {
+        Action::Read => {
+            *seen = model.stored.clone();
+            None
+        }
+        Action::Announce { op: number, segment_back, close } => {
+            let last = seen.last().expect("never empty").index().get();
+            let then = (!close).then(|| successor(1));
+            match announce(seen, &wanted(*number, last.saturating_sub(*segment_back), then)) {
+                Ok(Announce::Write(next)) => Some(next),
+                Ok(Announce::Pending(pending)) => {
+                    assert_eq!(Some(&pending), seen.pending.as_ref());
+                    None
+                }
+                Ok(Announce::Finished(finished)) => {
+                    assert_eq!(finished.op, op(*number));
+                    model.tell(&finished);
+                    None
+                }
+                Ok(Announce::Superseded(by)) => {
+                    assert_ne!(by.op, op(*number), "superseded by itself");
+                    model.tell(&by);
+                    None
+                }
+                Err(error) => panic!("{error} although it only wanted what was there"),
+            }
+        }
+        Action::ReplaceSuccessor { op: number, sequencer } => {
+            replace_successor(seen, op(*number), successor(*sequencer)).expect("few attempts")
+        }
+        Action::Decide { op: number, records } => {
+            match decide(seen, op(*number), offset(1 + records), Timings::default()).expect("positions are left") {
+                Decide::Write(next) => Some(next),
+                Decide::Finished(finished) => {
+                    model.tell(&finished);
+                    None
+                }
+                Decide::Gone => {
+                    assert!(seen.pending.as_ref().is_none_or(|pending| pending.op != op(*number)));
+                    None
+                }
+            }
+        }
+        Action::Trim { records } => raise_trim_point(seen, lsn(*records)).expect("versions are left"),
+    };
+    if let Some(next) = next {
+        let read = seen.clone();
+        if model.replace(&read, next) {
+            // Half of the replies are lost: whoever lost one looks at what it had, and finds out by reading (M2).
+            if model.stored.version.is_multiple_of(2) {
+                *seen = model.stored.clone();
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// C1–C4 under any interleaving of actors with the same and with different operations.
+    #[test]
+    fn racing_actors_keep_the_invariants(schedule in prop::collection::vec((0..ACTORS, action()), 1..200)) {
+        let mut model = Model::new();
+        let mut seen = vec![model.stored.clone(); ACTORS];
+        for (actor, action) in &schedule {
+            act(&mut model, &mut seen[*actor], action);
+        }
+        // Whatever was told stays true to the end, for whoever asks.
+        for (asked, finished) in model.told.clone() {
+            prop_assert_eq!(outcome(&model.stored, asked), Some(finished));
+        }
+        for (segment, (closer, tail)) in &model.closed {
+            let outcome = outcome(&model.stored, *closer).expect("closed for ever");
+            prop_assert_eq!((outcome.segment, outcome.tail), (*segment, *tail));
+        }
+    }
+}
