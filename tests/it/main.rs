@@ -4,4 +4,7 @@
 mod architecture;
 mod demo;
 mod examples;
+mod interrupted_reconfiguration;
 mod smoke;
+mod support;
+mod tails;

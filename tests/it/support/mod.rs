@@ -1,0 +1,5 @@
+//! What several tests share.
+
+pub mod interpose;
+pub mod stepped;
+pub mod world;
