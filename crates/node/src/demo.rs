@@ -3,21 +3,23 @@
 //! ```text
 //!   appenders ─┐                     ┌─► n1 (RocksDB, gRPC)        operator: a reconfiguration every second
 //!   reader 1  ─┼─ clients over gRPC ─┼─► n2                        restarts: a log server goes and returns
-//!   reader 2  ─┘                     └─► n3                        
+//!   reader 2  ─┘                     └─► n3
 //!        └─► ledger ─► final scan by a fresh client ─► verdicts ─► Report
 //! ```
-//! Reading order: this file (the course of a run), `ground` (directory, space, disk speed), `load` (writers), `tailing`
+//! Reading order: `options`, this file (the course of a run), `ground` (directory, space, disk speed), `load` (writers), `tailing`
 //! (readers), `disturbance`, `progress`, [`report`].
 
 mod disturbance;
 mod ground;
 mod load;
+mod options;
 mod progress;
 pub mod report;
 mod tailing;
 
-use std::io;
-use std::path::{Path, PathBuf};
+pub use self::options::{DemoError, DemoOptions};
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +27,6 @@ use std::time::Duration;
 use bifrost::{Bifrost, Log, LogOptions, Lsn};
 use bifrost_metadata::OpenError;
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -52,97 +53,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A disk whose fdatasync is faster keeps nothing through a power cut.
 const DISK_SYNC_MIN: Duration = Duration::from_micros(15);
 
-/// What `bifrost demo` does.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct DemoOptions {
-    /// How long to write, in seconds
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// How many appenders write at the same time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub appenders: u32,
-    /// Appends that each appender keeps in flight
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub in_flight: u16,
-    /// Mean payload of a record; payloads are spread from half of it to one and a half of it
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(40..=4_194_304))]
-    pub record_bytes: u32,
-    /// Keep the data here; a second run continues on it [default: a temporary directory, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Seed of payload sizes and of the order of restarts [default: drawn]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Print one JSON object to stdout instead of the table
-    #[arg(long)]
-    pub json: bool,
-    /// No progress line
-    #[arg(long, short)]
-    pub quiet: bool,
-}
-
-impl Default for DemoOptions {
-    fn default() -> Self {
-        Self {
-            seconds: 15,
-            appenders: 64,
-            in_flight: 4,
-            record_bytes: 1024,
-            data_dir: None,
-            seed: None,
-            json: false,
-            quiet: false,
-        }
-    }
-}
-
-/// Why the demo could not run to its end.
-#[derive(Debug, Error)]
-pub enum DemoError {
-    /// The directory cannot be used.
-    #[error("cannot use the directory {}; choose a writable one with --data-dir", directory.display())]
-    Directory {
-        /// Which one.
-        directory: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The disk is too full for what was asked.
-    #[error(
-        "{} has {} MiB free and the demo wants {} MiB; choose another disk with --data-dir, or fewer --seconds",
-        directory.display(), free >> 20, needed >> 20
-    )]
-    Space {
-        /// Where.
-        directory: PathBuf,
-        /// Bytes that are free.
-        free: u64,
-        /// Bytes that are wanted.
-        needed: u64,
-    },
-    /// Somebody else runs on the directory.
-    #[error("{} is in use by another process; end that one, or choose another --data-dir", directory.display())]
-    InUse {
-        /// Which one.
-        directory: PathBuf,
-    },
-    /// The three nodes did not start.
-    #[error("the cluster on {} did not start; a fresh --data-dir starts from nothing", directory.display())]
-    Cluster {
-        /// On which directory.
-        directory: PathBuf,
-        /// Why.
-        source: anyhow::Error,
-    },
-    /// Its own cluster cannot be reached or gives no log.
-    #[error("the cluster does not answer its own client; RUST_LOG=info tells more")]
-    Client(#[source] anyhow::Error),
-    /// The run was told to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
-
 /// Runs the demo. Cancelling `stop` ends it early with [`DemoError::Interrupted`], in good order.
 ///
 /// # Errors
@@ -163,8 +73,17 @@ async fn run_on(ground: &Ground, options: &DemoOptions, stop: CancellationToken)
     let cluster = Arc::new(start_cluster(ground.directory()).await?);
     let outcome = match Clients::connect(&cluster).await {
         Ok(clients) => {
-            let course = Course { cluster: cluster.clone(), clients: &clients, options, stop, payload_bytes_max };
-            let outcome = course.run(ground.directory(), disk_sync).await;
+            let seed = options.seed.unwrap_or_else(draw);
+            let course = Course {
+                cluster: cluster.clone(),
+                clients: &clients,
+                options,
+                seed,
+                stop,
+                payload_bytes_max,
+                disk_sync,
+            };
+            let outcome = course.run(ground.directory()).await;
             clients.shutdown().await;
             outcome
         }
@@ -213,8 +132,10 @@ struct Course<'a> {
     cluster: Arc<LocalCluster>,
     clients: &'a Clients,
     options: &'a DemoOptions,
+    seed: u64,
     stop: CancellationToken,
     payload_bytes_max: u64,
+    disk_sync: Duration,
 }
 
 /// What runs during the load.
@@ -230,11 +151,10 @@ struct Running {
 }
 
 impl Course<'_> {
-    async fn run(&self, directory: &Path, disk_sync: Duration) -> Result<Report, DemoError> {
+    async fn run(&self, directory: &Path) -> Result<Report, DemoError> {
         let client = |error: bifrost::LogError| DemoError::Client(error.into());
         let log = self.clients.writers.open_log(LOG, LogOptions::default()).await.map_err(client)?;
         let from = oldest(log.describe().await.map_err(client)?.trim_point);
-        let seed = self.options.seed.unwrap_or_else(draw);
         let ledger = Ledger::new(u32::try_from(draw() >> 32).unwrap_or(u32::MAX));
         let line = Line::new(self.options.quiet);
         line.say(&format!(
@@ -245,7 +165,7 @@ impl Course<'_> {
             self.options.seconds
         ));
         let tasks = TaskTracker::new();
-        let running = self.start(&tasks, &log, &ledger, from, seed).await.map_err(client)?;
+        let running = self.start(&tasks, &log, &ledger, from).await.map_err(client)?;
         let began = Instant::now();
         self.wait(&running, &log, &line).await;
         running.load.stop.cancel();
@@ -254,29 +174,9 @@ impl Course<'_> {
         if !self.stop.is_cancelled() {
             line.say("stopped writing; readers go to the tail, then a fresh reader scans all of it");
         }
-        let report = self.finish(running, ledger, from).await;
+        let report = self.finish(running, ledger, from, seconds).await;
         line.clear();
-        let report = report?;
-        let (records, payload_bytes) = (report.records, report.payload_bytes);
-        let mut report = Report {
-            seed,
-            seconds,
-            records_per_second: records as f64 / seconds,
-            megabytes_per_second: payload_bytes as f64 / seconds / 1e6,
-            disk_sync_p50_micros: u64::try_from(disk_sync.as_micros()).unwrap_or(u64::MAX),
-            memory_peak_bytes: memory_peak(),
-            ..report
-        };
-        if disk_sync < DISK_SYNC_MIN {
-            report.notes.push(format!(
-                "fdatasync takes {disk_sync:.0?} here: this is memory, or a disk that does not wait for itself; these \
-                 figures say little about a real one"
-            ));
-        }
-        if let Some(kept) = &self.options.data_dir {
-            report.notes.push(format!("the data is kept in {}; run again with it to continue", kept.display()));
-        }
-        Ok(report)
+        report
     }
 
     async fn start(
@@ -285,7 +185,6 @@ impl Course<'_> {
         log: &Log,
         ledger: &Ledger,
         from: Lsn,
-        seed: u64,
     ) -> Result<Running, bifrost::LogError> {
         let options = self.options;
         let (until, until_receiver) = watch::channel(None);
@@ -301,7 +200,7 @@ impl Course<'_> {
             let writer = WriterOptions {
                 in_flight: usize::from(options.in_flight),
                 record_bytes: options.record_bytes,
-                seed: seed.wrapping_add(u64::from(number)),
+                seed: self.seed.wrapping_add(u64::from(number)),
             };
             tasks.spawn(write(log.clone(), ledger.appender(number), load.clone(), writer))
         });
@@ -312,7 +211,7 @@ impl Course<'_> {
             self.cluster.clone(),
             log.clone(),
             options.seconds,
-            seed,
+            self.seed,
             restarts.clone(),
             load.stop.clone(),
         ));
@@ -336,9 +235,8 @@ impl Course<'_> {
         }
     }
 
-    /// Waits for everything that was begun, reads all of it once more, and judges. The figures of the run as a whole are
-    /// filled in by the caller.
-    async fn finish(&self, running: Running, mut ledger: Ledger, from: Lsn) -> Result<Report, DemoError> {
+    /// Waits for everything that was begun, reads all of it once more, and judges. `seconds` is how long was written.
+    async fn finish(&self, running: Running, mut ledger: Ledger, from: Lsn, seconds: f64) -> Result<Report, DemoError> {
         let Running { load, writers, readers, until, operator, restarter, restarts } = running;
         let mut notes = Vec::new();
         let mut latency = latencies();
@@ -382,6 +280,7 @@ impl Course<'_> {
         let chain = log.describe().await.map_err(|error| DemoError::Client(error.into()))?;
         let verdicts = ledger.verify(&chain, tail, &scanned);
         let records = load.records.load(Ordering::Relaxed);
+        let payload_bytes = load.bytes.load(Ordering::Relaxed);
         let Restarts { done: restarted, failed: not_restarted, .. } = std::mem::take(&mut *restarts.lock());
         notes.extend(not_restarted.iter().map(|text| format!("a log server did not start again: {text}")));
         notes.extend(operated.failed.iter().map(|text| format!("a reconfiguration failed: {text}")));
@@ -391,16 +290,17 @@ impl Course<'_> {
                 grouped(records)
             ));
         }
+        notes.extend(self.standing_notes());
         Ok(Report {
             ok: verdicts.all_hold() && not_restarted.is_empty(),
-            seed: 0,
-            seconds: 0.0,
+            seed: self.seed,
+            seconds,
             appenders: self.options.appenders,
             in_flight: usize::from(self.options.in_flight),
             records,
-            payload_bytes: load.bytes.load(Ordering::Relaxed),
-            records_per_second: 0.0,
-            megabytes_per_second: 0.0,
+            payload_bytes,
+            records_per_second: records as f64 / seconds,
+            megabytes_per_second: payload_bytes as f64 / seconds / 1e6,
             earlier_records: scanned.records().saturating_sub(records),
             appends_not_acknowledged: failed,
             append: Times::of(&latency),
@@ -412,11 +312,27 @@ impl Course<'_> {
             reconfigurations_superseded: operated.superseded,
             longest_gap_micros: u64::try_from(ledger.order().longest_pause().as_micros()).unwrap_or(u64::MAX),
             restarted,
-            memory_peak_bytes: None,
-            disk_sync_p50_micros: 0,
+            memory_peak_bytes: memory_peak(),
+            disk_sync_p50_micros: u64::try_from(self.disk_sync.as_micros()).unwrap_or(u64::MAX),
             promises: PromiseReport::of_all(&verdicts),
             notes,
         })
+    }
+
+    /// What a reader of the figures should know, however the run went.
+    fn standing_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.disk_sync < DISK_SYNC_MIN {
+            notes.push(format!(
+                "fdatasync takes {:.0?} here: this is memory, or a disk that does not wait for itself; these figures say \
+                 little about a real one",
+                self.disk_sync
+            ));
+        }
+        if let Some(kept) = &self.options.data_dir {
+            notes.push(format!("the data is kept in {}; run again with it to continue", kept.display()));
+        }
+        notes
     }
 }
 
