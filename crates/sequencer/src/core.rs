@@ -284,10 +284,14 @@ impl<P> Core<P> {
     }
 
     /// Whether [`next_store`](Self::next_store) has something for a copy: batches, or news of the committed tail.
+    ///
+    /// News travels alone only to a copy that has answered everything: under load it rides on the next batches, and the
+    /// copy's own answer, which brings the driver back here, bounds how long it waits for them.
     pub fn wants_store(&self, index: NodeIndex) -> bool {
         let Some(copy) = self.copies.get(index.get()) else { return false };
         let takes = self.phase == Phase::Running && matches!(copy.link, Link::Up { .. }) && copy.has_room();
-        takes && (copy.sent_tail < self.window.next_offset() || copy.told_tail < self.window.committed_tail())
+        let news = copy.has_answered_all() && copy.told_tail < self.window.committed_tail();
+        takes && (copy.sent_tail < self.window.next_offset() || news)
     }
 
     /// When the next pause ends, in milliseconds of the driver's clock.

@@ -123,6 +123,11 @@ impl CopyLink {
         self.unanswered_bytes < COPY_WINDOW_BYTES
     }
 
+    /// Whether nothing is under way to it on this connection.
+    pub fn has_answered_all(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
     /// Sends again from `to` on: what was sent and not answered came to nothing.
     pub fn rewind(&mut self, to: LogletOffset) {
         self.sent_tail = to;

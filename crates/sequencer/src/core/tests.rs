@@ -150,6 +150,23 @@ fn many_batches_travel_in_one_message_and_news_of_the_tail_travels_alone() {
 }
 
 #[test]
+fn news_of_the_tail_waits_for_the_answer_to_what_is_under_way() {
+    let mut rig = Rig::healthy();
+    rig.append(1);
+    rig.sent(0);
+    rig.append(1);
+    rig.sent(0);
+    rig.stored(1, 2);
+    assert_eq!(rig.stored(0, 2), [committed(1)]);
+    assert_eq!(rig.sent(0), None, "the second batch is under way: its answer, or a third batch, comes soon");
+    rig.stored(0, 3);
+    assert_eq!(rig.sent(0), Some((3, 0, 2)), "told although the second batch is on no write quorum");
+    rig.append(1);
+    rig.stored(1, 3);
+    assert_eq!(rig.sent(0), Some((3, 1, 3)), "news rides on batches");
+}
+
+#[test]
 fn a_copy_that_reconnects_gets_everything_it_did_not_answer() {
     let mut rig = Rig::healthy();
     rig.append(1);
