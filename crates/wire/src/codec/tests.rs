@@ -1,6 +1,7 @@
 //! Round trips of arbitrary domain values, and arbitrary bytes in the place of messages.
 
 mod arbitrary;
+mod golden;
 
 use std::fmt::Debug;
 
