@@ -1,10 +1,29 @@
 //! All integration tests, in one binary because each one links RocksDB.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub
+)]
 
+mod append_and_seal_concurrent;
 mod architecture;
+#[path = "support/copies.rs"]
+mod copies;
+mod corruption;
+#[path = "support/counters.rs"]
+mod counters;
 mod demo;
 mod examples;
+#[path = "support/faults.rs"]
+mod faults;
 mod interrupted_reconfiguration;
+mod kill_nine;
+mod slow_copy;
 mod smoke;
 mod support;
 mod tails;
