@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use bifrost::catalog::StoredChain;
 use bifrost::reconfigure::{Intent, Progress, ReconfigureError};
 use bifrost::{
     AppendError, AppendId, Bifrost, Log, LogId, Lsn, ReadEvent, ReadOptions, Reader, ReconfigureOptions, Reconfigured,
@@ -153,7 +154,7 @@ async fn drive(world: &World, log: LogId, intent: Intent, stepper: Stepper) -> R
     let metadata = Arc::new(SteppedMetadata { inner: world.metadata.clone(), stepper: stepper.clone() });
     let (reconfigurer, peers) = world.reconfigurer(log, metadata, Some(Arc::new(stepper))).await;
     let (progress, _) = watch::channel(Progress::default());
-    let (outcome, settle) = reconfigurer.drive(&intent, &progress, &|_| {}).await?;
+    let (outcome, settle) = reconfigurer.drive(&intent, &progress, &|_: &StoredChain| {}).await?;
     if let Some(settle) = settle {
         settle.tell(peers).await;
     }
@@ -521,7 +522,7 @@ async fn finish_despite(world: &World, setting: Setting, metadata: Arc<dyn Metad
     let stage = stage(world, setting, "lossy").await;
     let (reconfigurer, _) = world.reconfigurer(stage.log, metadata, Some(losses)).await;
     let (progress, _) = watch::channel(Progress::default());
-    let driven = reconfigurer.drive(&intent(world, A, setting), &progress, &|_| {}).await;
+    let driven = reconfigurer.drive(&intent(world, A, setting), &progress, &|_: &StoredChain| {}).await;
     let (outcome, _) = driven.expect("a lost reply is no error");
     let chain = chain(world, stage.log).await;
     assert!(matches!(outcome, Reconfigured::Done(_)), "{outcome:?}");

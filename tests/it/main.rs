@@ -23,6 +23,7 @@ mod examples;
 mod faults;
 mod interrupted_reconfiguration;
 mod kill_nine;
+mod replaced_successor;
 mod slow_copy;
 mod smoke;
 mod support;

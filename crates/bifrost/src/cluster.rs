@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{LogId, LogletId, NodeId, OpId, SegmentIndex, WriterId};
+use bifrost_types::{DiskId, LogId, LogletId, NodeId, OpId, SegmentIndex, WriterId};
 use bifrost_wire::log_server::StateRequest;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
@@ -40,12 +40,7 @@ impl Cluster {
         let mut probes: FuturesUnordered<_> = nodes
             .iter()
             .filter_map(|node| Some((node.id.node, node.disk?)))
-            .map(|(node, disk)| async move {
-                let server = self.directory.log_server(node)?;
-                // A loglet that there will never be: asking for it creates nothing.
-                let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
-                server.state(StateRequest { loglet, disk }).await.ok().map(|_| node)
-            })
+            .map(|(node, disk)| async move { self.probe(node, disk).await.then_some(node) })
             .collect();
         let mut answering = Vec::new();
         let probing = async {
@@ -57,6 +52,22 @@ impl Cluster {
         };
         let _passed = timeout(PROBE_DEADLINE, probing).await;
         answering
+    }
+
+    /// Whether a node answers now.
+    pub(crate) async fn answers(&self, node: NodeId) -> bool {
+        let disk = self.directory.records().into_iter().find(|record| record.id.node == node);
+        match disk.and_then(|record| record.disk) {
+            Some(disk) => timeout(PROBE_DEADLINE, self.probe(node, disk)).await.unwrap_or(false),
+            None => false,
+        }
+    }
+
+    async fn probe(&self, node: NodeId, disk: DiskId) -> bool {
+        let Some(server) = self.directory.log_server(node) else { return false };
+        // A loglet that there will never be: asking for it creates nothing.
+        let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
+        server.state(StateRequest { loglet, disk }).await.is_ok()
     }
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bifrost_loglet::read::Readable;
 use bifrost_types::{
-    Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Segment, SegmentIndex, Successor,
+    Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Reconfiguration, Segment,
+    SegmentIndex, Successor,
 };
 use bifrost_wire::metadata::{MetadataError, Revision};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::sleep;
@@ -19,7 +21,7 @@ use tracing::{debug, warn};
 use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{Situation, place};
-use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer};
+use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
@@ -199,8 +201,7 @@ impl LogState {
     pub(crate) async fn drive(&self, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
         let peers = self.cluster.peers();
         let reconfigurer = Reconfigurer::new(self.log, self.cluster.catalog.clone(), peers.clone());
-        let seen = |stored: &StoredChain| self.learn(stored.clone());
-        let (outcome, settle) = reconfigurer.drive(intent, &self.progress, &seen).await?;
+        let (outcome, settle) = reconfigurer.drive(intent, &self.progress, self).await?;
         if let Some(settle) = settle {
             let stop = self.cluster.stop.child_token();
             self.cluster.tasks.spawn(async move {
@@ -225,6 +226,29 @@ impl LogState {
         let nodeset_max = self.cluster.options.nodeset_max;
         let situation = Situation { nodes: &nodes, answering: &answering, avoid: leave, rotate, nodeset_max };
         place(situation, &last.params.replication).ok_or(ReconfigureError::NoPlacement)
+    }
+}
+
+impl Surroundings for LogState {
+    fn seen(&self, stored: &StoredChain) {
+        self.learn(stored.clone());
+    }
+
+    fn replacement<'a>(
+        &'a self,
+        chain: &'a Chain,
+        pending: &'a Reconfiguration,
+        mine: bool,
+    ) -> BoxFuture<'a, Result<Option<Successor>, ReconfigureError>> {
+        Box::pin(async move {
+            let (Some(successor), Some(last)) = (&pending.successor, chain.last()) else { return Ok(None) };
+            let lives = self.cluster.directory.sequencers(successor.sequencer).is_some();
+            // What another process chose may be old; what was chosen here answered a moment ago.
+            if lives && (mine || self.cluster.answers(successor.sequencer.node).await) {
+                return Ok(None);
+            }
+            self.place(last, Some(successor.sequencer), false).await.map(Some)
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use bifrost_types::{
     Actor, Chain, CloseReason, Finished, LogId, LogletOffset, LogletParams, OpId, Reconfiguration, SegmentIndex,
     Successor, Timings,
 };
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -84,6 +85,14 @@ pub enum ReconfigureError {
 pub enum Step {
     /// Commit this chain in place of the one that was looked at, then look again.
     Write(Chain),
+    /// The same with the chain that decides (T2), if what it opens can still be opened; otherwise replace the successor
+    /// under the same operation first (T1').
+    Decide {
+        /// What is pending.
+        pending: Reconfiguration,
+        /// The chain that decides.
+        decided: Chain,
+    },
     /// Close this loglet under this operation up to its candidate tail, then look again.
     Close {
         /// The operation that is pending; perhaps another one than was asked for.
@@ -134,7 +143,7 @@ impl Intent {
                     Ok(Step::Close { op: pending.op, params: last.params.clone() })
                 }
                 Some(candidate) => match chain::decide(chain, candidate.op, candidate.tail, candidate.timings)? {
-                    Decide::Write(decided) => Ok(Step::Write(decided)),
+                    Decide::Write(decided) => Ok(Step::Decide { pending, decided }),
                     Decide::Finished(_) | Decide::Gone => Err(ChainError::Damaged),
                 },
             },
@@ -188,6 +197,41 @@ impl Settle {
 }
 
 const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a reconfiguration asks of the process that drives it.
+pub trait Surroundings: Send + Sync {
+    /// Takes note of a chain that was read or written.
+    fn seen(&self, stored: &StoredChain);
+
+    /// Another successor for a pending operation whose own has become impossible, for example because its node died;
+    /// `None` while it is good. `mine` says that this process chose it a moment ago. Asked before each decision.
+    ///
+    /// # Errors
+    /// [`ReconfigureError::NoPlacement`] when nothing else is possible either; the operation stays pending.
+    fn replacement<'a>(
+        &'a self,
+        chain: &'a Chain,
+        pending: &'a Reconfiguration,
+        mine: bool,
+    ) -> BoxFuture<'a, Result<Option<Successor>, ReconfigureError>>;
+}
+
+/// Only looks on: every successor is good.
+impl<F: Fn(&StoredChain) + Send + Sync> Surroundings for F {
+    fn seen(&self, stored: &StoredChain) {
+        self(stored);
+    }
+
+    fn replacement<'a>(
+        &'a self,
+        _: &'a Chain,
+        _: &'a Reconfiguration,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Option<Successor>, ReconfigureError>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
 /// First wait after metadata gave no answer; doubles up to [`BACK_OFF_MAX`].
 const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -215,8 +259,7 @@ impl Reconfigurer {
     /// Carries an intent out, or joins the operation that is pending and carries that out. Returns how it ended and what
     /// the servers should be told then; nobody needs to wait for that (S5).
     ///
-    /// Waits as long as metadata, an f-majority or a write quorum for repair cannot be reached; `progress` says which. Every chain that
-    /// was read or written is handed to `seen`.
+    /// Waits as long as metadata, an f-majority or a write quorum for repair cannot be reached; `progress` says which.
     ///
     /// # Errors
     /// [`ReconfigureError`] when the chain takes no such change.
@@ -227,7 +270,7 @@ impl Reconfigurer {
         &self,
         intent: &Intent,
         progress: &watch::Sender<Progress>,
-        seen: &(dyn Fn(&StoredChain) + Send + Sync),
+        surroundings: &dyn Surroundings,
     ) -> Result<(Reconfigured, Option<Settle>), ReconfigureError> {
         let started = Instant::now();
         let mut candidate = None;
@@ -244,14 +287,22 @@ impl Reconfigurer {
                 read => read?,
             };
             back_off = BACK_OFF_FIRST;
-            seen(&read);
+            surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
-                // A conflict and a lost reply are the same to us: look again (M2).
-                Step::Write(next) => match self.catalog.replace(&read, next).await {
-                    Ok(written) => seen(&written),
-                    Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
-                    Err(error) => return Err(error.into()),
-                },
+                Step::Write(next) => self.write(&read, next, surroundings).await?,
+                Step::Decide { pending, decided } => {
+                    let mine = pending.op == intent.op;
+                    let next = match surroundings.replacement(&read.chain, &pending, mine).await? {
+                        None => Some(decided),
+                        Some(successor) => {
+                            info!(log = %self.log, op = %pending.op, "the successor is replaced");
+                            chain::replace_successor(&read.chain, pending.op, successor)?
+                        }
+                    };
+                    if let Some(next) = next {
+                        self.write(&read, next, surroundings).await?;
+                    }
+                }
                 Step::Close { op, params } => {
                     let closed = match self.close(op, &params, progress).await {
                         // Another operation took over the servers: the chain says which one is to go on.
@@ -285,6 +336,21 @@ impl Reconfigurer {
                 }
             }
         }
+    }
+
+    /// A conflict and a lost reply are the same to us: look again (M2).
+    async fn write(
+        &self,
+        read: &StoredChain,
+        next: Chain,
+        surroundings: &dyn Surroundings,
+    ) -> Result<(), ReconfigureError> {
+        match self.catalog.replace(read, next).await {
+            Ok(written) => surroundings.seen(&written),
+            Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn close(

@@ -52,7 +52,7 @@ fn candidate(number: u128, tail: u64) -> Option<Candidate> {
 
 fn written(step: Result<Step, ChainError>) -> Chain {
     match step {
-        Ok(Step::Write(next)) => next,
+        Ok(Step::Write(next) | Step::Decide { decided: next, .. }) => next,
         other => panic!("nothing to write: {other:?}"),
     }
 }
@@ -166,8 +166,11 @@ fn every_interleaving_of_two_actors_ends_with_one_winner() {
                 }
                 looks[actor] = true;
                 match intents[actor].next_step(&seen[actor], candidates[actor], 0) {
-                    Ok(Step::Write(next)) if seen[actor].version == stored.version => stored = next,
-                    Ok(Step::Write(_)) => {}
+                    Ok(Step::Write(next) | Step::Decide { decided: next, .. }) => {
+                        if seen[actor].version == stored.version {
+                            stored = next;
+                        }
+                    }
                     // Two finders may well find different candidates (S4).
                     Ok(Step::Close { op, .. }) => candidates[actor] = candidate(op.get(), 5 + actor as u64),
                     Ok(Step::Tell { outcome, .. }) => outcomes[actor] = Some(outcome),

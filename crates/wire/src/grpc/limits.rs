@@ -69,8 +69,8 @@ pub struct ServerLimits {
     /// Time from the request to its answer, or to the response headers of a stream. Default 30 s: longer than any client
     /// of ours waits, so it only frees what a client forgot.
     pub request_timeout: Duration,
-    /// Time that connections get to close after the shutdown token fired. Default 5 s: a client that does not answer
-    /// must not delay a stop.
+    /// Time that connections get to close after the shutdown token fired. Default 1 s: streams and requests end with the
+    /// token, so only what is already written has to go out; a client that does not close must not delay a stop.
     pub drain_timeout: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Default for ServerLimits {
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(1),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::num::NonZeroU8;
 
 use bifrost_types::{
-    Actor, Chain, CloseReason, DiskId, Finished, Generation, Location, LogId, LogletId, LogletOffset, LogletParams, Lsn,
-    Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, ReplicationProperty, Scope, Segment,
-    SegmentIndex, SegmentState, StorageState, Successor, Timings,
+    Actor, Chain, CloseReason, DiskId, Finished, Generation, Location, LogId, LogletId, LogletOffset, LogletParams,
+    Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, ReplicationProperty, Scope,
+    Segment, SegmentIndex, SegmentState, StorageState, Successor, Timings,
 };
 
 use super::super::{decode_chain, decode_node_record, encode_chain, encode_node_record};
