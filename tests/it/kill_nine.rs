@@ -11,7 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bifrost::{Bifrost, Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
 use bytes::{Buf, BufMut, Bytes};
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DIRECTORY: &str = "BIFROST_TEST_KILL_DIRECTORY";
 const LIFE: &str = "BIFROST_TEST_KILL_LIFE";
 const SIGKILL: i32 = 9;
+/// Bytes of a line that tells an acknowledgement.
+const TOLD_BYTES: usize = 1024;
 
 /// Which append: life of the process, appender of that life, number of that appender from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +78,13 @@ impl Line {
             Self::Read { lsn, id } => ("read", lsn, id),
             Self::Acknowledged { lsn, id } => ("ack", lsn, id),
         };
-        writeln!(out, "\u{1}{word} {lsn} {} {} {}", id.life, id.appender, id.number).unwrap();
+        let start = out.len();
+        write!(out, "\u{1}{word} {lsn} {} {} {}", id.life, id.appender, id.number).unwrap();
+        if matches!(self, Self::Acknowledged { .. }) {
+            // The pipe to the parent holds few such lines, so that the process waits for it and dies in time.
+            out.extend(std::iter::repeat_n(' ', TOLD_BYTES.saturating_sub(out.len() - start)));
+        }
+        out.push('\n');
     }
 
     /// `None` for what the test harness prints, and for a line that the kill cut.
@@ -163,7 +171,7 @@ impl Life {
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        let (sender, lines) = sync_channel(1024);
+        let (sender, lines) = sync_channel(16);
         std::thread::spawn(move || {
             let mut line = String::new();
             while stdout.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -180,14 +188,15 @@ impl Life {
     fn live(mut self, known: &mut Known) -> u64 {
         let (mut read, mut acknowledged) = (0, 0);
         let mut killed = false;
+        let started = Instant::now();
         loop {
             let due = match self.moment {
-                Moment::Starting(_) => false,
+                Moment::Starting(time) => started.elapsed() >= time,
                 Moment::Reading(records) => read >= records,
                 Moment::Appending(acknowledgements) => acknowledged >= acknowledgements,
             };
             let patience = match self.moment {
-                Moment::Starting(time) if !killed => time,
+                Moment::Starting(time) if !killed => time.saturating_sub(started.elapsed()),
                 _ => PATIENCE,
             };
             if due && !killed {

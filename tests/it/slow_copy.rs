@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::copies::contents;
 use crate::counters::Counters;
-use crate::faults::Faults;
+use crate::faults::{Faults, trace_if_asked};
 
 const PAYLOAD_BYTES: usize = 64 << 10;
 /// What a sequencer may hold for a copy that is away.
@@ -49,6 +49,7 @@ async fn a_stopped_copy_catches_up_with_the_open_segment() -> anyhow::Result<()>
 }
 
 async fn a_copy_that_was_away_catches_up(absence: Absence) -> anyhow::Result<()> {
+    trace_if_asked();
     let counters = Counters::default();
     let _installed = counters.install();
     let faults = Faults::new(0);
