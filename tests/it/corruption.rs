@@ -139,7 +139,7 @@ async fn a_reader_goes_around_damage_on_every_disk() -> anyhow::Result<()> {
     assert!(counters.get("bifrost_logserver_corrupt_batches_total") > 0, "the damage was not reported");
     assert!(counters.get("bifrost_loglet_read_corrupt_ranges_total") > 0, "the reader did not report it");
 
-    // Each log server still serves what is intact, and names exactly what is not.
+    // Each log server still serves what is intact, and names nothing else as damaged.
     let chain = log.describe().await?;
     let closed = chain.segments.first().context("a log has a segment")?;
     assert_eq!(closed.params, first, "all records are in the first segment");
@@ -148,7 +148,8 @@ async fn a_reader_goes_around_damage_on_every_disk() -> anyhow::Result<()> {
         let node = cluster.node_id(index).await.context("it runs")?;
         let copy = contents(address, node, &first, tail).await?;
         let corrupt: BTreeSet<usize> = copy.corrupt.iter().map(|offset| *offset as usize - 1).collect();
-        assert_eq!(corrupt, damaged[index], "node {index} names other records than those that were damaged");
+        // What a sequencer sends again, or a repair, may have healed some of it meanwhile.
+        assert!(corrupt.is_subset(&damaged[index]), "node {index} calls intact records damaged: {corrupt:?}");
         for (offset, stored) in copy.records {
             assert_eq!(stored, payload(offset as usize - 1), "node {index} sent a damaged record");
         }
@@ -210,10 +211,19 @@ async fn bits_flipped_on_the_wire_are_neither_stored_nor_delivered() -> anyhow::
     }
     let other = faults.of(other.context("three nodes")?);
     other.flipped_stores.store(100, Ordering::Relaxed);
-    append(&appender, RECORDS, 2 * RECORDS).await?;
+    // A write quorum does without that node, so it may be late to refuse.
+    let mut records = RECORDS;
+    let refused = async {
+        while counters.get("bifrost_sequencer_copy_alarms_total") == 0 {
+            append(&appender, records, records + 100).await?;
+            records += 100;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, refused).await.context("the refusal was not reported")??;
     assert!(other.happened.load(Ordering::Relaxed) > 0, "nothing was flipped");
-    assert!(counters.get("bifrost_sequencer_copy_alarms_total") > 0, "the refusal was not reported");
-    require_all(&log, 2 * RECORDS).await?;
+    append(&appender, records, records + 100).await?;
+    require_all(&log, records + 100).await?;
     bifrost.shutdown().await;
     cluster.shutdown().await;
     Ok(())
