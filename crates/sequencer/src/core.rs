@@ -107,7 +107,7 @@ pub enum Effect {
         /// Why.
         error: SequencerError,
     },
-    /// A copy contradicts the protocol: report it.
+    /// A copy contradicts the protocol, or what is sent to it arrives damaged: report it.
     Alarm {
         /// The copy.
         index: NodeIndex,
@@ -382,6 +382,11 @@ impl<P> Core<P> {
                 self.end(SequencerError::NotSequencer, out);
             }
             Err(CopyError::Overloaded | CopyError::DiskFull | CopyError::Stopping) => copy.pause(now_millis),
+            // Damaged on its way, since it was verified when it came in: worth a report, and sent again.
+            Err(error @ CopyError::BadBatch { .. }) => {
+                copy.pause(now_millis);
+                out.push(Effect::Alarm { index, error });
+            }
             // It did not get what was sent before: start again where it says.
             Err(CopyError::Hole { expected }) if expected >= copy.stored_tail => {
                 copy.rewind(expected.min(copy.sent_tail));
@@ -391,7 +396,6 @@ impl<P> Core<P> {
                 error @ (CopyError::Hole { .. }
                 | CopyError::WrongDisk { .. }
                 | CopyError::Conflict { .. }
-                | CopyError::BadBatch { .. }
                 | CopyError::OutOfRange
                 | CopyError::NotSealed),
             ) => {

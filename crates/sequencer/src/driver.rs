@@ -254,7 +254,7 @@ impl Driver {
                 Effect::Close { stream, error } => self.close_stream(stream, error),
                 Effect::Alarm { index, error } => {
                     self.metrics.copy_alarms.increment(1);
-                    error!(loglet = %self.loglet, copy = index.get(), %error, "a copy is left out");
+                    error!(loglet = %self.loglet, copy = index.get(), %error, "a copy refuses what it is sent");
                 }
             }
         }

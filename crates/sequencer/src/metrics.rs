@@ -18,7 +18,7 @@ pub struct Metrics {
     pub committed_bytes: Counter,
     /// Store messages put on pipes, those that only tell the committed tail included.
     pub store_messages: Counter,
-    /// Copies that contradicted the protocol and were left out for the rest of the loglet's life.
+    /// Refusals by copies that contradict the protocol, or were sent damaged bytes.
     pub copy_alarms: Counter,
     /// Loglets that take appends on this node.
     pub loglets_running: Gauge,
@@ -37,7 +37,7 @@ impl Default for Metrics {
         describe_counter!(BATCHES, "batches acknowledged by sequencers of this process");
         describe_counter!(BYTES, "bytes of batches given an offset by sequencers of this process");
         describe_counter!(MESSAGES, "store messages sent to log servers");
-        describe_counter!(ALARMS, "copies left out because they contradicted the protocol");
+        describe_counter!(ALARMS, "refusals by copies that contradict the protocol or were sent damaged bytes");
         describe_gauge!(RUNNING, "loglets that take appends in this process");
         describe_counter!(BACKFILLED, "bytes sent to copies that had been left behind");
         Self {

@@ -280,6 +280,18 @@ fn a_copy_that_forgot_what_it_had_answered_is_left_out() {
     assert_eq!(rig.core.copies()[0].link, Link::Lost);
 }
 
+#[test]
+fn a_batch_damaged_on_its_way_is_reported_and_sent_again() {
+    let mut rig = Rig::healthy();
+    rig.append(1);
+    rig.sent(0);
+    let effects = rig.refused(0, CopyError::BadBatch { offset: offset(1) });
+    assert!(matches!(effects.as_slice(), [Effect::Alarm { .. }]));
+    let wake = rig.core.wake_at().expect("a pause has an end");
+    rig.step_at(wake, Event::Tick);
+    assert_eq!(rig.sent(0), Some((1, 1, 1)));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(u32),
