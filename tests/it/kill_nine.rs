@@ -195,14 +195,15 @@ impl Life {
                 Moment::Reading(records) => read >= records,
                 Moment::Appending(acknowledgements) => acknowledged >= acknowledgements,
             };
-            let patience = match self.moment {
-                Moment::Starting(time) if !killed => time.saturating_sub(started.elapsed()),
-                _ => PATIENCE,
-            };
             if due && !killed {
                 killed = true;
                 self.process.kill().unwrap();
             }
+            // What it told before it died is still on its way.
+            let patience = match self.moment {
+                Moment::Starting(time) if !killed => time.saturating_sub(started.elapsed()),
+                _ => PATIENCE,
+            };
             match self.lines.recv_timeout(patience) {
                 Ok(line) => match Line::parse(&line) {
                     Some(Line::Read { lsn, id }) => {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
@@ -11,14 +10,11 @@ use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{Changes, MetadataError, Revision};
 use bifrost_wire::sequencer::Sequencers;
 use parking_lot::RwLock;
-use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError};
 use crate::connect::{Connect, NodeServices};
-
-const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Entry {
@@ -82,7 +78,7 @@ impl Directory {
     /// Safe: it only reads.
     pub async fn follow(&self, from: Option<Revision>) {
         let mut seen = from;
-        let mut back_off = BACK_OFF_FIRST;
+        let mut back_off = BackOff::new();
         loop {
             let before = seen;
             if let Err(error) = self.follow_once(&mut seen).await {
@@ -91,8 +87,10 @@ impl Directory {
                     seen = None;
                 }
             }
-            back_off = if before == seen { (back_off * 2).min(BACK_OFF_MAX) } else { BACK_OFF_FIRST };
-            sleep(back_off).await;
+            if before != seen {
+                back_off.reset();
+            }
+            back_off.pause().await;
         }
     }
 

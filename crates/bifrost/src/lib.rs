@@ -35,6 +35,7 @@
 //! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`], [`options`].
 
 pub mod appender;
+mod back_off;
 pub mod catalog;
 pub mod chain;
 mod clock;

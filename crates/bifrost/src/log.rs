@@ -12,10 +12,11 @@ use bifrost_types::{
 };
 use bifrost_wire::sequencer::{AppendOpen, SequencerCallError, SequencerError, SequencerTails};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::appender::Appender;
+use crate::back_off::BackOff;
 use crate::chain::{self, ChainError, raise_trim_point};
 use crate::cluster::fresh_op;
 use crate::error::{LogError, ReadError, Resolved};
@@ -25,8 +26,6 @@ use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
 
-const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 /// How long servers have to drop what was trimmed; a server that misses it drops it with the next trim.
 const TRIM_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -137,7 +136,7 @@ impl Log {
     }
 
     async fn linearizable_tail(&self) -> Result<Lsn, LogError> {
-        let mut back_off = BACK_OFF_FIRST;
+        let mut back_off = BackOff::new();
         let mut stored = self.state.chain();
         loop {
             let last = stored.chain.last().ok_or(ChainError::Damaged)?.clone();
@@ -170,8 +169,7 @@ impl Log {
             {
                 self.close(&last, reason).await?;
             } else if reason.is_none() {
-                sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                back_off.pause().await;
             }
             stored = self.state.chain();
         }
@@ -306,7 +304,7 @@ impl Log {
     /// # Cancel safety
     /// Safe: asking again gives the same answer.
     pub async fn resolve(&self, append: AppendId) -> Result<Resolved, ResolveError> {
-        let mut back_off = BACK_OFF_FIRST;
+        let mut back_off = BackOff::new();
         loop {
             let stored = self.state.refresh().await.map_err(LogError::from)?;
             let Some(segment) = stored.chain.segment(append.segment).cloned() else { return Ok(Resolved::Unknowable) };
@@ -331,8 +329,7 @@ impl Log {
             }
             if let Err(error) = self.close(&segment, CloseReason::SequencerGone).await {
                 debug!(log = %self.state.log, %error, "an append cannot be resolved yet");
-                sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                back_off.pause().await;
             }
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bifrost_loglet::read::Readable;
 use bifrost_types::{
@@ -14,18 +13,15 @@ use bifrost_wire::metadata::{MetadataError, Revision};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use tokio::time::sleep;
 use tokio_util::sync::DropGuard;
 use tracing::{debug, warn};
 
+use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{Situation, place};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
-
-const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// One log in this process.
 #[derive(Debug)]
@@ -254,14 +250,15 @@ impl Surroundings for LogState {
 
 /// Follows a chain until its state is gone. Holds the state only for moments.
 async fn follow(state: Weak<LogState>, catalog: Catalog, log: LogId) {
-    let mut back_off = BACK_OFF_FIRST;
+    let mut back_off = BackOff::new();
     while let Some(before) = state.upgrade().map(|state| state.chain().revision) {
         if let Err(error) = follow_once(&state, &catalog, log, before).await {
             debug!(%log, %error, "the chain is not followed");
         }
-        let moved = state.upgrade().is_some_and(|state| state.chain().revision > before);
-        back_off = if moved { BACK_OFF_FIRST } else { (back_off * 2).min(BACK_OFF_MAX) };
-        sleep(back_off).await;
+        if state.upgrade().is_some_and(|state| state.chain().revision > before) {
+            back_off.reset();
+        }
+        back_off.pause().await;
     }
 }
 

@@ -18,9 +18,10 @@ use bifrost_types::{
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
+use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::chain::{self, Announce, ChainError, Decide};
 use crate::clock::now_millis;
@@ -232,10 +233,6 @@ impl<F: Fn(&StoredChain) + Send + Sync> Surroundings for F {
     }
 }
 
-/// First wait after metadata gave no answer; doubles up to [`BACK_OFF_MAX`].
-const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-
 /// Drives intents on one log.
 #[derive(Clone)]
 pub struct Reconfigurer {
@@ -274,19 +271,17 @@ impl Reconfigurer {
     ) -> Result<(Reconfigured, Option<Settle>), ReconfigureError> {
         let started = Instant::now();
         let mut candidate = None;
-        let mut back_off = BACK_OFF_FIRST;
+        let mut back_off = BackOff::new();
         loop {
             progress.send_replace(Progress::Metadata);
             let read = match self.catalog.chain(self.log).await {
                 Err(error) if error.is_passing() => {
                     debug!(log = %self.log, %error, "reconfiguration waits for metadata");
-                    sleep(back_off).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                    back_off.pause().await;
                     continue;
                 }
                 read => read?,
             };
-            back_off = BACK_OFF_FIRST;
             surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
                 Step::Write(next) => self.write(&read, next, surroundings).await?,
@@ -307,7 +302,7 @@ impl Reconfigurer {
                     let closed = match self.close(op, &params, progress).await {
                         // Another operation took over the servers: the chain says which one is to go on.
                         Err(CloseError::Superseded { .. }) => {
-                            sleep(BACK_OFF_FIRST).await;
+                            back_off.pause().await;
                             continue;
                         }
                         closed => closed?,

@@ -12,18 +12,16 @@ use bifrost_wire::sequencer::{
     AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::queue::{Attempt, GivenUp, Resolution};
 use super::{Inbox, SHUT_DOWN, Shared, Waiter};
+use crate::back_off::BackOff;
 use crate::error::{AppendError, NotAppended};
 use crate::log_state::{LogState, is_closed};
 use crate::settle::{scan, scan_closed};
-
-const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 
 /// Why a stream ended or could not be opened, by what is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +79,7 @@ impl Driver {
     }
 
     async fn serve(&mut self) {
-        let mut back_off = BACK_OFF_FIRST;
+        let mut back_off = BackOff::new();
         while self.wait_for_work().await {
             let before = self.progressed;
             let stored = self.state.chain();
@@ -98,11 +96,10 @@ impl Driver {
             };
             debug!(log = %self.shared.log, writer = %self.shared.writer, ?end, "append stream ended");
             if before < self.progressed {
-                back_off = BACK_OFF_FIRST;
+                back_off.reset();
             }
             if !self.prepare_next(last, end).await {
-                sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                back_off.pause().await;
             }
             if self.progressed.elapsed() >= self.give_up_after {
                 self.give_up(NotAppended::NoProgress);
