@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod api;
 mod append_and_seal_concurrent;
 mod architecture;
 #[path = "support/copies.rs"]
