@@ -14,6 +14,8 @@
 mod chain;
 mod control;
 mod copy;
+#[cfg(any(test, feature = "test-util"))]
+pub mod every_message;
 mod ids;
 pub(crate) mod metadata;
 mod node;

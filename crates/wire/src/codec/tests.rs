@@ -3,84 +3,18 @@
 mod arbitrary;
 mod golden;
 
-use std::fmt::Debug;
-
 use proptest::prelude::*;
 use prost::Message;
 
-use super::metadata::{Get, List, Watch, WatchMessage};
+use super::every_message::{all_survive, round};
+use super::metadata::{List, Watch};
 use super::read::ReadMessage;
-use super::sequencer::AppendMessage;
 use super::*;
 use crate::log_server::*;
 use crate::metadata::*;
 use crate::pb;
 use crate::sequencer::*;
 use bifrost_types::*;
-
-/// Domain value → message → bytes → message → domain value.
-fn round<M, D>(value: &D)
-where
-    M: Message + Default + From<D>,
-    D: TryFrom<M, Error = DecodeError> + Clone + PartialEq + Debug,
-{
-    let bytes = M::from(value.clone()).encode_to_vec();
-    let message = M::decode(bytes.as_slice()).expect("own bytes");
-    assert_eq!(D::try_from(message).as_ref(), Ok(value));
-}
-
-/// Whatever the bytes are, they are decoded or refused; what is decoded survives another round trip.
-fn survives<M, D>(bytes: &[u8])
-where
-    M: Message + Default + From<D>,
-    D: TryFrom<M, Error = DecodeError> + Clone + PartialEq + Debug,
-{
-    if let Ok(message) = M::decode(bytes)
-        && let Ok(value) = D::try_from(message)
-    {
-        round::<M, D>(&value);
-    }
-}
-
-/// Every message that a peer can send, as `(protobuf message, domain type)`.
-macro_rules! each_message {
-    ($call:ident, $bytes:expr) => {
-        $call::<pb::StoreRequest, Vec<StoreRequest>>($bytes);
-        $call::<pb::StoreResponse, Vec<StoreReply>>($bytes);
-        $call::<pb::SealRequest, SealRequest>($bytes);
-        $call::<pb::StateRequest, StateRequest>($bytes);
-        $call::<pb::RepairRequest, RepairRequest>($bytes);
-        $call::<pb::SettleRequest, SettleRequest>($bytes);
-        $call::<pb::TrimRequest, TrimRequest>($bytes);
-        $call::<pb::SealResponse, Result<CopyState, CopyError>>($bytes);
-        $call::<pb::ReadRequest, ReadRequest>($bytes);
-        $call::<pb::ReadRequest, ReadGrant>($bytes);
-        $call::<pb::ReadResponse, ReadMessage>($bytes);
-        $call::<pb::AppendRequest, AppendOpen>($bytes);
-        $call::<pb::AppendRequest, AppendRequest>($bytes);
-        $call::<pb::AppendResponse, AppendMessage>($bytes);
-        $call::<pb::TailsRequest, (LogletId, NodeGeneration)>($bytes);
-        $call::<pb::TailsResponse, Result<SequencerTails, SequencerError>>($bytes);
-        $call::<pb::GetRequest, Get>($bytes);
-        $call::<pb::GetResponse, Result<Option<Versioned>, MetadataError>>($bytes);
-        $call::<pb::ListRequest, List>($bytes);
-        $call::<pb::ListResponse, Result<Page, MetadataError>>($bytes);
-        $call::<pb::TxnRequest, Txn>($bytes);
-        $call::<pb::TxnResponse, Result<TxnOutcome, MetadataError>>($bytes);
-        $call::<pb::WatchRequest, Watch>($bytes);
-        $call::<pb::WatchResponse, WatchMessage>($bytes);
-    };
-}
-
-fn all_survive(bytes: &[u8]) {
-    each_message!(survives, bytes);
-    if let Ok(chain) = decode_chain(bytes) {
-        assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
-    }
-    if let Ok(record) = decode_node_record(bytes) {
-        assert_eq!(decode_node_record(&encode_node_record(&record)), Ok(record));
-    }
-}
 
 proptest! {
     #[test]
