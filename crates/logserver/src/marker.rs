@@ -174,6 +174,14 @@ impl Marker {
     }
 }
 
+/// Decodes any bytes as a marker, for fuzz targets (L6). Panics only if a marker does not survive another round trip.
+#[cfg(any(test, feature = "test-util"))]
+pub fn survives(bytes: &[u8]) {
+    if let Ok(marker) = Marker::decode(bytes) {
+        assert_eq!(marker.encode().as_bytes(), bytes, "a marker has one form");
+    }
+}
+
 enum Unreadable {
     Damaged,
     Newer(u32),

@@ -13,11 +13,12 @@
 //! ```
 //!
 //! Reading order: [`keyspace`] (the core: a deterministic state machine without IO), `watch` (who is told of what),
-//! [`memory`], [`local`] (RocksDB), [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
+//! [`memory`], [`local`] (RocksDB) with [`mod@format`], [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
 //! replies by a script).
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod format;
 pub mod keyspace;
 mod live;
 #[cfg(feature = "rocksdb")]

@@ -10,7 +10,6 @@
 //! it. Opening it again reads what is really there.
 
 mod disk;
-mod format;
 mod writer;
 
 use std::io;
@@ -24,10 +23,10 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::format::FormatError;
 use crate::keyspace::{Keyspace, RestoreError, TXN_BYTES_MAX, txn_bytes, validate};
 use crate::live::Live;
 use disk::Disk;
-pub use format::FormatError;
 use writer::{Persist, Request, Writer};
 
 /// Transactions that wait in front of the writer thread; one more is refused as [`MetadataError::Unavailable`].

@@ -8,8 +8,8 @@ use bifrost_wire::metadata::Changes;
 use rocksdb::{DB, DBCompressionType, DBRecoveryMode, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions};
 
 use super::OpenError;
-use super::format::{self, Record};
 use super::writer::Persist;
+use crate::format::{self, Record};
 use crate::keyspace::Keyspace;
 
 /// Values are in memory anyway: RocksDB's own buffer stays small.

@@ -1,4 +1,4 @@
-//! The bytes on disk, drawn in `docs/FORMAT.md` and pinned by `testdata/format`.
+//! The bytes of the local store on disk, drawn in `docs/FORMAT.md` and pinned by `testdata/format`.
 
 use bifrost_wire::metadata::{Revision, Versioned};
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Version of every value; another one is refused.
 const VERSION: u8 = 1;
 /// Key of the revision of the store.
-pub(super) const REVISION_KEY: &[u8] = b"r";
+pub const REVISION_KEY: &[u8] = b"r";
 /// First byte of the key of an entry.
 const ENTRY: u8 = b'k';
 /// Bytes of the checksum at the end of every value.
@@ -40,7 +40,7 @@ pub enum FormatError {
 
 /// One record of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub enum Record {
     /// The revision of the store.
     Revision(Revision),
     /// A key and its value.
@@ -48,22 +48,25 @@ pub(super) enum Record {
 }
 
 /// The database key of a key.
-pub(super) fn entry_key(key: &str) -> Vec<u8> {
+pub fn entry_key(key: &str) -> Vec<u8> {
     [&[ENTRY], key.as_bytes()].concat()
 }
 
 /// The database value of an entry.
-pub(super) fn entry_value(database_key: &[u8], revision: Revision, value: &[u8]) -> Vec<u8> {
+pub fn entry_value(database_key: &[u8], revision: Revision, value: &[u8]) -> Vec<u8> {
     seal(database_key, revision, value)
 }
 
 /// The database value of the revision of the store.
-pub(super) fn revision_value(revision: Revision) -> Vec<u8> {
+pub fn revision_value(revision: Revision) -> Vec<u8> {
     seal(REVISION_KEY, revision, &[])
 }
 
 /// Reads one record.
-pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Record, FormatError> {
+///
+/// # Errors
+/// [`FormatError`] when the bytes are damaged, of another version, or not ours.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<Record, FormatError> {
     let (version, revision, rest) = open(key, value).ok_or_else(|| FormatError::Damaged { key: key.to_vec() })?;
     if version != VERSION {
         return Err(FormatError::UnknownVersion { key: key.to_vec(), version });
