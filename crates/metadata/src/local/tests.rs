@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance::conformance;
+use crate::format;
 
 async fn open(dir: &Path) -> LocalMetadata {
     LocalMetadata::open(dir).await.unwrap()
