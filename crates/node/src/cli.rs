@@ -1,0 +1,133 @@
+//! The command line.
+//!
+//! Data goes to stdout, everything else to stderr. A command is one file with its arguments and an
+//! `async fn run(&Context, Args) -> Result<Exit, CliError>`; adding one takes a line in [`Command`] and one in
+//! [`Command::run`]. Shapes, exit codes and precedence are promises: `docs/CLI.md` has them.
+//!
+//! Reading order: this file, `context` (what a command gets), `exit`, `error` and `failures` (how errors reach people),
+//! `usage`, `signals`, then the commands.
+
+#[allow(dead_code)]
+mod context;
+mod demo;
+#[allow(dead_code)]
+mod error;
+mod exit;
+#[allow(dead_code)]
+mod failures;
+mod log_ref;
+mod signals;
+mod tail;
+mod trim;
+mod usage;
+mod values;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::context::{Context, GlobalArgs, Output};
+use self::error::{CliError, ErrorCode};
+use self::exit::Exit;
+use self::signals::Signals;
+
+/// A segmented, replicated log.
+#[derive(Debug, Parser)]
+#[command(name = "bifrost", version, after_help = exit::HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run three log servers in this process under load, disturb them, and check every promise of the log
+    #[command(after_help = demo::HELP)]
+    Demo(demo::DemoArgs),
+    /// Print the tail of a log: the first LSN that is not written
+    Tail(tail::TailArgs),
+    /// Trim a log: records up to an LSN are gone for readers, and their space returns
+    Trim(trim::TrimArgs),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Exit, CliError> {
+        match self {
+            Self::Demo(args) => demo::run(context, args).await,
+            Self::Tail(args) => tail::run(context, args).await,
+            Self::Trim(args) => trim::run(context, args).await,
+        }
+    }
+
+    /// Whether the command ends in good order by itself when [`Context::stop`] fires. The others are dropped.
+    const fn stops_itself(&self) -> bool {
+        matches!(self, Self::Demo(_))
+    }
+
+    /// Whether `--output raw` means something.
+    const fn has_raw_output(&self) -> bool {
+        false
+    }
+}
+
+/// Runs what the arguments of this process ask for.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error).into(),
+    };
+    let terminal = cli.global.terminal();
+    let json = cli.global.output() == Output::Json;
+    let exit = match run(cli) {
+        Ok(exit) => exit,
+        Err(error) => error.report(json, terminal),
+    };
+    exit.into()
+}
+
+fn run(cli: Cli) -> Result<Exit, CliError> {
+    let Cli { global, command } = cli;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let ansi = global.terminal().stderr_color;
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(io::stderr).init();
+    let context = Context::new(global)?;
+    if context.output() == Output::Raw && !command.has_raw_output() {
+        let error = CliError::new(ErrorCode::InvalidArgument, "`--output raw` is for `bifrost read` only");
+        return Err(error.with_advice("use `--output text` or `--output json`"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| CliError::new(ErrorCode::Failed, "no threads can be started").because(&error))?;
+    let outcome = runtime.block_on(drive(&context, command));
+    // A thread that waits for stdin must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Runs the command until it ends, or until it is told to stop; the second time is meant.
+async fn drive(context: &Context, command: Command) -> Result<Exit, CliError> {
+    let mut signals = Signals::listen()?;
+    let stops_itself = command.stops_itself();
+    let mut running = Box::pin(command.run(context));
+    let outcome = tokio::select! {
+        biased;
+        outcome = &mut running => outcome,
+        () = signals.next() => {
+            context.stop().cancel();
+            if !stops_itself {
+                return Err(CliError::interrupted());
+            }
+            tokio::select! {
+                biased;
+                outcome = &mut running => outcome,
+                () = signals.next() => return Err(CliError::interrupted()),
+            }
+        }
+    };
+    context.disconnect().await;
+    outcome
+}
