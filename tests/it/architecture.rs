@@ -186,7 +186,7 @@ fn manifests_of_crates() -> Vec<PathBuf> {
 
 fn manifests() -> Vec<PathBuf> {
     let mut manifests = manifests_of_crates();
-    manifests.extend(["tests", "benches"].map(|name| root().join(name).join("Cargo.toml")));
+    manifests.extend(["tests", "benches", "fuzz"].map(|name| root().join(name).join("Cargo.toml")));
     manifests
 }
 

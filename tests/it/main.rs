@@ -18,10 +18,12 @@ mod copies;
 mod corruption;
 #[path = "support/counters.rs"]
 mod counters;
+mod delete_log;
 mod demo;
 mod examples;
 #[path = "support/faults.rs"]
 mod faults;
+mod fuzz;
 mod interrupted_reconfiguration;
 mod kill_nine;
 mod replaced_successor;
