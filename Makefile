@@ -4,11 +4,13 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check fmt bench ci
+.PHONY: help setup demo test lint check fmt bench fuzz ci
 
 CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
 ARGS ?=
+# Names of fuzz targets, for example TARGETS='batch marker'; all of them if empty.
+TARGETS ?=
 # ccache, where it is installed, makes a second compilation of RocksDB (bench, another target directory) take a minute
 # instead of a quarter of an hour. The last one is where rustup puts cargo. A directory that is not there changes nothing.
 export PATH := /usr/lib/ccache:$(PATH):$(HOME)/.cargo/bin
@@ -38,6 +40,9 @@ fmt: ## format the code
 
 bench: setup ## measure appends and tailing reads, in the release profile
 	$(CARGO) bench --locked --package bifrost-benches
+
+fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 each; TARGETS='batch ...' chooses
+	@scripts/fuzz $(TARGETS)
 
 ci: ## what CI runs: set-up, lint, tests
 	@.ci/run
