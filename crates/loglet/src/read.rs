@@ -356,7 +356,8 @@ const fn is_passing(error: CallError) -> bool {
             | CopyError::Conflict { .. }
             | CopyError::BadBatch { .. }
             | CopyError::OutOfRange
-            | CopyError::DiskFull => false,
+            | CopyError::DiskFull
+            | CopyError::TooManyLoglets => false,
         },
     }
 }

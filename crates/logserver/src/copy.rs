@@ -169,6 +169,20 @@ impl CopyCore {
         self.staged = DurableState { committed_tail, ..self.durable };
     }
 
+    /// Why stores of this sequencer are refused, whatever they carry.
+    ///
+    /// # Errors
+    /// Sealed, or bound to another sequencer.
+    pub fn check_sequencer(&self, sequencer: NodeGeneration) -> Result<(), CopyError> {
+        if let Some(seal) = self.staged.seal {
+            return Err(CopyError::Sealed { op: seal.repair });
+        }
+        match self.staged.bound {
+            Some(bound) if bound != sequencer => Err(CopyError::OtherSequencer { bound }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Batches from the sequencer: contiguous, each `first_offset < end`. `found` is `None` at first, and what the
     /// store has after [`Decision::Compare`].
     ///
@@ -180,14 +194,7 @@ impl CopyCore {
         batches: &[PlacedBatch],
         found: Option<&Chunk>,
     ) -> Result<Decision, CopyError> {
-        if let Some(seal) = self.staged.seal {
-            return Err(CopyError::Sealed { op: seal.repair });
-        }
-        if let Some(bound) = self.staged.bound
-            && bound != facts.sequencer
-        {
-            return Err(CopyError::OtherSequencer { bound });
-        }
+        self.check_sequencer(facts.sequencer)?;
         let committed_tail = self.staged.committed_tail.max(facts.committed_tail);
         let decision = self.place(committed_tail, batches, found)?;
         if !matches!(decision, Decision::Compare { .. }) {

@@ -13,18 +13,21 @@
 //! One writer turns everything that waits into one group, whatever loglets it belongs to (L2); while a group becomes
 //! durable the next one gathers by itself. Readers never touch the writer: they follow the published state.
 //!
-//! Reading order: [`copy`] (every decision), [`store`] (groups and durability) with [`store::format`],
-//! [`store::memory`] and `store::rocks`, `stream` (what a store passes before the writer), `writer` (the group commit), `read` (read streams), [`server`] (the handle that
+//! Reading order: [`copy`] (every decision), [`space`] (who may write on a full disk), [`store`] (groups and durability)
+//! with [`store::format`], [`store::memory`] and `store::rocks`, `stream` (what a store passes before the writer),
+//! `writer` (the group commit) with `guard` (looks at the disk), `read` (read streams), [`server`] (the handle that
 //! implements [`LogServer`](bifrost_wire::log_server::LogServer)), [`marker`] (whose disk this is), [`options`],
 //! [`metrics`].
 
 pub mod copy;
+mod guard;
 pub mod marker;
 pub mod metrics;
 pub mod options;
 mod published;
 mod read;
 pub mod server;
+pub mod space;
 pub mod store;
 mod stream;
 #[cfg(test)]
@@ -34,6 +37,7 @@ mod writer;
 pub use marker::{Marker, MarkerError};
 pub use options::{InvalidOption, ServerOptions};
 pub use server::{LogServerHandle, StartError, WriterRuntime};
+pub use space::{Fullness, SpaceOptions};
 pub use store::memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
 pub use store::rocks::{OpenError, RocksOptions, RocksStore};

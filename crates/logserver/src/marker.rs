@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 use bifrost_types::{ClusterId, DiskId, NodeId};
 use thiserror::Error;
 
-const FILE: &str = "MARKER";
-const TEMPORARY: &str = "MARKER.tmp";
 const VERSION: u32 = 1;
 /// Far more than a marker takes; what is longer is not read.
 const BYTES_MAX: u64 = 4096;
@@ -58,19 +56,21 @@ pub enum MarkerError {
         expected: DiskId,
     },
     /// Written by a newer build.
-    #[error("the disk has format {found}, this build knows format {VERSION}")]
+    #[error(
+        "the data directory has format {found}, this build knows format {VERSION}; start it with the build that wrote it"
+    )]
     NewerFormat {
         /// Its format.
         found: u32,
     },
     /// The file is there and is not a marker.
-    #[error("the marker {} is damaged", path.display())]
+    #[error("the marker {} is damaged; restore it from a copy, or give the node an empty directory", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("the marker {} cannot be accessed", path.display())]
+    #[error("the marker {} cannot be read or written; check its owner and the disk", path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -81,12 +81,17 @@ pub enum MarkerError {
 }
 
 impl Marker {
+    /// Its name in the data directory.
+    pub const FILE: &'static str = "MARKER";
+    /// What it is called until it is durable.
+    pub(crate) const TEMPORARY: &'static str = "MARKER.tmp";
+
     /// Reads the marker of a data directory; `None` if there is none, or no such directory. Blocks.
     ///
     /// # Errors
     /// [`MarkerError::Damaged`], [`MarkerError::NewerFormat`] or [`MarkerError::Io`].
     pub fn read(directory: &Path) -> Result<Option<Self>, MarkerError> {
-        let path = directory.join(FILE);
+        let path = directory.join(Self::FILE);
         let bytes = match fs::metadata(&path)
             .and_then(|about| if about.len() > BYTES_MAX { Ok(Vec::new()) } else { fs::read(&path) })
         {
@@ -107,10 +112,10 @@ impl Marker {
     /// # Errors
     /// [`MarkerError::Io`].
     pub fn write(&self, directory: &Path) -> Result<(), MarkerError> {
-        let path = directory.join(FILE);
+        let path = directory.join(Self::FILE);
         let write = || -> io::Result<()> {
             fs::create_dir_all(directory)?;
-            let temporary = directory.join(TEMPORARY);
+            let temporary = directory.join(Self::TEMPORARY);
             let mut file = File::create(&temporary)?;
             file.write_all(self.encode().as_bytes())?;
             file.sync_all()?;

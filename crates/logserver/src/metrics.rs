@@ -1,7 +1,11 @@
 //! What a log server counts. Names are `bifrost_logserver_<what>_<unit>`; labels are enums, never ids of logs.
 
 use bifrost_wire::log_server::CopyError;
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::space::Fullness;
 
 /// Bytes of batches per group commit.
 pub const GROUP_BYTES: &str = "bifrost_logserver_group_bytes";
@@ -21,6 +25,12 @@ pub const CONTRADICTIONS: &str = "bifrost_logserver_contradicting_tails_total";
 pub const DROPPED_STREAMS: &str = "bifrost_logserver_dropped_streams_total";
 /// Bytes of batches sent to readers.
 pub const READ_BYTES: &str = "bifrost_logserver_read_bytes_total";
+/// Bytes free on the file system at the last look.
+pub const DISK_FREE_BYTES: &str = "bifrost_logserver_disk_free_bytes";
+/// How full the disk is: 0 ample, 1 low (no new loglets), 2 full (no stores), 3 scarce (no repairs), 4 exhausted.
+pub const DISK_FULLNESS: &str = "bifrost_logserver_disk_fullness_level";
+/// Loglets that the server has a promise about.
+pub const LOGLETS: &str = "bifrost_logserver_loglets_count";
 
 /// Handles, registered once.
 #[derive(Clone)]
@@ -33,6 +43,9 @@ pub(crate) struct Metrics {
     pub(crate) contradictions: Counter,
     pub(crate) dropped_streams: Counter,
     pub(crate) read_bytes: Counter,
+    pub(crate) disk_free_bytes: Gauge,
+    disk_fullness: Gauge,
+    pub(crate) loglets: Gauge,
 }
 
 /// Gives each metric its help text; called when a server starts, harmless when repeated.
@@ -46,6 +59,9 @@ pub fn describe() {
     describe_counter!(CONTRADICTIONS, "decided tails that contradict what the copy knows");
     describe_counter!(DROPPED_STREAMS, "store streams dropped because their peer took no replies");
     describe_counter!(READ_BYTES, "bytes of batches sent to readers");
+    describe_gauge!(DISK_FREE_BYTES, "bytes free on the file system at the last look");
+    describe_gauge!(DISK_FULLNESS, "0 ample, 1 no new loglets, 2 no stores, 3 no repairs, 4 the reserve is gone");
+    describe_gauge!(LOGLETS, "loglets that the server has a promise about");
 }
 
 impl Metrics {
@@ -60,7 +76,20 @@ impl Metrics {
             contradictions: counter!(CONTRADICTIONS),
             dropped_streams: counter!(DROPPED_STREAMS),
             read_bytes: counter!(READ_BYTES),
+            disk_free_bytes: gauge!(DISK_FREE_BYTES),
+            disk_fullness: gauge!(DISK_FULLNESS),
+            loglets: gauge!(LOGLETS),
         }
+    }
+
+    pub(crate) fn fullness(&self, fullness: Fullness) {
+        self.disk_fullness.set(match fullness {
+            Fullness::Ample => 0.0,
+            Fullness::Low => 1.0,
+            Fullness::Full => 2.0,
+            Fullness::Scarce => 3.0,
+            Fullness::Exhausted => 4.0,
+        });
     }
 
     /// Refusals are rare: the handle is looked up.
@@ -85,5 +114,6 @@ const fn kind(error: CopyError) -> &'static str {
         CopyError::DiskFull => "disk_full",
         CopyError::Overloaded => "overloaded",
         CopyError::Stopping => "stopping",
+        CopyError::TooManyLoglets => "too_many_loglets",
     }
 }

@@ -37,6 +37,10 @@ pub struct ServerOptions {
     pub streams: usize,
     /// Reads open at once; more are answered `Overloaded`. Default 1024: each has one task.
     pub reads: usize,
+    /// Loglets that the server has a promise about, from 1 to 16 Mi; a store or seal for one more is answered
+    /// `TooManyLoglets`. Default 256 Ki: each takes half a KiB of memory, and a peer that makes up loglets must not use
+    /// up more than that. Those that are there at the start are all kept.
+    pub loglets_max: usize,
 }
 
 impl ServerOptions {
@@ -51,6 +55,7 @@ impl ServerOptions {
             stream_replies: 2 * WRITER_QUEUE,
             streams: 256,
             reads: 1024,
+            loglets_max: 1 << 18,
         }
     }
 
@@ -66,6 +71,7 @@ impl ServerOptions {
             ("stream_replies", self.stream_replies, 1, 1 << 20),
             ("streams", self.streams, 1, 1 << 16),
             ("reads", self.reads, 1, 1 << 20),
+            ("loglets_max", self.loglets_max, 1, 1 << 24),
         ] {
             if value < least || value > most {
                 return Err(InvalidOption { option, least, most });

@@ -9,10 +9,13 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::copy::CopyCore;
+use crate::space::Fullness;
 
 /// One value to watch per loglet. A loglet that only readers know has one for as long as they look.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
+    /// How full the disk is.
+    pub(crate) fullness: watch::Sender<Fullness>,
     loglets: RwLock<BTreeMap<LogletId, Arc<watch::Sender<CopyState>>>>,
 }
 

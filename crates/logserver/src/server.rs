@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::options::{InvalidOption, ServerOptions};
 use crate::published::Published;
 use crate::read::{ReadStore, ReadTask};
+use crate::space::Fullness;
 use crate::store::{LogStore, StoreError};
 use crate::stream::{StreamTask, check_disk, place, room_for};
 use crate::writer::{Call, CallCommand, Peer, Queues, StoreCommand, Writer};
@@ -98,7 +99,8 @@ impl LogServerHandle {
         options.validate()?;
         let metrics = Metrics::new();
         let published = Arc::new(Published::default());
-        let writer = Writer::recover(Arc::clone(&store), Arc::clone(&published), metrics.clone()).await?;
+        let writer =
+            Writer::recover(Arc::clone(&store), Arc::clone(&published), metrics.clone(), options.loglets_max).await?;
         let (calls, queued_calls) = mpsc::channel(options.queue_requests);
         let (stores, queued_stores) = mpsc::channel(options.queue_requests);
         let stop = CancellationToken::new();
@@ -160,6 +162,12 @@ impl LogServerHandle {
     /// Its disk.
     pub fn disk(&self) -> DiskId {
         self.server.options.disk
+    }
+
+    /// How full its disk is, now and as that changes. From [`Fullness::Low`] on new loglets should go elsewhere. Looked
+    /// at with each group and once a second; always [`Fullness::Ample`] for a store without a disk.
+    pub fn fullness(&self) -> watch::Receiver<Fullness> {
+        self.server.published.fullness.subscribe()
     }
 }
 

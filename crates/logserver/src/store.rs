@@ -13,6 +13,7 @@ pub mod memory;
 pub mod rocks;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use bifrost_types::{LogletId, LogletOffset};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::copy::DurableState;
+use crate::space::{BallastStep, Look, Marks};
 
 /// A batch and the offsets `[first_offset, end)` that it takes. `first_offset < end`; `bytes` is an encoded batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +180,12 @@ pub enum StoreError {
         #[source]
         cause: Cause,
     },
+    /// Written by a newer build, which knows promises that this one would break.
+    #[error("the data is of format {found}, which this build does not know; start it with the build that wrote it")]
+    NewerFormat {
+        /// Its format.
+        found: u8,
+    },
     /// Something other than a batch cannot be read back: without it the copy cannot vote.
     #[error("the state of a loglet is damaged on disk")]
     Corrupt {
@@ -201,6 +209,27 @@ pub enum Cause {
     #[cfg(any(test, feature = "test-util"))]
     #[error("an injected fault")]
     Injected,
+}
+
+/// The disk under a store, as far as it can run full. Every call is short: a look is one system call.
+pub trait Space: Send + Sync {
+    /// What is refused when.
+    fn marks(&self) -> Marks;
+
+    /// What is free now.
+    ///
+    /// # Errors
+    /// What the system says; the caller goes on with what it saw last.
+    fn look(&self) -> io::Result<Look>;
+
+    /// Makes the ballast or gives it up. Blocks for as long as the file system takes to reserve or free it.
+    ///
+    /// # Errors
+    /// What the system says; whether the ballast is there now is in the next [`look`](Self::look).
+    fn move_ballast(&self, step: BallastStep) -> io::Result<()>;
+
+    /// Gives back what dropped batches still take, in the background.
+    fn reclaim(&self);
 }
 
 /// Storage of one log server.
@@ -243,6 +272,11 @@ pub trait LogStore: Send + Sync + 'static {
         until: LogletOffset,
         max_bytes: usize,
     ) -> impl Future<Output = Result<Chunk, StoreError>> + Send;
+
+    /// The disk under it; `None` for a store that has no disk to fill.
+    fn space(&self) -> Option<&dyn Space> {
+        None
+    }
 }
 
 impl<S: LogStore> LogStore for Arc<S> {
@@ -262,5 +296,9 @@ impl<S: LogStore> LogStore for Arc<S> {
         max_bytes: usize,
     ) -> Result<Chunk, StoreError> {
         self.as_ref().read(loglet, from, until, max_bytes).await
+    }
+
+    fn space(&self) -> Option<&dyn Space> {
+        self.as_ref().space()
     }
 }

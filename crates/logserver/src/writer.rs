@@ -1,7 +1,7 @@
 //! The driver of all copies: everything that waits becomes one group, one write, one fsync (L2).
 //!
-//! One loop: take what waits → step the copies → commit the group → publish and answer. While a commit runs the queues
-//! fill, so groups grow with the load by themselves and a lone store waits for nobody.
+//! One loop: look at the disk → take what waits → step the copies → commit the group → publish and answer. While a commit
+//! runs the queues fill, so groups grow with the load by themselves and a lone store waits for nobody.
 
 #[cfg(test)]
 mod tests;
@@ -13,12 +13,14 @@ use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
 use bifrost_types::{LogletId, LogletOffset, OpId};
 use bifrost_wire::log_server::{CopyError, CopyState, StoreReply};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::{self, CopyCore, Decision, RepairFacts, StoreFacts};
+use crate::guard::{Guard, LOOK_INTERVAL};
 use crate::metrics::Metrics;
 use crate::published::Published;
+use crate::space::Demand;
 use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, StoreError};
 
 /// Commands of one group at most: bounds the time between two commits when they are tiny.
@@ -76,6 +78,14 @@ enum Command {
     Store(StoreCommand),
 }
 
+/// What an idle writer wakes up for.
+enum Wake {
+    Command(Command),
+    /// Time for a look at the disk.
+    Look,
+    Stopped,
+}
+
 struct Loglet {
     core: CopyCore,
     published: Arc<watch::Sender<CopyState>>,
@@ -99,6 +109,9 @@ pub(crate) struct Writer<S> {
     store: Arc<S>,
     published: Arc<Published>,
     metrics: Metrics,
+    /// `None` for a store that cannot run full.
+    guard: Option<Guard>,
+    loglets_max: usize,
     loglets: BTreeMap<LogletId, Loglet>,
     group: Group,
     /// Loglets that changed since the last commit, and whether their state goes into the group.
@@ -106,6 +119,10 @@ pub(crate) struct Writer<S> {
     /// Drops of what is trimmed, for the group after the one that makes the trim point durable: a reader that misses a
     /// record because it was dropped must find the trim point published.
     drops: Vec<Change>,
+    /// Drops that a full disk refused; they go into the next group that anybody causes, or the next look.
+    postponed: Vec<Change>,
+    /// Whether the last group was refused by a full disk: that is logged once, not with every try.
+    refusing: bool,
     answers: BTreeMap<(u64, LogletId), Answers>,
     callers: Vec<Caller>,
 }
@@ -116,6 +133,7 @@ impl<S: LogStore> Writer<S> {
         store: Arc<S>,
         published: Arc<Published>,
         metrics: Metrics,
+        loglets_max: usize,
     ) -> Result<Self, StoreError> {
         let mut loglets = BTreeMap::new();
         let mut group = Group::default();
@@ -129,14 +147,23 @@ impl<S: LogStore> Writer<S> {
                 group.push(change);
             }
         }
+        metrics.loglets.set(loglets.len() as f64);
+        let mut guard = store.space().map(|space| Guard::new(space, Arc::clone(&published), metrics.clone()));
+        if let (Some(guard), Some(space)) = (&mut guard, store.space()) {
+            guard.look(space);
+        }
         Ok(Self {
             store,
             published,
             metrics,
+            guard,
+            loglets_max,
             loglets,
             group,
             touched: BTreeMap::new(),
             drops: Vec::new(),
+            postponed: Vec::new(),
+            refusing: false,
             answers: BTreeMap::new(),
             callers: Vec::new(),
         })
@@ -145,12 +172,19 @@ impl<S: LogStore> Writer<S> {
     /// Runs until `stop` is cancelled and everything that was queued is answered, or until the store fails: then the
     /// queues are dropped, which closes every stream and call.
     pub(crate) async fn run(mut self, mut queues: Queues, stop: CancellationToken) -> Result<(), StoreError> {
+        let looks = self.guard.is_some();
         loop {
             if self.group.is_empty() {
-                match queues.wait(&stop).await {
-                    Some(command) => self.step(command).await?,
-                    None => return Ok(()),
+                let wake = queues.wait(&stop, looks).await;
+                self.look();
+                std::mem::take(&mut self.postponed).into_iter().for_each(|change| self.group.push(change));
+                match wake {
+                    Wake::Command(command) => self.step(command).await?,
+                    Wake::Look => {}
+                    Wake::Stopped => return Ok(()),
                 }
+            } else {
+                self.look();
             }
             let mut commands = 1;
             while self.group.bytes() < GROUP_BYTES && commands < GROUP_COMMANDS {
@@ -164,6 +198,20 @@ impl<S: LogStore> Writer<S> {
         }
     }
 
+    /// Before each group: how much may be let into it.
+    fn look(&mut self) {
+        if let (Some(guard), Some(space)) = (&mut self.guard, self.store.space()) {
+            guard.look(space);
+        }
+    }
+
+    /// Refuses batches that would reach into what is reserved for smaller writes.
+    fn admit(&mut self, demand: Demand, batches: &[PlacedBatch]) -> Result<(), CopyError> {
+        let bytes = batches.iter().map(|batch| batch.bytes.len() as u64).fold(0, u64::saturating_add);
+        let admitted = bytes == 0 || self.guard.as_mut().is_none_or(|guard| guard.admit(demand, bytes));
+        if admitted { Ok(()) } else { Err(CopyError::DiskFull) }
+    }
+
     async fn step(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
             Command::Store(command) => self.on_store(command).await,
@@ -174,7 +222,14 @@ impl<S: LogStore> Writer<S> {
     async fn on_store(&mut self, command: StoreCommand) -> Result<(), StoreError> {
         let StoreCommand { peer, loglet, facts, batches, room } = command;
         let silent = batches.as_ref().is_ok_and(Vec::is_empty);
-        let outcome = match batches {
+        // A sequencer must hear of a seal also from a full disk, so that is looked at first.
+        let known = self.loglets.get(&loglet);
+        let checked = known.map_or(Ok(()), |known| known.core.check_sequencer(facts.sequencer));
+        let admitted = batches.and_then(|batches| {
+            checked.and_then(|()| self.admit(Demand::Store, &batches))?;
+            Ok(batches)
+        });
+        let outcome = match admitted {
             Ok(batches) => {
                 self.place(loglet, batches, |core, batches, found| core.store(facts, batches, found)).await?
             }
@@ -197,8 +252,12 @@ impl<S: LogStore> Writer<S> {
         let outcome = match call {
             Call::Seal { op } => self.change(loglet, |core| Ok(core.seal(op))).map(drop),
             Call::Repair { facts, batches, room } => {
-                let outcome =
-                    self.place(loglet, batches, |core, batches, found| core.repair(facts, batches, found)).await?;
+                let outcome = match self.admit(Demand::Repair, &batches) {
+                    Ok(()) => {
+                        self.place(loglet, batches, |core, batches, found| core.repair(facts, batches, found)).await?
+                    }
+                    Err(error) => Err(error),
+                };
                 drop(room);
                 outcome
             }
@@ -299,6 +358,11 @@ impl<S: LogStore> Writer<S> {
         let mut core = CopyCore::default();
         let decided = decide(&mut core)?;
         if core != CopyCore::default() {
+            // L6: whoever names loglets that no chain knows uses up no more than this.
+            if self.loglets.len() >= self.loglets_max {
+                return Err(CopyError::TooManyLoglets);
+            }
+            self.metrics.loglets.increment(1.0);
             let published = self.published.sender(loglet);
             self.loglets.insert(loglet, Loglet { core, published });
         }
@@ -314,9 +378,15 @@ impl<S: LogStore> Writer<S> {
             }
         }
         let group = std::mem::take(&mut self.group);
+        let dropped: Vec<Change> = group.changes().iter().filter(|change| is_drop(change)).cloned().collect();
         let full = match self.write(group).await {
             Ok(()) => false,
-            Err(StoreError::Full) => true,
+            Err(StoreError::Full) => {
+                // Nobody repeats the drop of what is trimmed. Garbage above a decided tail is dropped by whoever
+                // repeats the settle.
+                self.postponed.extend(dropped.iter().filter(|drop| matches!(drop, Change::DropBelow { .. })).cloned());
+                true
+            }
             Err(error) => {
                 self.answer(|_| Err(CopyError::Stopping));
                 return Err(error);
@@ -336,10 +406,15 @@ impl<S: LogStore> Writer<S> {
             known.published.send_if_modified(|published| std::mem::replace(published, state) != state);
         }
         let drops = std::mem::take(&mut self.drops);
-        if full {
-            tracing::warn!(loglets = touched.len(), "the disk is full, a group was refused");
-        } else {
+        if full && !self.refusing {
+            tracing::warn!(loglets = touched.len(), "the file system is full, groups are refused");
+        }
+        self.refusing = full;
+        if !full {
             drops.into_iter().for_each(|change| self.group.push(change));
+            if let (false, Some(guard), Some(space)) = (dropped.is_empty(), &mut self.guard, self.store.space()) {
+                guard.dropped(space);
+            }
         }
         let published = Arc::clone(&self.published);
         self.answer(|loglet| {
@@ -397,8 +472,8 @@ impl Queues {
         self.calls.try_recv().map(Command::Call).or_else(|_| self.stores.try_recv().map(Command::Store)).ok()
     }
 
-    /// The next command; after `stop` those that are queued, and then `None`.
-    async fn wait(&mut self, stop: &CancellationToken) -> Option<Command> {
+    /// The next command; after `stop` those that are queued, and then the end. With `looks`, also a turn once a while.
+    async fn wait(&mut self, stop: &CancellationToken, looks: bool) -> Wake {
         let mut closed = false;
         loop {
             tokio::select! {
@@ -408,12 +483,17 @@ impl Queues {
                     self.stores.close();
                     closed = true;
                 }
-                Some(command) = self.calls.recv() => return Some(Command::Call(command)),
-                Some(command) = self.stores.recv() => return Some(Command::Store(command)),
-                else => return None,
+                Some(command) = self.calls.recv() => return Wake::Command(Command::Call(command)),
+                Some(command) = self.stores.recv() => return Wake::Command(Command::Store(command)),
+                () = sleep(LOOK_INTERVAL), if looks && !closed => return Wake::Look,
+                else => return Wake::Stopped,
             }
         }
     }
+}
+
+const fn is_drop(change: &Change) -> bool {
+    matches!(change, Change::DropBelow { .. } | Change::DropFrom { .. })
 }
 
 fn drop_trimmed(loglet: LogletId, trim_point: LogletOffset) -> Option<Change> {

@@ -108,6 +108,9 @@ pub enum CopyError {
     /// The server stops, or its disk failed; whether anything was stored is unknown.
     #[error("the server is stopping")]
     Stopping,
+    /// The server keeps as many loglets as it may, and does not know this one; nothing was stored.
+    #[error("the server keeps as many loglets as it may")]
+    TooManyLoglets,
 }
 
 /// What a call to one copy can end with besides its answer.

@@ -85,6 +85,10 @@ pub enum SequencerError {
     /// The node stops.
     #[error("the sequencer is stopping")]
     Stopping,
+    /// So many disks of the nodeset are full that no write quorum has room. What was not acknowledged on the stream was
+    /// not taken, and never will be.
+    #[error("the disks of the nodeset are full")]
+    DiskFull,
 }
 
 /// What a call to a sequencer can end with besides its answer.

@@ -49,7 +49,7 @@ fn a_foreign_disk_is_refused_by_what_is_foreign() {
 #[test]
 fn every_damaged_byte_is_noticed() {
     let directory = TempDir::new().unwrap();
-    let path = directory.path().join(FILE);
+    let path = directory.path().join(Marker::FILE);
     let good = marker().encode().into_bytes();
     for bit in 0..good.len() * 8 {
         let mut bad = good.clone();
@@ -70,7 +70,7 @@ fn a_newer_format_is_told_from_damage() {
     let directory = TempDir::new().unwrap();
     let text = "bifrost-disk 2\nsomething new\n";
     let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
-    fs::write(directory.path().join(FILE), text).unwrap();
+    fs::write(directory.path().join(Marker::FILE), text).unwrap();
     assert!(matches!(Marker::read(directory.path()), Err(MarkerError::NewerFormat { found: 2 })));
 }
 
@@ -78,8 +78,8 @@ fn a_newer_format_is_told_from_damage() {
 fn a_crash_before_the_rename_leaves_the_old_marker() {
     let directory = TempDir::new().unwrap();
     marker().write(directory.path()).unwrap();
-    fs::write(directory.path().join(TEMPORARY), b"half a mark").unwrap();
+    fs::write(directory.path().join(Marker::TEMPORARY), b"half a mark").unwrap();
     assert_eq!(Marker::read(directory.path()).unwrap(), Some(marker()));
     marker().write(directory.path()).unwrap();
-    assert!(!directory.path().join(TEMPORARY).exists());
+    assert!(!directory.path().join(Marker::TEMPORARY).exists());
 }

@@ -1,13 +1,15 @@
 //! A store that stalls, fails and crashes on demand: what a group that is not durable yet looks like to a test.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bifrost_types::{LogletId, LogletOffset};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::space::{BallastStep, Look, Marks, SpaceOptions};
 use crate::store::memory::MemoryStore;
-use crate::store::{Cause, Chunk, Group, LogStore, Recovered, StoreError};
+use crate::store::{Cause, Chunk, Group, LogStore, Recovered, Space, StoreError};
 
 /// A [`MemoryStore`] behind a gate. A group that waits at the gate is written and not synced: a crash loses it.
 #[derive(Debug)]
@@ -17,6 +19,10 @@ pub struct FaultyStore {
     /// How many commits go well before one fails, and how.
     fault: Mutex<Option<(u64, StoreError)>>,
     commits: AtomicU64,
+    /// What its disk says is free; a store without it has no disk.
+    free_bytes: Mutex<Option<u64>>,
+    ballast: AtomicBool,
+    reclaims: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,9 @@ impl Default for FaultyStore {
             gate: watch::Sender::new(Gate { open: true, life: 0, unsynced: 0 }),
             fault: Mutex::new(None),
             commits: AtomicU64::new(0),
+            free_bytes: Mutex::new(None),
+            ballast: AtomicBool::new(false),
+            reclaims: AtomicU64::new(0),
         }
     }
 }
@@ -99,6 +108,22 @@ impl FaultyStore {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// Gives it a disk of 1 GiB with this much free; call it before a server starts on it. The reserve is 1 MiB, the
+    /// ballast 64 KiB.
+    pub fn set_free_bytes(&self, free_bytes: u64) {
+        *self.free_bytes.lock() = Some(free_bytes);
+    }
+
+    /// Whether it holds a ballast.
+    pub fn has_ballast(&self) -> bool {
+        self.ballast.load(Ordering::Relaxed)
+    }
+
+    /// How often dropped batches were to be given back.
+    pub fn reclaims(&self) -> u64 {
+        self.reclaims.load(Ordering::Relaxed)
+    }
+
     /// What is durable.
     pub const fn disk(&self) -> &MemoryStore {
         &self.disk
@@ -134,5 +159,28 @@ impl LogStore for FaultyStore {
         max_bytes: usize,
     ) -> Result<Chunk, StoreError> {
         self.disk.read(loglet, from, until, max_bytes).await
+    }
+
+    fn space(&self) -> Option<&dyn Space> {
+        self.free_bytes.lock().is_some().then_some(self as &dyn Space)
+    }
+}
+
+impl Space for FaultyStore {
+    fn marks(&self) -> Marks {
+        SpaceOptions { reserve_bytes: Some(1 << 20), ballast_bytes: Some(1 << 16) }.marks(1 << 30, 1 << 20)
+    }
+
+    fn look(&self) -> io::Result<Look> {
+        Ok(Look { free_bytes: self.free_bytes.lock().unwrap_or(u64::MAX), ballast: self.has_ballast() })
+    }
+
+    fn move_ballast(&self, step: BallastStep) -> io::Result<()> {
+        self.ballast.store(step == BallastStep::Make, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn reclaim(&self) {
+        self.reclaims.fetch_add(1, Ordering::Relaxed);
     }
 }

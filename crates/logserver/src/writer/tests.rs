@@ -244,3 +244,133 @@ async fn a_restart_on_disk_recovers_tails_seals_and_trim_points() {
     server.shutdown().await;
     drop(kept);
 }
+
+mod full_disk {
+    use bifrost_types::LogletId;
+    use bifrost_wire::log_server::StoreStream;
+
+    use super::*;
+    use crate::options::ServerOptions;
+    use crate::server::{LogServerHandle, WriterRuntime};
+    use crate::space::Fullness;
+
+    const MIB: u64 = 1 << 20;
+
+    async fn on_disk(free_bytes: u64) -> (Arc<FaultyStore>, LogServerHandle, StoreStream) {
+        let store = Arc::new(FaultyStore::new());
+        store.set_free_bytes(free_bytes);
+        let server = start(Arc::clone(&store)).await;
+        let stream = server.open_store().await.unwrap();
+        (store, server, stream)
+    }
+
+    fn repair(of: LogletId, committed_tail: u64, first_offset: u64) -> RepairRequest {
+        let batches = vec![batch(first_offset, 1)];
+        RepairRequest {
+            loglet: of,
+            disk: disk(),
+            op: op(1),
+            committed_tail: at(committed_tail),
+            first_offset: at(first_offset),
+            batches,
+        }
+    }
+
+    #[tokio::test]
+    async fn stores_end_first_then_repairs_and_everything_else_goes_on() {
+        let (store, server, mut stream) = on_disk(100 * MIB).await;
+        let (open, closed) = (loglet(1, 0), loglet(2, 0));
+        exchange(&mut stream, store_request(open, 1, 1, &[2, 2])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(closed, 1, 1, &[2])).await.outcome.unwrap();
+        store.set_free_bytes(MIB - 1);
+        let full = Err(CopyError::DiskFull);
+        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome, full);
+        assert_eq!(*server.fullness().borrow(), Fullness::Full);
+        seal(&server, closed, 1).await.unwrap();
+        let sealed = Err(CopyError::Sealed { op: op(1) });
+        assert_eq!(exchange(&mut stream, store_request(closed, 1, 3, &[1])).await.outcome, sealed, "told all the same");
+        assert_eq!(server.repair(repair(closed, 1, 3)).await.unwrap().local_tail, at(4), "repairs go deeper");
+        store.set_free_bytes(MIB / 2 - 1);
+        assert_eq!(server.repair(repair(closed, 1, 4)).await, Err(CallError::Copy(CopyError::DiskFull)));
+        store.set_free_bytes(0);
+        assert_eq!(settle(&server, closed, 4).await.unwrap().decided_tail, Some(at(4)));
+        // The refused store told a committed tail, which a trim needs: it is news, not a write.
+        stream.requests.send(store_request(open, 3, 5, &[])).await.unwrap();
+        let trimmed = loop {
+            match trim(&server, open, 2).await {
+                Err(CallError::Copy(CopyError::OutOfRange)) => tokio::task::yield_now().await,
+                answered => break answered.unwrap(),
+            }
+        };
+        assert_eq!(trimmed.trim_point, Some(at(2)));
+        assert_eq!(seal(&server, loglet(9, 0), 1).await.unwrap().sealed, Some(op(1)));
+        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome, full);
+        assert_eq!(read_all(&server, read_request(closed, 1, Some(3))).await, vec![part(1, 2)], "reads go on");
+        assert!(store.reclaims() > 0, "what was trimmed and settled away is given back at once");
+        store.set_free_bytes(100 * MIB);
+        let stored = exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome.unwrap();
+        assert_eq!(stored.local_tail, at(6), "no restart");
+        assert_eq!(*server.fullness().borrow(), Fullness::Ample);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ballast_is_given_up_before_the_last_byte_and_made_again() {
+        let (store, server, mut stream) = on_disk(100 * MIB).await;
+        assert!(store.has_ballast(), "made at the start");
+        store.set_free_bytes(1000);
+        seal(&server, loglet(1, 0), 1).await.unwrap();
+        assert!(!store.has_ballast());
+        store.set_free_bytes(100 * MIB);
+        exchange(&mut stream, store_request(loglet(2, 0), 1, 1, &[1])).await.outcome.unwrap();
+        // Tried again once a second, also while nobody wants anything.
+        while !store.has_ballast() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_server_looks_by_itself() {
+        let (store, server, _stream) = on_disk(100 * MIB).await;
+        let mut fullness = server.fullness();
+        store.set_free_bytes(MIB);
+        assert_eq!(*fullness.wait_for(|fullness| *fullness != Fullness::Ample).await.unwrap(), Fullness::Low);
+        store.set_free_bytes(100 * MIB);
+        fullness.wait_for(|fullness| *fullness == Fullness::Ample).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drop_that_the_file_system_refused_is_made_good() {
+        let (store, server, mut stream) = on_disk(100 * MIB).await;
+        let of = loglet(1, 0);
+        exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await.outcome.unwrap();
+        // The group with the trim point goes well, the one with the drop does not.
+        store.fail_after(1, StoreError::Full);
+        assert_eq!(trim(&server, of, 2).await.unwrap().trim_point, Some(at(2)));
+        while store.disk().read(of, at(1), at(20), usize::MAX).await.unwrap().parts.len() > 1 {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_loglet_too_many_is_refused_and_known_ones_go_on() {
+        let store = Arc::new(FaultyStore::new());
+        let options = ServerOptions { loglets_max: 2, ..ServerOptions::new(node(1), disk()) };
+        let server = LogServerHandle::start(Arc::clone(&store), options, WriterRuntime::Task).await.unwrap();
+        let mut stream = server.open_store().await.unwrap();
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[1])).await.outcome.unwrap();
+        seal(&server, loglet(2, 0), 1).await.unwrap();
+        let refused = exchange(&mut stream, store_request(loglet(3, 0), 1, 1, &[1])).await.outcome;
+        assert_eq!(refused, Err(CopyError::TooManyLoglets));
+        assert_eq!(seal(&server, loglet(4, 0), 1).await, Err(CallError::Copy(CopyError::TooManyLoglets)));
+        assert_eq!(settle(&server, loglet(5, 0), 1).await, Err(CallError::Copy(CopyError::TooManyLoglets)));
+        assert_eq!(state(&server, loglet(3, 0)).await.local_tail, at(1), "it left nothing");
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 2, &[1])).await.outcome.unwrap();
+        server.shutdown().await;
+        // All that is there is kept, also under a lower limit.
+        let options = ServerOptions { loglets_max: 1, ..ServerOptions::new(node(1), disk()) };
+        let server = LogServerHandle::start(store, options, WriterRuntime::Task).await.unwrap();
+        assert_eq!(state(&server, loglet(2, 0)).await.sealed, Some(op(1)));
+        let mut stream = server.open_store().await.unwrap();
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 3, &[1])).await.outcome.unwrap();
+    }
+}

@@ -51,6 +51,7 @@ impl From<CopyError> for pb::CopyError {
             CopyError::DiskFull => Kind::DiskFull(e::DiskFull {}),
             CopyError::Overloaded => Kind::Overloaded(e::Overloaded {}),
             CopyError::Stopping => Kind::Stopping(e::Stopping {}),
+            CopyError::TooManyLoglets => Kind::TooManyLoglets(e::TooManyLoglets {}),
         };
         Self { error: Some(kind) }
     }
@@ -74,6 +75,7 @@ impl TryFrom<pb::CopyError> for CopyError {
             Kind::DiskFull(_) => Self::DiskFull,
             Kind::Overloaded(_) => Self::Overloaded,
             Kind::Stopping(_) => Self::Stopping,
+            Kind::TooManyLoglets(_) => Self::TooManyLoglets,
         })
     }
 }

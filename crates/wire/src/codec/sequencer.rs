@@ -92,6 +92,7 @@ impl From<SequencerError> for pb::SequencerError {
             SequencerError::BadBatch => Kind::BadBatch(e::BadBatch {}),
             SequencerError::Overloaded => Kind::Overloaded(e::Overloaded {}),
             SequencerError::Stopping => Kind::Stopping(e::Stopping {}),
+            SequencerError::DiskFull => Kind::DiskFull(e::DiskFull {}),
         };
         Self { error: Some(kind) }
     }
@@ -110,6 +111,7 @@ impl TryFrom<pb::SequencerError> for SequencerError {
             Kind::BadBatch(_) => Self::BadBatch,
             Kind::Overloaded(_) => Self::Overloaded,
             Kind::Stopping(_) => Self::Stopping,
+            Kind::DiskFull(_) => Self::DiskFull,
         })
     }
 }

@@ -59,7 +59,12 @@ fn options_out_of_bounds_are_refused() {
 
 /// Puts a value as it is, past the format.
 fn put(store: &RocksStore, name: &str, key: &[u8], value: &[u8]) {
-    store.db.put_cf(family(&store.db, name), key, value).unwrap();
+    store.shared.with(|db| Ok(db.put_cf(family(db, name), key, value))).unwrap().unwrap();
+}
+
+/// A value of a batch as it is.
+fn raw(store: &RocksStore, key: &[u8]) -> Vec<u8> {
+    store.shared.with(|db| Ok(db.get_cf(family(db, BATCHES), key).unwrap().unwrap())).unwrap()
 }
 
 #[tokio::test]
@@ -68,7 +73,7 @@ async fn a_flipped_bit_in_a_value_is_damage_and_the_rest_is_read() {
     let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
     store.commit(appends(5)).await.unwrap();
     let key = format::batch_key(loglet(1, 0), at(3));
-    let value = store.db.get_cf(family(&store.db, BATCHES), key).unwrap().unwrap();
+    let value = raw(&store, &key);
     for bit in 0..value.len() * 8 {
         let mut flipped = value.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -92,7 +97,7 @@ async fn a_value_under_another_key_is_damage() {
     let directory = TempDir::new().unwrap();
     let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
     store.commit(appends(1)).await.unwrap();
-    let value = store.db.get_cf(family(&store.db, BATCHES), format::batch_key(loglet(1, 0), at(1))).unwrap().unwrap();
+    let value = raw(&store, &format::batch_key(loglet(1, 0), at(1)));
     put(&store, BATCHES, &format::batch_key(loglet(2, 0), at(7)), &value);
     let chunk = store.read(loglet(2, 0), at(1), at(9), usize::MAX).await.unwrap();
     assert_eq!(chunk.parts, vec![Stored::Damaged { first_offset: at(7), end: at(9) }]);
@@ -129,7 +134,7 @@ async fn rotten_files_are_damage_or_a_typed_refusal_and_never_a_panic() {
             let mut group = Group::default();
             batches().for_each(|batch| group.push(Change::Append { loglet: loglet(1, 0), batch }));
             store.commit(group).await.unwrap();
-            store.db.flush_cf(family(&store.db, BATCHES)).unwrap();
+            store.shared.with(|db| Ok(db.flush_cf(family(db, BATCHES)))).unwrap().unwrap();
             drop(store);
             for path in files(directory.path(), suffix) {
                 let mut bytes = fs::read(&path).unwrap();
@@ -195,4 +200,80 @@ async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
 #[test]
 fn the_claim_of_unreadable_ranges_is_bounded() {
     assert_eq!(distance_after(LogletOffset::MAX, BATCH_RECORDS_MAX.into()), LogletOffset::MAX);
+}
+
+mod directory {
+    use super::*;
+
+    /// Names and contents of everything in a directory.
+    fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(contents(&path));
+            } else {
+                found.push((path.clone(), fs::read(path).unwrap()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn refused(directory: &Path) -> OpenError {
+        RocksStore::open(directory, &RocksOptions::default()).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(refused(&path), OpenError::NotADirectory { .. }));
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn foreign_files_are_refused_and_left_alone() {
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join("thesis.txt"), "mine").unwrap();
+        let before = contents(root.path());
+        match refused(root.path()) {
+            OpenError::Foreign { entry, .. } => assert_eq!(entry, Path::new("thesis.txt")),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(contents(root.path()), before);
+    }
+
+    #[test]
+    fn what_a_file_system_or_an_owner_puts_beside_the_store_is_no_matter() {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join("lost+found")).unwrap();
+        drop(RocksStore::open(root.path(), &RocksOptions::default()).unwrap());
+        fs::write(root.path().join("README"), "the disk of rack 7").unwrap();
+        RocksStore::open(root.path(), &RocksOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_was_removed_under_its_marker_is_not_served_as_empty() {
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join(crate::Marker::FILE), "whatever").unwrap();
+        let before = contents(root.path());
+        assert!(matches!(refused(root.path()), OpenError::StoreMissing { .. }));
+        assert_eq!(contents(root.path()), before);
+    }
+
+    #[tokio::test]
+    async fn a_state_of_a_newer_build_is_told_from_damage() {
+        let root = TempDir::new().unwrap();
+        let store = RocksStore::open(root.path(), &RocksOptions::default()).unwrap();
+        let key = format::loglet_key(loglet(1, 0));
+        let mut value = format::encode_state(&key, &DurableState::EMPTY).to_vec();
+        let body = value.len() - 4;
+        value[0] = 2;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&key), &value[..body]);
+        value[body..].copy_from_slice(&crc.to_le_bytes());
+        put(&store, STATES, &key, &value);
+        assert!(matches!(store.recover().await, Err(StoreError::NewerFormat { found: 2 })));
+    }
 }
