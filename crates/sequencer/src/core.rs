@@ -338,6 +338,13 @@ impl<P> Core<P> {
         if !self.streams.contains_key(&stream) {
             return; // superseded or closed: it was told, and this gets no offset
         }
+        if self.is_starved() {
+            // No offset for what nobody has room for: an append without one is not in the log, and its writer can say
+            // so. What has one is sent again until there is room, and thereby finds out when.
+            self.forget_stream(stream);
+            out.push(Effect::Close { stream, error: SequencerError::DiskFull });
+            return;
+        }
         let length = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let offsets = self.window.next_offset().get() - 1 + u64::from(records);
         let full = offsets > self.limits.offsets_max
@@ -350,6 +357,15 @@ impl<P> Core<P> {
             return;
         }
         self.bytes = self.bytes.saturating_add(length);
+    }
+
+    /// Whether something waits to be committed that the copies with room cannot commit.
+    fn is_starved(&self) -> bool {
+        if self.window.is_settled() || self.copies.iter().all(|copy| !copy.full) {
+            return false;
+        }
+        let with_room = self.copies.iter().filter(|copy| !copy.full && copy.link != Link::Lost);
+        !self.quorum.is_write_quorum(with_room.map(|copy| copy.index).collect())
     }
 
     fn on_stored(
@@ -381,9 +397,14 @@ impl<P> Core<P> {
             Err(CopyError::OtherSequencer { .. }) => {
                 self.end(SequencerError::NotSequencer, out);
             }
-            Err(CopyError::Overloaded | CopyError::DiskFull | CopyError::Stopping) => copy.pause(now_millis),
-            // Damaged on its way, since it was verified when it came in: worth a report, and sent again.
-            Err(error @ CopyError::BadBatch { .. }) => {
+            Err(CopyError::Overloaded | CopyError::Stopping) => copy.pause(now_millis),
+            Err(CopyError::DiskFull) => {
+                copy.full = true;
+                copy.pause(now_millis);
+            }
+            // Damaged on its way, since it was verified when it came in; or the server keeps too many loglets. Worth a
+            // report, and sent again.
+            Err(error @ (CopyError::BadBatch { .. } | CopyError::TooManyLoglets)) => {
                 copy.pause(now_millis);
                 out.push(Effect::Alarm { index, error });
             }

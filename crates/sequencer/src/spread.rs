@@ -42,6 +42,8 @@ pub struct CopyLink {
     pub sent_tail: LogletOffset,
     /// The committed tail that it was told last on this connection.
     pub told_tail: LogletOffset,
+    /// Its last word was that its disk is full.
+    pub full: bool,
     /// Ranges below the committed tail that it was not sent because the window no longer held them; to be backfilled.
     /// Ordered, disjoint, few: when there are too many the two closest are joined.
     missing: Vec<(LogletOffset, LogletOffset)>,
@@ -67,6 +69,7 @@ impl CopyLink {
             stored_tail: LogletOffset::FIRST,
             sent_tail: LogletOffset::FIRST,
             told_tail: LogletOffset::FIRST,
+            full: false,
             missing: Vec::new(),
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
@@ -78,6 +81,7 @@ impl CopyLink {
     pub fn up(&mut self, connection: u64) {
         if self.link != Link::Lost {
             self.link = Link::Up { connection };
+            self.full = false;
             self.rewind(self.stored_tail);
             self.told_tail = LogletOffset::FIRST;
         }
@@ -87,6 +91,7 @@ impl CopyLink {
     pub fn down(&mut self, connection: u64) {
         if self.is_current(connection) {
             self.link = Link::Down;
+            self.full = false;
         }
     }
 
@@ -100,6 +105,7 @@ impl CopyLink {
 
     /// Everything below `tail` that is above the holes is durable there.
     pub fn stored(&mut self, tail: LogletOffset) {
+        self.full = false;
         self.stored_tail = self.stored_tail.max(tail);
         self.sent_tail = self.sent_tail.max(tail);
         self.pause_millis = PAUSE_MILLIS_FIRST;

@@ -85,8 +85,8 @@ pub enum SequencerError {
     /// The node stops.
     #[error("the sequencer is stopping")]
     Stopping,
-    /// So many disks of the nodeset are full that no write quorum has room. What was not acknowledged on the stream was
-    /// not taken, and never will be.
+    /// So many disks of the nodeset are full that no write quorum has room. The stream ends before the first batch that
+    /// got no offset; what got one is committed when there is room.
     #[error("the disks of the nodeset are full")]
     DiskFull,
 }

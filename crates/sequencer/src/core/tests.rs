@@ -243,6 +243,42 @@ fn a_full_or_busy_copy_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn nothing_gets_an_offset_while_no_write_quorum_has_room() {
+    let mut rig = Rig::healthy();
+    rig.append(1);
+    (0..3).for_each(|copy| drop(rig.sent(copy)));
+    rig.refused(0, CopyError::DiskFull);
+    assert!(rig.append(1).is_empty(), "two of three still have room");
+    rig.refused(1, CopyError::DiskFull);
+    let closed = [Effect::Close { stream: StreamId(1), error: SequencerError::DiskFull }];
+    assert_eq!(rig.append(1), closed);
+    assert_eq!(rig.core.tails().next_offset, offset(3), "the refused append got none");
+    let opened = rig.step(Event::StreamOpened { stream: StreamId(2), writer: writer(1), incarnation: 2 });
+    assert!(matches!(opened.as_slice(), [Effect::Opened { .. }]), "the tails are told: the writer can settle");
+    let wake = rig.core.wake_at().expect("a pause has an end");
+    rig.step_at(wake, Event::Tick);
+    assert_eq!(rig.sent(0), Some((1, 2, 1)), "what has an offset is tried again");
+    assert!(rig.stored(0, 3).is_empty());
+    rig.stored(2, 3);
+    assert_eq!(rig.core.tails().committed_tail, offset(3));
+    let batch = Bytes::from_static(b"0123456789");
+    let append = Event::Append { stream: StreamId(2), records: 1, batch, room: () };
+    assert!(rig.step(append).is_empty(), "appends go on as soon as one more copy has room");
+    assert_eq!(rig.core.tails().next_offset, offset(4));
+}
+
+#[test]
+fn a_full_copy_that_goes_away_is_asked_again_when_it_comes_back() {
+    let mut rig = Rig::healthy();
+    rig.append(1);
+    (0..3).for_each(|copy| drop(rig.sent(copy)));
+    rig.refused(0, CopyError::DiskFull);
+    rig.refused(1, CopyError::DiskFull);
+    rig.step(Event::CopyDown { index: rig.indexes[0], connection: 1 });
+    assert!(rig.append(1).is_empty(), "nobody knows whether it is still full");
+}
+
+#[test]
 fn a_newer_stream_of_a_writer_silences_the_older_one() {
     let mut rig = Rig::healthy();
     rig.append(1);
