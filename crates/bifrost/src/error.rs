@@ -63,6 +63,10 @@ pub enum NotAppended {
     /// The log made no progress for as long as the appender's options allow.
     #[error("the log made no progress in time")]
     NoProgress,
+    /// For as long as the appender's options allow, no write quorum of the log's disks had room. Appends go on by
+    /// themselves once space is freed there, for example by a trim.
+    #[error("the disks of the log are full")]
+    DiskFull,
     /// The appender, or its `Bifrost`, was shut down before the append was tried.
     #[error("the appender was shut down")]
     ShutDown,
@@ -74,7 +78,7 @@ impl AppendError {
         match self {
             Self::NotAppended { cause } => match cause {
                 NotAppended::Encode(_) | NotAppended::BeyondReservation { .. } => Advice::Fix,
-                NotAppended::NoProgress | NotAppended::ShutDown => Advice::Retry,
+                NotAppended::NoProgress | NotAppended::DiskFull | NotAppended::ShutDown => Advice::Retry,
             },
             Self::Unknown { .. } => Advice::Resolve,
             Self::Closed { .. } => Advice::GiveUp,

@@ -34,6 +34,8 @@ enum StreamEnd {
     Close(CloseReason),
     /// The chain known here may be old: read it, and if it is not, the sequencer is gone.
     Doubt,
+    /// No write quorum has room; it may have, later.
+    DiskFull,
     /// Nothing was acknowledged for too long.
     NoProgress,
 }
@@ -55,6 +57,8 @@ pub(super) struct Driver {
     incarnation: u64,
     /// When the log last made progress, or there was nothing to wait for.
     progressed: Instant,
+    /// Whether full disks were why there was none since.
+    disk_full: bool,
     resolutions: Vec<Resolution<Waiter>>,
 }
 
@@ -66,7 +70,7 @@ impl Driver {
         dropped: CancellationToken,
     ) -> Self {
         let progressed = Instant::now();
-        Self { state, shared, give_up_after, dropped, incarnation: 0, progressed, resolutions: Vec::new() }
+        Self { state, shared, give_up_after, dropped, incarnation: 0, progressed, disk_full: false, resolutions: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -96,14 +100,31 @@ impl Driver {
             };
             debug!(log = %self.shared.log, writer = %self.shared.writer, ?end, "append stream ended");
             if before < self.progressed {
+                self.disk_full = false;
                 back_off.reset();
+            }
+            if let (StreamEnd::DiskFull, Some(last)) = (end, last) {
+                self.disk_full = true;
+                self.take_back(last).await;
             }
             if !self.prepare_next(last, end).await {
                 back_off.pause().await;
             }
             if self.progressed.elapsed() >= self.give_up_after {
-                self.give_up(NotAppended::NoProgress);
+                self.give_up(if self.disk_full { NotAppended::DiskFull } else { NotAppended::NoProgress });
             }
+        }
+    }
+
+    /// After a stream that ended for want of room: if nothing of it got an offset, nothing of it is open. Then it waits
+    /// here, and can be given up as not appended.
+    async fn take_back(&mut self, last: &Segment) {
+        let Some(attempt) = self.shared.inbox.lock().queue.unsettled() else { return };
+        if let Ok(stream) = self.open(last).await
+            && stream.opened.next_offset <= attempt.from
+        {
+            self.shared.inbox.lock().queue.settle(&BTreeMap::new(), &mut self.resolutions);
+            self.deliver(Some(last));
         }
     }
 
@@ -135,7 +156,7 @@ impl Driver {
         let Some(tried) = tried else { return false };
         let close = match end {
             StreamEnd::Reconnect => return true,
-            StreamEnd::Busy | StreamEnd::NoProgress => return false,
+            StreamEnd::Busy | StreamEnd::DiskFull | StreamEnd::NoProgress => return false,
             StreamEnd::Close(reason) => reason,
             StreamEnd::Doubt => match self.state.refresh().await {
                 Ok(stored) if is_closed(&stored.chain, tried.index()) => return true,
@@ -431,6 +452,7 @@ const fn after_refusal(error: SequencerError) -> StreamEnd {
         SequencerError::NotSequencer | SequencerError::NotOpen => StreamEnd::Doubt,
         SequencerError::Superseded | SequencerError::BadBatch => StreamEnd::Reconnect,
         SequencerError::Overloaded => StreamEnd::Busy,
+        SequencerError::DiskFull => StreamEnd::DiskFull,
     }
 }
 
