@@ -221,6 +221,7 @@ impl Appender {
 }
 
 const SHUT_DOWN: AppendError = AppendError::NotAppended { cause: NotAppended::ShutDown };
+const DELETED: AppendError = AppendError::NotAppended { cause: NotAppended::Deleted };
 
 /// Room for one append. Dropping it gives the room back.
 #[derive(Debug)]

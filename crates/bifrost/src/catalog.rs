@@ -5,6 +5,7 @@
 //! | `cluster` | the cluster id, as text |
 //! | `logs/<id, 20 digits>` | the chain |
 //! | `log-names/<name>` | the log id, as text |
+//! | `deleted-logs/<id, 20 digits>` | the tombstone of a log that is being deleted, until its servers gave the space back |
 //! | `nodes/<id, 10 digits>` | the node record |
 //! | `node-names/<name>` | the node id, as text |
 //! | `next-log-id`, `next-node-id` | the next id to give, as text; ids are never given twice (C2) |
@@ -22,6 +23,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::chain::{self, ChainError};
+
+mod tombstones;
+
+pub use self::tombstones::StoredTombstone;
 
 const CLUSTER: &str = "cluster";
 const NEXT_LOG_ID: &str = "next-log-id";
@@ -46,6 +51,12 @@ pub enum CatalogError {
     /// No such log.
     #[error("there is no such log")]
     UnknownLog,
+    /// The log of a handle was deleted. Its name may be another log's by now.
+    #[error("log {log} was deleted")]
+    Deleted {
+        /// The log.
+        log: LogId,
+    },
     /// The name belongs to another log.
     #[error("the name is taken by log {log}")]
     NameTaken {
@@ -69,6 +80,7 @@ impl CatalogError {
             Self::Metadata(MetadataError::TooLarge | MetadataError::Invalid | MetadataError::Compacted { .. })
             | Self::Damaged
             | Self::UnknownLog
+            | Self::Deleted { .. }
             | Self::NameTaken { .. }
             | Self::InvalidName
             | Self::Exhausted => false,
@@ -168,11 +180,13 @@ impl Catalog {
             if let Some(name) = name
                 && let Some(log) = self.log_id(name).await?
             {
-                let stored = self.chain(log).await?;
-                return match stored.chain.outcome(op) {
-                    Some(_) => Ok(stored),
-                    None => Err(CatalogError::NameTaken { log }),
-                };
+                match self.chain(log).await {
+                    Ok(stored) if stored.chain.outcome(op).is_some() => return Ok(stored),
+                    Ok(_) => return Err(CatalogError::NameTaken { log }),
+                    // It was deleted between the two reads: the name is free.
+                    Err(CatalogError::UnknownLog) => continue,
+                    Err(error) => return Err(error),
+                }
             }
             let (log, txn) = self.take_id::<LogId>(NEXT_LOG_ID, |id| id.checked_add(1)).await?;
             let chain = chain::create(log, name.map(str::to_owned), op, first.clone());

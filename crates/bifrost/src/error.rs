@@ -70,6 +70,9 @@ pub enum NotAppended {
     /// The appender, or its `Bifrost`, was shut down before the append was tried.
     #[error("the appender was shut down")]
     ShutDown,
+    /// The log was deleted. Its name may be another log's by now: open it anew to append there.
+    #[error("the log was deleted")]
+    Deleted,
 }
 
 impl AppendError {
@@ -79,6 +82,7 @@ impl AppendError {
             Self::NotAppended { cause } => match cause {
                 NotAppended::Encode(_) | NotAppended::BeyondReservation { .. } => Advice::Fix,
                 NotAppended::NoProgress | NotAppended::DiskFull | NotAppended::ShutDown => Advice::Retry,
+                NotAppended::Deleted => Advice::GiveUp,
             },
             Self::Unknown { .. } => Advice::Resolve,
             Self::Closed { .. } => Advice::GiveUp,
@@ -97,7 +101,7 @@ pub enum ReserveError {
         /// The limit.
         bytes_max: usize,
     },
-    /// The appender was shut down, or its log is closed for good.
+    /// The appender was shut down, or its log is closed for good or deleted.
     #[error("the appender takes no more records")]
     Closed,
 }
@@ -107,13 +111,19 @@ pub enum ReserveError {
 pub enum LogError {
     /// Metadata gave no answer, or refused.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
+    /// The log was deleted. Its name may be another log's by now.
+    #[error("log {log} was deleted")]
+    Deleted {
+        /// The log.
+        log: LogId,
+    },
     /// The log cannot take the change.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// The reconfiguration stopped; whoever drives the log next goes on with it.
     #[error(transparent)]
-    Reconfigure(#[from] ReconfigureError),
+    Reconfigure(ReconfigureError),
     /// No set of nodes can hold the log with its replication property now.
     #[error("no set of nodes can hold the log with its replication property now")]
     NoPlacement,
@@ -130,6 +140,24 @@ pub enum LogError {
     ShutDown,
 }
 
+impl From<CatalogError> for LogError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Deleted { log } => Self::Deleted { log },
+            error => Self::Catalog(error),
+        }
+    }
+}
+
+impl From<ReconfigureError> for LogError {
+    fn from(error: ReconfigureError) -> Self {
+        match error {
+            ReconfigureError::Catalog(error) => error.into(),
+            error => Self::Reconfigure(error),
+        }
+    }
+}
+
 impl LogError {
     /// What to do next.
     pub const fn advice(&self) -> Advice {
@@ -143,7 +171,7 @@ impl LogError {
             }
             Self::NoPlacement | Self::Reconfigure(ReconfigureError::NoPlacement) => Advice::Retry,
             Self::BeyondTail { .. } => Advice::Fix,
-            Self::Chain(_) | Self::Reconfigure(_) | Self::ShutDown => Advice::GiveUp,
+            Self::Chain(_) | Self::Reconfigure(_) | Self::ShutDown | Self::Deleted { .. } => Advice::GiveUp,
         }
     }
 }
@@ -163,13 +191,19 @@ pub enum ReadError {
     /// The chain is damaged, or positions run out.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The log was deleted. Its name may be another log's by now.
+    #[error("log {log} was deleted")]
+    Deleted {
+        /// The log.
+        log: LogId,
+    },
 }
 
 impl ReadError {
     /// What to do next.
     pub const fn advice(&self) -> Advice {
         match self {
-            Self::Broken { .. } | Self::Chain(_) => Advice::GiveUp,
+            Self::Broken { .. } | Self::Chain(_) | Self::Deleted { .. } => Advice::GiveUp,
         }
     }
 }

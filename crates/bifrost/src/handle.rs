@@ -11,18 +11,22 @@ use std::time::Duration;
 use bifrost_metadata::LocalMetadata;
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, NodeRecord};
+use bifrost_types::{Location, LogId, NodeRecord, OpId};
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadata};
 use bifrost_wire::metadata::MetadataStore;
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
+use crate::delete::sweeper::{SweeperOptions, sweep};
+use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
 use crate::error::LogError;
 use crate::local_node::{LocalNode, NodeError, Storage};
@@ -31,6 +35,7 @@ use crate::log_state::LogState;
 use crate::membership::Identity;
 use crate::options::{LogOptions, Options};
 use crate::placement::{Situation, default_replication, place};
+use crate::reconfigure::Progress;
 
 /// Attempts at making a log while metadata gives no answer.
 const CREATE_ATTEMPTS: u32 = 10;
@@ -251,6 +256,58 @@ impl Bifrost {
         }
     }
 
+    /// Deletes a log. It takes no more appends, and then chain and name go in one step: the name is free for another log,
+    /// which has another id. Returns when the log is gone; its servers give the space back in the background.
+    ///
+    /// Waits while an f-majority of the nodeset cannot be reached, since until then somebody may still acknowledge an
+    /// append; [`Log::progress`] of a handle of the log says for whom. What is begun cannot be taken back.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownLog`] when there is none, [`LogError::Catalog`] when metadata cannot be read.
+    ///
+    /// # Cancel safety
+    /// Safe. A deletion that was begun is finished by any node of the cluster.
+    pub async fn delete_log(&self, log: LogId) -> Result<(), LogError> {
+        self.delete_log_as(log, fresh_op()).await
+    }
+
+    /// Like [`delete_log`](Self::delete_log), under an operation of the caller's choosing: asking again with the same one
+    /// after an interruption is success, as long as a server still has space to give back.
+    ///
+    /// # Errors
+    /// See [`delete_log`](Self::delete_log).
+    ///
+    /// # Cancel safety
+    /// Safe. A deletion that was begun is finished by any node of the cluster.
+    pub async fn delete_log_as(&self, log: LogId, op: OpId) -> Result<(), LogError> {
+        let cluster = &self.inner.cluster;
+        let deleter = Deleter::new(log, cluster.catalog.clone(), cluster.peers());
+        let deleted = match cluster.catalog.chain(log).await {
+            Ok(stored) => {
+                let state = self.state(stored);
+                let deleted = deleter.drive(op, state.progress(), state.as_ref()).await?;
+                state.deleted.cancel();
+                deleted
+            }
+            // Perhaps this operation deleted it before.
+            Err(CatalogError::UnknownLog) => {
+                let (progress, _) = watch::channel(Progress::default());
+                deleter.drive(op, &progress, &|_: &StoredChain| {}).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(tombstone) = deleted {
+            let (catalog, peers, stop) = (cluster.catalog.clone(), cluster.peers(), cluster.stop.child_token());
+            cluster.tasks.spawn(async move {
+                let giving = give_back(&catalog, peers.as_ref(), &tombstone);
+                if let Some(Err(error)) = stop.run_until_cancelled_owned(giving).await {
+                    debug!(%log, %error, "the space of a deleted log is left to the sweepers");
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// The node records as last seen.
     pub fn nodes(&self) -> Vec<NodeRecord> {
         self.inner.cluster.directory.records()
@@ -280,18 +337,22 @@ impl Bifrost {
         }
     }
 
-    /// The shared state of a log: one per process, however many handles.
     fn hand_out(&self, stored: StoredChain) -> Log {
+        Log::new(self.state(stored))
+    }
+
+    /// The shared state of a log: one per process, however many handles.
+    fn state(&self, stored: StoredChain) -> Arc<LogState> {
         let mut logs = self.inner.logs.lock();
         logs.retain(|_, state| state.strong_count() > 0);
         let log = stored.chain.log;
         if let Some(state) = logs.get(&log).and_then(Weak::upgrade) {
             state.learn(stored);
-            return Log::new(state);
+            return state;
         }
         let state = LogState::start(self.inner.cluster.clone(), stored);
         logs.insert(log, Arc::downgrade(&state));
-        Log::new(state)
+        state
     }
 }
 
@@ -320,6 +381,11 @@ async fn host(
     local.insert(node.id().node, node.services());
     directory.refresh().await?;
     let cluster = Cluster::start(metadata, Arc::new(local.clone()), Options::default()).await?;
+    let (stop, catalog, directory) = (cluster.stop.child_token(), cluster.catalog.clone(), cluster.directory.clone());
+    cluster.tasks.spawn(async move {
+        let sweeping = sweep(catalog, directory, SweeperOptions::default());
+        let _stopped = stop.run_until_cancelled_owned(sweeping).await;
+    });
     Ok((cluster, node))
 }
 

@@ -31,7 +31,7 @@
 //! ```
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
-//! [`reconfigure`] (the steps), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
+//! [`reconfigure`] and [`delete`] (the steps), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
 //! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`], [`options`].
 
 pub mod appender;
@@ -41,6 +41,7 @@ pub mod chain;
 mod clock;
 mod cluster;
 pub mod connect;
+pub mod delete;
 pub mod directory;
 pub mod error;
 pub mod handle;

@@ -131,7 +131,19 @@ impl Log {
     pub async fn find_tail(&self, kind: TailKind) -> Result<Tail, LogError> {
         match kind {
             TailKind::Cached => Ok(Tail { lsn: self.state.known_tail(), kind }),
-            TailKind::Linearizable => Ok(Tail { lsn: self.linearizable_tail().await?, kind }),
+            TailKind::Linearizable => {
+                let lsn = self.while_there(self.linearizable_tail()).await?;
+                Ok(Tail { lsn, kind })
+            }
+        }
+    }
+
+    /// Does something that may have to wait, but not for a log that is gone.
+    async fn while_there<T, E: From<LogError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            () = self.state.deleted.cancelled() => Err(LogError::Deleted { log: self.state.log }.into()),
+            result = work => result,
         }
     }
 
@@ -221,6 +233,10 @@ impl Log {
     /// # Cancel safety
     /// Safe: the trim point holds or does not; trimming again is no error.
     pub async fn trim(&self, up_to: Lsn) -> Result<Lsn, LogError> {
+        self.while_there(self.trim_while_there(up_to)).await
+    }
+
+    async fn trim_while_there(&self, up_to: Lsn) -> Result<Lsn, LogError> {
         if self.state.known_tail() <= up_to {
             let tail = self.linearizable_tail().await?;
             if tail <= up_to {
@@ -272,6 +288,10 @@ impl Log {
     /// # Cancel safety
     /// Safe at every await: appenders, readers of the tail, or another call finish what was begun (C4).
     pub async fn reconfigure(&self, options: ReconfigureOptions) -> Result<Reconfigured, LogError> {
+        self.while_there(self.reconfigure_while_there(options)).await
+    }
+
+    async fn reconfigure_while_there(&self, options: ReconfigureOptions) -> Result<Reconfigured, LogError> {
         let stored = self.state.refresh().await?;
         let last = stored.chain.last().ok_or(ChainError::Damaged)?.clone();
         let op = options.op.unwrap_or_else(fresh_op);
@@ -304,6 +324,10 @@ impl Log {
     /// # Cancel safety
     /// Safe: asking again gives the same answer.
     pub async fn resolve(&self, append: AppendId) -> Result<Resolved, ResolveError> {
+        self.while_there(self.resolve_while_there(append)).await
+    }
+
+    async fn resolve_while_there(&self, append: AppendId) -> Result<Resolved, ResolveError> {
         let mut back_off = BackOff::new();
         loop {
             let stored = self.state.refresh().await.map_err(LogError::from)?;

@@ -7,13 +7,13 @@ use std::sync::{Arc, Weak};
 use bifrost_loglet::read::Readable;
 use bifrost_types::{
     Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Reconfiguration, Segment,
-    SegmentIndex, Successor,
+    SegmentIndex, SegmentState, Successor,
 };
 use bifrost_wire::metadata::{MetadataError, Revision};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::back_off::BackOff;
@@ -36,6 +36,8 @@ pub(crate) struct LogState {
     /// The end of the segment that was closed last, as far as writers of this process needed it.
     pub(crate) closed_tail: AsyncMutex<Option<ClosedTail>>,
     progress: watch::Sender<Progress>,
+    /// Cancelled when the log is known to be deleted.
+    pub(crate) deleted: CancellationToken,
     /// Ends the task that follows the chain.
     _following: DropGuard,
 }
@@ -52,6 +54,7 @@ impl LogState {
             helper: AsyncMutex::new(()),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
+            deleted: CancellationToken::new(),
             _following: stop.clone().drop_guard(),
         });
         let following = follow(Arc::downgrade(&state), state.cluster.catalog.clone(), state.log);
@@ -141,9 +144,20 @@ impl LogState {
 
     /// Reads the chain anew.
     pub(crate) async fn refresh(&self) -> Result<Arc<StoredChain>, CatalogError> {
-        let stored = self.cluster.catalog.chain(self.log).await?;
+        let stored = self.cluster.catalog.chain(self.log).await.map_err(|error| self.explain_absence(error))?;
         self.learn(stored.clone());
         Ok(Arc::new(stored))
+    }
+
+    /// A log that was there and is not was deleted: ids are not given twice (C2).
+    fn explain_absence(&self, error: CatalogError) -> CatalogError {
+        match error {
+            CatalogError::UnknownLog => {
+                self.deleted.cancel();
+                CatalogError::Deleted { log: self.log }
+            }
+            error => error,
+        }
     }
 
     /// Waits until a segment is closed, and closes it if nobody else in this process does. Returns with the closed
@@ -197,7 +211,11 @@ impl LogState {
     pub(crate) async fn drive(&self, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
         let peers = self.cluster.peers();
         let reconfigurer = Reconfigurer::new(self.log, self.cluster.catalog.clone(), peers.clone());
-        let (outcome, settle) = reconfigurer.drive(intent, &self.progress, self).await?;
+        let driven = reconfigurer.drive(intent, &self.progress, self).await;
+        let (outcome, settle) = driven.map_err(|error| match error {
+            ReconfigureError::Catalog(error) => self.explain_absence(error).into(),
+            error => error,
+        })?;
         if let Some(settle) = settle {
             let stop = self.cluster.stop.child_token();
             self.cluster.tasks.spawn(async move {
@@ -248,10 +266,11 @@ impl Surroundings for LogState {
     }
 }
 
-/// Follows a chain until its state is gone. Holds the state only for moments.
+/// Follows a chain until its state, or the log, is gone. Holds the state only for moments.
 async fn follow(state: Weak<LogState>, catalog: Catalog, log: LogId) {
     let mut back_off = BackOff::new();
-    while let Some(before) = state.upgrade().map(|state| state.chain().revision) {
+    let revision = |state: Arc<LogState>| (!state.deleted.is_cancelled()).then(|| state.chain().revision);
+    while let Some(before) = state.upgrade().and_then(revision) {
         if let Err(error) = follow_once(&state, &catalog, log, before).await {
             debug!(%log, %error, "the chain is not followed");
         }
@@ -270,6 +289,7 @@ async fn follow_once(
     after: Revision,
 ) -> Result<(), CatalogError> {
     let learn = |stored: &StoredChain| state.upgrade().into_iter().for_each(|state| state.learn(stored.clone()));
+    let lost = |error| state.upgrade().map_or(error, |state| state.explain_absence(error));
     let mut watch = catalog.watch_chain(log, after).await?;
     while let Some(changes) = watch.recv().await {
         let changes = match changes {
@@ -278,14 +298,21 @@ async fn follow_once(
             Err(error) => return Err(error.into()),
         };
         for change in changes.changes {
-            if let Some(value) = change.value {
-                learn(&StoredChain { chain: decode_chain_value(&value)?, revision: change.revision });
+            match change.value {
+                Some(value) => learn(&StoredChain { chain: decode_chain_value(&value)?, revision: change.revision }),
+                None => return Err(lost(CatalogError::UnknownLog)),
             }
         }
     }
     // What happened after the stream broke is read at once, not with the next change.
-    learn(&catalog.chain(log).await?);
+    learn(&catalog.chain(log).await.map_err(lost)?);
     Ok(())
+}
+
+/// Whether the log was closed because it is being deleted: nothing comes after it, and it will not be there for long.
+pub(crate) fn is_being_deleted(chain: &Chain) -> bool {
+    let last = chain.last().map(|last| &last.state);
+    matches!(last, Some(SegmentState::Sealed { reason: CloseReason::Deleted, .. }))
 }
 
 /// Whether the chain has decided where a segment ends, or dropped it since.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::catalog::StoredChain;
 use crate::chain::ChainError;
 use crate::error::ReadError;
-use crate::log_state::LogState;
+use crate::log_state::{LogState, is_being_deleted};
 use crate::options::ReadOptions;
 
 /// A record as it was appended, and where it is. Its checksum was verified (R2).
@@ -59,7 +59,7 @@ pub enum ReadEvent {
 }
 
 /// A stream of [`ReadEvent`]s. Ends at `until`, at the end of a log that is closed for good, when its
-/// [`Bifrost`](crate::Bifrost) is shut down, or after an error. Reads ahead of its caller by a bounded number of bytes;
+/// [`Bifrost`](crate::Bifrost) is shut down, or after an error: [`ReadError::Deleted`] when the log was deleted. Reads ahead of its caller by a bounded number of bytes;
 /// has no task of its own, so it works while it is polled. Dropping it cancels everything at the servers.
 ///
 /// # Cancel safety
@@ -127,6 +127,8 @@ enum Place {
     NotYet,
     /// The log is closed for good before it.
     Never,
+    /// The same, because it is being deleted.
+    BeingDeleted,
 }
 
 impl Cursor {
@@ -147,6 +149,15 @@ impl Cursor {
 
     /// Waits for one thing to happen and takes note of it.
     async fn advance(&mut self) -> Result<(), ReadError> {
+        let state = self.state.clone();
+        tokio::select! {
+            biased;
+            () = state.deleted.cancelled() => Err(ReadError::Deleted { log: state.log }),
+            advanced = self.advance_while_there() => advanced,
+        }
+    }
+
+    async fn advance_while_there(&mut self) -> Result<(), ReadError> {
         let Some(current) = &mut self.segment else { return self.enter().await };
         match current.reader.next().await {
             Some(Ok(item)) => self.on_item(item)?,
@@ -169,6 +180,7 @@ impl Cursor {
                 let end = self.options.until.map_or(end, |until| end.min(until));
                 self.gap(end, GapKind::Trimmed);
             }
+            Place::BeingDeleted => return Err(ReadError::Deleted { log: self.state.log }),
             Place::Never => self.ended = true,
             Place::NotYet => {
                 // The state, which this cursor holds, has the sender.
@@ -246,6 +258,7 @@ fn place(stored: &StoredChain, at: Lsn) -> Place {
     }
     match chain.last() {
         Some(last) if last.decided_tail().is_none() => Place::NotYet,
+        _ if is_being_deleted(chain) => Place::BeingDeleted,
         _ => Place::Never,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::connect::{Connect, GrpcConnect, LocalConnect, NodeServices};
+use bifrost::delete::sweeper::{SweeperOptions, sweep};
 use bifrost::directory::Directory;
 use bifrost::local_node::{LocalNode, NodeError, Storage};
 use bifrost::membership::Identity;
@@ -82,7 +83,8 @@ impl Node {
         let catalog = Catalog::new(options.metadata.clone());
         let connect = SelfConnect::new(options.client.clone());
         let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
-        let local = LocalNode::start(catalog, directory.clone(), &identity, options.storage, options.segments).await?;
+        let local =
+            LocalNode::start(catalog.clone(), directory.clone(), &identity, options.storage, options.segments).await?;
         let mut services = local.services();
         if let Some(interpose) = &options.interpose {
             services.log_server = interpose.log_server(local.id().node, services.log_server);
@@ -98,6 +100,11 @@ impl Node {
                 return Err(error.into());
             }
         };
+        let sweeper = stop.child_token();
+        let sweeping = sweep(catalog, directory.clone(), SweeperOptions::default());
+        tasks.spawn(async move {
+            let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
+        });
         let follow = stop.child_token();
         tasks.spawn(async move {
             let _stopped = follow.run_until_cancelled_owned(directory.follow(Some(revision))).await;

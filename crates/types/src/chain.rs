@@ -36,6 +36,8 @@ pub enum CloseReason {
     Full,
     /// The sequencer's node stops in good order.
     HandOver,
+    /// The log is being deleted.
+    Deleted,
 }
 
 /// How long the steps of a reconfiguration took, by the clock of the actor that decided. Information only.
@@ -208,6 +210,7 @@ impl fmt::Display for CloseReason {
             Self::Placement => "placement",
             Self::Full => "segment full",
             Self::HandOver => "hand-over",
+            Self::Deleted => "deleted",
         })
     }
 }

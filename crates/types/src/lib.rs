@@ -1,6 +1,7 @@
 //! The nouns of Bifrost: ids, positions, topology, records, chains, limits. No IO, no async, no decisions of a protocol.
 //!
-//! Reading order: [`id`], [`position`], [`topology`], [`record`], [`loglet`], [`chain`], [`node`], [`limits`].
+//! Reading order: [`id`], [`position`], [`topology`], [`record`], [`loglet`], [`chain`], [`tombstone`],
+//! [`node`], [`limits`].
 //!
 //! One word has one meaning here (see `docs/GLOSSARY.md`). A `tail` is exclusive: the first position not written.
 //! `first_`, `last_` and `_point` are inclusive. Ranges are half-open.
@@ -12,6 +13,7 @@ pub mod loglet;
 pub mod node;
 pub mod position;
 pub mod record;
+pub mod tombstone;
 pub mod topology;
 
 pub use chain::{Actor, Chain, CloseReason, Finished, Reconfiguration, Segment, SegmentState, Successor, Timings};
@@ -23,6 +25,7 @@ pub use loglet::LogletParams;
 pub use node::{NodeRecord, StorageState};
 pub use position::{LogletOffset, Lsn, OutOfPositions};
 pub use record::{KeyFilter, Keys, Record};
+pub use tombstone::Tombstone;
 pub use topology::{
     Location, Member, NodeIndex, NodeSet, Nodeset, NodesetError, PropertyError, ReplicationProperty, Scope,
 };

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Reading order: [`DecodeError`] and the field helpers here; `ids`, `topology`; then one file per concept: `copy`,
-//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `chain`, `node`.
+//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `chain`, `tombstone`,
+//! `node`.
 //!
 //! Payloads are `Bytes` on both sides. A decoded batch is a slice of the frame that it came in: whoever keeps a small
 //! one for long should copy it.
@@ -22,6 +23,7 @@ mod node;
 pub(crate) mod read;
 pub(crate) mod sequencer;
 mod store;
+mod tombstone;
 mod topology;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ use thiserror::Error;
 
 pub use chain::{decode_chain, encode_chain};
 pub use node::{decode_node_record, encode_node_record};
+pub use tombstone::{decode_tombstone, encode_tombstone};
 
 /// Most stores of one store message, and most answers of one answer to them.
 pub const MESSAGE_ITEMS_MAX: usize = WINDOW_BATCHES;

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::queue::{Attempt, GivenUp, Resolution};
-use super::{Inbox, SHUT_DOWN, Shared, Waiter};
+use super::{DELETED, Inbox, SHUT_DOWN, Shared, Waiter};
 use crate::back_off::BackOff;
 use crate::error::{AppendError, NotAppended};
-use crate::log_state::{LogState, is_closed};
+use crate::log_state::{LogState, is_being_deleted, is_closed};
 use crate::settle::{scan, scan_closed};
 
 /// Why a stream ended or could not be opened, by what is to be done about it.
@@ -44,6 +44,7 @@ enum StreamEnd {
 enum Round {
     Again(StreamEnd),
     LogClosed,
+    LogDeleted,
     Finished,
 }
 
@@ -74,10 +75,15 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let stop = self.state.cluster.stop.clone();
+        let state = self.state.clone();
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
+            () = state.cluster.stop.cancelled() => {}
+            () = state.deleted.cancelled() => {
+                self.shared.inbox.lock().queue.lost();
+                self.give_up(NotAppended::Deleted);
+                self.close(DELETED);
+            }
             () = self.serve() => {}
         }
     }
@@ -95,6 +101,7 @@ impl Driver {
             self.shared.inbox.lock().queue.lost();
             let end = match round {
                 Round::Again(end) => end,
+                Round::LogDeleted => return self.close(DELETED),
                 Round::LogClosed => return self.close(AppendError::Closed { log: self.shared.log }),
                 Round::Finished => return,
             };
@@ -198,7 +205,7 @@ impl Driver {
             }
         }
         if last.decided_tail().is_some() {
-            return Round::LogClosed;
+            return if is_being_deleted(chain) { Round::LogDeleted } else { Round::LogClosed };
         }
         match self.open(last).await {
             Ok(stream) => self.converse(last, stream).await,

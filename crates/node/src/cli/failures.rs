@@ -24,6 +24,7 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
             CliError::new(ErrorCode::UnknownLog, format!("there is no log `{log}`"))
                 .with_advice("`bifrost log list` shows all; `bifrost log create` makes one")
         }
+        LogError::Deleted { .. } => deleted(log),
         LogError::Catalog(catalog) | LogError::Reconfigure(ReconfigureError::Catalog(catalog)) => {
             catalog_error(*catalog)
         }
@@ -47,6 +48,12 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
             }
         }
     }
+}
+
+/// The log was there and is not.
+fn deleted(log: &LogRef) -> CliError {
+    CliError::new(ErrorCode::UnknownLog, format!("log `{log}` was deleted"))
+        .with_advice("`bifrost log list` shows all; its name may be another log's by now")
 }
 
 /// An error of the catalog.
@@ -76,6 +83,9 @@ pub(crate) fn catalog_error(error: CatalogError) -> CliError {
 
 /// A reader ended early.
 pub(crate) fn read_error(log: &LogRef, error: &ReadError) -> CliError {
+    if let ReadError::Deleted { .. } = error {
+        return deleted(log);
+    }
     CliError::new(ErrorCode::Failed, format!("log `{log}` cannot be read on"))
         .because(error)
         .with_advice("a promise may be broken: keep the data and the servers' logs, and report it")

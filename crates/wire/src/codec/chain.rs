@@ -61,6 +61,7 @@ fn reason_value(reason: CloseReason) -> i32 {
         CloseReason::Placement => pb::CloseReason::Placement,
         CloseReason::Full => pb::CloseReason::Full,
         CloseReason::HandOver => pb::CloseReason::HandOver,
+        CloseReason::Deleted => pb::CloseReason::Deleted,
     }
     .into()
 }
@@ -73,6 +74,7 @@ fn reason(field: &'static str, value: i32) -> Result<CloseReason, DecodeError> {
         Ok(pb::CloseReason::Placement) => Ok(CloseReason::Placement),
         Ok(pb::CloseReason::Full) => Ok(CloseReason::Full),
         Ok(pb::CloseReason::HandOver) => Ok(CloseReason::HandOver),
+        Ok(pb::CloseReason::Deleted) => Ok(CloseReason::Deleted),
         Ok(pb::CloseReason::Unspecified) | Err(_) => Err(DecodeError::UnknownValue { field, value }),
     }
 }

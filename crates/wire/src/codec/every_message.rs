@@ -11,7 +11,9 @@ use prost::Message;
 use super::metadata::{Get, List, Watch, WatchMessage};
 use super::read::ReadMessage;
 use super::sequencer::AppendMessage;
-use super::{DecodeError, decode_chain, decode_node_record, encode_chain, encode_node_record};
+use super::{
+    DecodeError, decode_chain, decode_node_record, decode_tombstone, encode_chain, encode_node_record, encode_tombstone,
+};
 use crate::log_server::*;
 use crate::metadata::*;
 use crate::pb;
@@ -48,6 +50,7 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("WatchResponse", survives::<pb::WatchResponse, WatchMessage>),
     ("Chain", chain_survives),
     ("NodeRecord", node_record_survives),
+    ("Tombstone", tombstone_survives),
 ];
 
 /// Decodes bytes as every message in turn.
@@ -90,5 +93,11 @@ fn chain_survives(bytes: &[u8]) {
 fn node_record_survives(bytes: &[u8]) {
     if let Ok(record) = decode_node_record(bytes) {
         assert_eq!(decode_node_record(&encode_node_record(&record)), Ok(record));
+    }
+}
+
+fn tombstone_survives(bytes: &[u8]) {
+    if let Ok(tombstone) = decode_tombstone(bytes) {
+        assert_eq!(decode_tombstone(&encode_tombstone(&tombstone)), Ok(tombstone));
     }
 }

@@ -91,7 +91,12 @@ proptest! {
     }
 
     #[test]
-    fn metadata_values_round_trip(chain in arbitrary::chain(), record in arbitrary::node_record()) {
+    fn metadata_values_round_trip(
+        chain in arbitrary::chain(),
+        record in arbitrary::node_record(),
+        tombstone in arbitrary::tombstone(),
+    ) {
+        prop_assert_eq!(decode_tombstone(&encode_tombstone(&tombstone)), Ok(tombstone));
         prop_assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
         prop_assert_eq!(decode_node_record(&encode_node_record(&record)), Ok(record));
     }

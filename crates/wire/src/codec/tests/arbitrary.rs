@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::codec::metadata::WatchMessage;
 use crate::codec::read::ReadMessage;
 use crate::codec::sequencer::AppendMessage;
-use crate::codec::{encode_chain, encode_node_record};
+use crate::codec::{encode_chain, encode_node_record, encode_tombstone};
 use crate::log_server::*;
 use crate::metadata::*;
 use crate::pb;
@@ -306,6 +306,7 @@ fn reason() -> impl Strategy<Value = CloseReason> {
         CloseReason::Placement,
         CloseReason::Full,
         CloseReason::HandOver,
+        CloseReason::Deleted,
     ])
 }
 
@@ -390,6 +391,15 @@ pub(super) fn chain() -> impl Strategy<Value = Chain> {
         })
 }
 
+pub(super) fn tombstone() -> impl Strategy<Value = Tombstone> {
+    (chain(), id128(), any::<u64>(), any::<bool>()).prop_map(|(chain, op, opened_at_millis, closing)| {
+        let log = chain.log;
+        let closed = chain.last().is_some_and(|last| last.decided_tail().is_some());
+        let removed = (closed && !closing).then_some(Chain { pending: None, ..chain });
+        Tombstone { log, op, opened_at_millis, removed }
+    })
+}
+
 pub(super) fn node_record() -> impl Strategy<Value = NodeRecord> {
     let storage = prop::sample::select(vec![
         StorageState::Provisioning,
@@ -422,5 +432,6 @@ pub(super) fn encoded() -> impl Strategy<Value = Vec<u8>> {
         watch_message().prop_map(|value| bytes(pb::WatchResponse::from(value))),
         chain().prop_map(|value| encode_chain(&value).to_vec()),
         node_record().prop_map(|value| encode_node_record(&value).to_vec()),
+        tombstone().prop_map(|value| encode_tombstone(&value).to_vec()),
     ]
 }

@@ -5,10 +5,12 @@ use std::num::NonZeroU8;
 use bifrost_types::{
     Actor, Chain, CloseReason, DiskId, Finished, Generation, Location, LogId, LogletId, LogletOffset, LogletParams,
     Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, ReplicationProperty, Scope,
-    Segment, SegmentIndex, SegmentState, StorageState, Successor, Timings,
+    Segment, SegmentIndex, SegmentState, StorageState, Successor, Timings, Tombstone,
 };
 
-use super::super::{decode_chain, decode_node_record, encode_chain, encode_node_record};
+use super::super::{
+    decode_chain, decode_node_record, decode_tombstone, encode_chain, encode_node_record, encode_tombstone,
+};
 
 fn log() -> LogId {
     LogId::try_from(7).expect("non-zero")
@@ -117,4 +119,18 @@ fn the_node_value_is_pinned() {
     let golden = include_str!("../../../testdata/node-v1.hex");
     assert_eq!(decode_node_record(&unhex(golden)), Ok(node_record()), "an old value cannot be read any more");
     assert_eq!(hex(&encode_node_record(&node_record())), golden.trim(), "the value changed");
+}
+
+/// Of a log whose chain was removed.
+fn tombstone() -> Tombstone {
+    let mut chain = Chain { pending: None, finished: Vec::new(), ..chain() };
+    chain.segments.pop();
+    Tombstone { log: log(), op: op(3), opened_at_millis: 1_700_000_000_000, removed: Some(chain) }
+}
+
+#[test]
+fn the_tombstone_value_is_pinned() {
+    let golden = include_str!("../../../testdata/tombstone-v1.hex");
+    assert_eq!(decode_tombstone(&unhex(golden)), Ok(tombstone()), "an old value cannot be read any more");
+    assert_eq!(hex(&encode_tombstone(&tombstone())), golden.trim(), "the value changed");
 }
