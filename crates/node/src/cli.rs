@@ -7,20 +7,27 @@
 //! Reading order: this file, `context` (what a command gets), `exit`, `error` and `failures` (how errors reach people),
 //! `usage`, `signals`, then the commands.
 
+mod append;
+mod completions;
+mod config;
 #[allow(dead_code)]
 mod context;
 mod demo;
+mod dev;
 #[allow(dead_code)]
 mod error;
 mod exit;
 #[allow(dead_code)]
 mod failures;
 mod log_ref;
+mod read;
+mod resolve;
 mod signals;
 mod tail;
 mod trim;
 mod usage;
 mod values;
+mod version;
 
 use std::io;
 use std::process::ExitCode;
@@ -35,7 +42,7 @@ use self::signals::Signals;
 
 /// A segmented, replicated log.
 #[derive(Debug, Parser)]
-#[command(name = "bifrost", version, after_help = exit::HELP)]
+#[command(name = "bifrost", version, after_help = exit::HELP, max_term_width = 80)]
 struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -45,32 +52,66 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a cluster on this machine that stays up
+    #[command(after_help = dev::HELP)]
+    Dev(dev::DevArgs),
     /// Run three log servers in this process under load, disturb them, and check every promise of the log
     #[command(after_help = demo::HELP)]
     Demo(demo::DemoArgs),
+    /// Append lines to a log as records
+    #[command(after_help = append::HELP)]
+    Append(append::AppendArgs),
+    /// Print records of a log
+    #[command(after_help = read::HELP)]
+    Read(read::ReadArgs),
     /// Print the tail of a log: the first LSN that is not written
     Tail(tail::TailArgs),
     /// Trim a log: records up to an LSN are gone for readers, and their space returns
     Trim(trim::TrimArgs),
+    /// Find out what became of an append whose outcome was unknown
+    Resolve(resolve::ResolveArgs),
+    /// Show what can be configured, and what is
+    Config(config::ConfigArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+    /// Print the versions of the tool and of its protocol
+    Version,
 }
 
 impl Command {
     async fn run(self, context: &Context) -> Result<Exit, CliError> {
         match self {
+            Self::Dev(args) => dev::run(context, args).await,
             Self::Demo(args) => demo::run(context, args).await,
+            Self::Append(args) => append::run(context, args).await,
+            Self::Read(args) => read::run(context, args).await,
             Self::Tail(args) => tail::run(context, args).await,
             Self::Trim(args) => trim::run(context, args).await,
+            Self::Resolve(args) => resolve::run(context, args).await,
+            Self::Config(args) => config::run(context, &args),
+            Self::Completions(args) => completions::run(context, &args),
+            Self::Version => version::run(context),
         }
     }
 
     /// Whether the command ends in good order by itself when [`Context::stop`] fires. The others are dropped.
     const fn stops_itself(&self) -> bool {
-        matches!(self, Self::Demo(_))
+        matches!(self, Self::Dev(_) | Self::Demo(_) | Self::Append(_) | Self::Read(_))
+    }
+
+    /// Whether the command works while the configuration is broken.
+    const fn needs_no_config(&self) -> bool {
+        match self {
+            Self::Completions(_) | Self::Version => true,
+            Self::Config(args) => args.needs_no_config(),
+            _ => false,
+        }
     }
 
     /// Whether `--output raw` means something.
     const fn has_raw_output(&self) -> bool {
-        false
+        matches!(self, Self::Read(_))
     }
 }
 
@@ -94,7 +135,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let ansi = global.terminal().stderr_color;
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(io::stderr).init();
-    let context = Context::new(global)?;
+    let context = Context::new(global, command.needs_no_config())?;
     if context.output() == Output::Raw && !command.has_raw_output() {
         let error = CliError::new(ErrorCode::InvalidArgument, "`--output raw` is for `bifrost read` only");
         return Err(error.with_advice("use `--output text` or `--output json`"));

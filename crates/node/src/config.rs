@@ -1,33 +1,114 @@
-//! The configuration of the binary.
+//! The configuration of the binary: defaults, then one TOML file, then the environment, then flags; the later wins.
+//!
+//! ```text
+//!  each part's Default ─► file ─► BIFROST__SECTION__KEY, BIFROST_ADDRESS ─► flags ─► checked as a whole ─► Config
+//! ```
+//! [`keys`] is the one list of what can be set: reading, `bifrost config example` and `bifrost config show` all go by
+//! it. A key that is not in it is refused, with the nearest one that is.
+//!
+//! Reading order: this file, `key` (what a key is), `keys` (all of them), `value` (texts to values and back), `load`,
+//! `error`, `example`.
 
+mod error;
+mod example;
+mod key;
+mod keys;
+mod load;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bifrost::{AppenderOptions, Options};
-use bifrost_wire::grpc::ClientOptions;
+use bifrost::{AppenderOptions, Options, ReadOptions, ReplicationProperty};
+use bifrost_logserver::RocksOptions;
+use bifrost_sequencer::core::SegmentLimits;
+use bifrost_wire::grpc::{ClientOptions, ServerLimits};
+
+pub use self::error::ConfigError;
+pub use self::example::example;
+pub use self::key::{Key, KeyName};
+pub use self::keys::{ADDRESSES, KEYS, SECTIONS, TIMEOUT};
+pub use self::load::{FILE, Source};
+pub use self::value::parse_duration;
 
 /// Where `bifrost dev` listens by default: the letters B, I, F, R on a telephone.
 pub const PORT: u16 = 2437;
 
-/// Everything that can be configured, with the defaults of each part.
+/// Everything that can be configured, and where each value came from.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How the tool reaches a cluster.
     pub client: ClientConfig,
-    /// Connections of clients.
+    /// Connections to nodes, of clients and from node to node.
     pub connection: ClientOptions,
-    /// Appenders.
+    /// Appenders of the tool.
     pub appender: AppenderOptions,
+    /// Bytes that a reader of the tool asks for ahead.
+    pub reader_credit_bytes: NonZeroU64,
+    /// The cluster of `bifrost dev`.
+    pub dev: DevConfig,
+    /// The listener of each node.
+    pub server: ServerLimits,
+    /// RocksDB of each log server.
+    pub storage: RocksOptions,
+    /// When a sequencer counts a segment as full.
+    pub segments: SegmentLimits,
+    origins: BTreeMap<KeyName, Origin>,
 }
 
 /// How the tool reaches a cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// Addresses of nodes that serve metadata, `host:port`; they are tried in order.
+    /// Addresses of nodes that serve metadata, `host:port`; at least one. They are tried in order.
     pub addresses: Vec<String>,
     /// How long a command waits without any progress.
     pub timeout: Duration,
     /// What one handle does.
     pub options: Options,
+}
+
+/// The cluster of `bifrost dev`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevConfig {
+    /// How many nodes; `None` for as many as the data directory has, or three.
+    pub nodes: Option<u16>,
+    /// Where the data is; `None` for a temporary directory.
+    pub data_dir: Option<PathBuf>,
+    /// Where the first node listens; 0 for any free ports.
+    pub port: u16,
+    /// The replication of logs that are made without one; `None` for the cluster's own.
+    pub replication: Option<ReplicationProperty>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Nobody set it.
+    #[default]
+    Default,
+    /// The configuration file.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// The line of the value, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Env {
+        /// Its name.
+        name: String,
+    },
+    /// A flag.
+    Flag {
+        /// Its name, with its dashes.
+        name: &'static str,
+    },
 }
 
 impl Default for Config {
@@ -40,6 +121,40 @@ impl Default for Config {
             },
             connection: ClientOptions::default(),
             appender: AppenderOptions::default(),
+            reader_credit_bytes: ReadOptions::default().credit_bytes,
+            dev: DevConfig { nodes: None, data_dir: None, port: PORT, replication: None },
+            server: ServerLimits::default(),
+            storage: RocksOptions::default(),
+            segments: SegmentLimits::default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Where the value of a key came from.
+    pub fn origin(&self, key: &Key) -> Origin {
+        self.origins.get(&key.name).cloned().unwrap_or_default()
+    }
+
+    /// The value of a key, in the form of the file.
+    pub fn value(&self, key: &Key) -> String {
+        key.access.show(self)
+    }
+
+    /// Notes that a flag set a key.
+    pub fn set_by_flag(&mut self, key: KeyName, flag: &'static str) {
+        self.origins.insert(key, Origin::Flag { name: flag });
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Env { name } => write!(f, "environment variable {name}"),
+            Self::Flag { name } => f.write_str(name),
         }
     }
 }

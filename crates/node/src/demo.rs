@@ -40,7 +40,7 @@ use self::progress::{Line, Seen};
 use self::report::{PromiseReport, Report, Times, closed_by, grouped};
 use self::tailing::{Read, final_tail, scan, tail};
 use crate::ledger::{Ledger, ReaderLedger};
-use crate::local_cluster::{LocalCluster, LocalClusterOptions};
+use crate::local_cluster::{LocalCluster, LocalClusterError, LocalClusterOptions};
 
 const LOG: &str = "demo";
 const READERS: usize = 2;
@@ -97,9 +97,9 @@ async fn start_cluster(directory: &Path) -> Result<LocalCluster, DemoError> {
     let options = LocalClusterOptions { directory: Some(directory.to_owned()), ..LocalClusterOptions::default() };
     LocalCluster::start(options).await.map_err(|source| {
         let directory = directory.to_owned();
-        match source.downcast_ref() {
-            Some(OpenError::InUse { .. }) => DemoError::InUse { directory },
-            _ => DemoError::Cluster { directory, source },
+        match source {
+            LocalClusterError::Metadata(OpenError::InUse { .. }) => DemoError::InUse { directory },
+            source => DemoError::Cluster { directory, source: Box::new(source) },
         }
     })
 }

@@ -1,22 +1,27 @@
-//! Several nodes in this process, each behind its own listener on loopback: the demo, tests and benchmarks.
+//! Several nodes in this process, each behind its own listener on loopback: `bifrost dev`, the demo, tests and benchmarks.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
-use bifrost::Bifrost;
+use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
+use bifrost::{Bifrost, StartError};
 use bifrost_logserver::RocksOptions;
-use bifrost_metadata::{LocalMetadata, MemoryMetadata};
+use bifrost_metadata::{LocalMetadata, MemoryMetadata, OpenError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, NodeId};
+use bifrost_types::{Location, NodeGeneration, NodeId};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use bifrost_wire::metadata::MetadataStore;
+use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use crate::server::{Interpose, Node, NodeOptions};
+use crate::gateway::GatewayOptions;
+use crate::server::{Interpose, Node, NodeOptions, ServerError};
+
+const LOOPBACK: &str = "127.0.0.1";
 
 /// What a local cluster is made of.
 #[derive(Debug, Clone)]
@@ -25,10 +30,17 @@ pub struct LocalClusterOptions {
     pub nodes: usize,
     /// Where they keep their copies and the metadata; `None` (default) for memory.
     pub directory: Option<PathBuf>,
+    /// Where the first node listens; the others at the ports after it. `None` (default): where each of them listened
+    /// last if that is free, else at any free port.
+    pub first_port: Option<u16>,
     /// Settings of RocksDB, for each node.
     pub rocks: RocksOptions,
     /// When a segment counts as full.
     pub segments: SegmentLimits,
+    /// Limits of the listeners.
+    pub server: ServerLimits,
+    /// Options of connections from node to node.
+    pub client: ClientOptions,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -38,11 +50,57 @@ impl Default for LocalClusterOptions {
         Self {
             nodes: 3,
             directory: None,
+            first_port: None,
             rocks: RocksOptions::default(),
             segments: SegmentLimits::default(),
+            server: ServerLimits::default(),
+            client: ClientOptions::default(),
             interpose: None,
         }
     }
+}
+
+/// Why a local cluster, or a node of it, did not start.
+#[derive(Debug, Error)]
+pub enum LocalClusterError {
+    /// There is no such node.
+    #[error("there is no node with index {index}")]
+    NoSuchNode {
+        /// Which one.
+        index: usize,
+    },
+    /// The ports after the first are not enough.
+    #[error("there are no {nodes} ports from {first_port} on")]
+    Ports {
+        /// The first one.
+        first_port: u16,
+        /// How many were wanted.
+        nodes: usize,
+    },
+    /// A node cannot listen where it should.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The metadata cannot be opened.
+    #[error("the metadata of the cluster cannot be opened")]
+    Metadata(#[from] OpenError),
+    /// The metadata cannot be read.
+    #[error("the metadata of the cluster cannot be read")]
+    Catalog(#[from] CatalogError),
+    /// A node did not start.
+    #[error("node {name} did not start")]
+    Node {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: ServerError,
+    },
 }
 
 /// Nodes of this process on loopback.
@@ -62,11 +120,18 @@ struct Slot {
 }
 
 impl LocalCluster {
-    /// Starts all nodes.
+    /// Starts all nodes. The ports are taken before anything else is touched.
     ///
     /// # Errors
-    /// When a directory is in use, or a node refuses its disk.
-    pub async fn start(options: LocalClusterOptions) -> anyhow::Result<Self> {
+    /// [`LocalClusterError`]: a port is taken, a directory is in use, or a node refuses its disk. Nothing runs then.
+    pub async fn start(options: LocalClusterOptions) -> Result<Self, LocalClusterError> {
+        let mut listeners = Vec::new();
+        for index in 0..options.nodes {
+            listeners.push(match options.first_port {
+                Some(first_port) => Some(listen_at(first_port, index, options.nodes).await?),
+                None => None,
+            });
+        }
         let on_disk = match &options.directory {
             Some(directory) => Some(LocalMetadata::open(directory.join("metadata")).await?),
             None => None,
@@ -75,11 +140,11 @@ impl LocalCluster {
             Some(metadata) => Arc::new(metadata.clone()),
             None => Arc::new(MemoryMetadata::new()),
         };
-        let vacant = || Mutex::new(Slot { address: "127.0.0.1:0".to_owned(), node: None });
+        let vacant = || Mutex::new(Slot { address: format!("{LOOPBACK}:0"), node: None });
         let slots = (0..options.nodes).map(|_| vacant()).collect();
         let cluster = Self { options, metadata, on_disk, slots };
-        for index in 0..cluster.slots.len() {
-            if let Err(error) = cluster.start_node(index).await {
+        for (index, listener) in listeners.into_iter().enumerate() {
+            if let Err(error) = cluster.start_first(index, listener).await {
                 cluster.shutdown().await;
                 return Err(error);
             }
@@ -116,45 +181,76 @@ impl LocalCluster {
         self.slots.get(index)?.lock().await.node.as_ref().map(|node| node.id().node)
     }
 
+    /// The present life of a node, while it runs.
+    pub async fn generation(&self, index: usize) -> Option<NodeGeneration> {
+        self.slots.get(index)?.lock().await.node.as_ref().map(Node::id)
+    }
+
     /// A client through the network.
     ///
     /// # Errors
     /// When no node answers.
-    pub async fn connect(&self) -> anyhow::Result<Bifrost> {
-        Ok(Bifrost::connect(self.addresses().await).await?)
+    pub async fn connect(&self) -> Result<Bifrost, StartError> {
+        Bifrost::connect(self.addresses().await).await
     }
 
-    /// Starts a node that does not run, at its old address if that is free.
+    /// Starts a node for the first time in this process.
+    async fn start_first(&self, index: usize, listener: Option<TcpListener>) -> Result<(), LocalClusterError> {
+        let Some(listener) = listener else {
+            // Clients and scripts know the old address.
+            if let Some((record, _)) = Catalog::new(self.metadata()).node_by_name(&node_name(index)).await?
+                && let Some(slot) = self.slots.get(index)
+                && record.address.starts_with(LOOPBACK)
+            {
+                slot.lock().await.address = record.address;
+            }
+            return self.start_node(index).await;
+        };
+        let slot = self.slots.get(index).ok_or(LocalClusterError::NoSuchNode { index })?;
+        self.run_node(index, &mut *slot.lock().await, listener).await
+    }
+
+    /// Starts a node that does not run, at its old address; if that is taken, at another one, unless the ports are
+    /// fixed.
     ///
     /// # Errors
-    /// When there is no such node, its directory is in use, or it refuses its disk.
-    pub async fn start_node(&self, index: usize) -> anyhow::Result<()> {
-        let slot = self.slots.get(index).context("no such node")?;
+    /// [`LocalClusterError`]: there is no such node, its port is taken, its directory is in use, or it refuses its disk.
+    pub async fn start_node(&self, index: usize) -> Result<(), LocalClusterError> {
+        let slot = self.slots.get(index).ok_or(LocalClusterError::NoSuchNode { index })?;
         let mut slot = slot.lock().await;
         if slot.node.is_some() {
             return Ok(());
         }
-        let listener = match TcpListener::bind(&slot.address).await {
+        let listener = match listen(&slot.address).await {
             Ok(listener) => listener,
-            Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no free port on loopback")?,
+            Err(error) if self.options.first_port.is_some() => return Err(error),
+            Err(_) => listen(&format!("{LOOPBACK}:0")).await?,
         };
-        slot.address = listener.local_addr()?.to_string();
+        self.run_node(index, &mut slot, listener).await
+    }
+
+    async fn run_node(&self, index: usize, slot: &mut Slot, listener: TcpListener) -> Result<(), LocalClusterError> {
+        let address = listener.local_addr();
+        let failed = |source| LocalClusterError::Listen { address: LOOPBACK.to_owned(), source };
+        slot.address = address.map_err(failed)?.to_string();
         let storage = match self.directory_of(index) {
             Some(directory) => Storage::Disk { directory, options: self.options.rocks.clone() },
             None => Storage::Memory,
         };
-        let identity =
-            Identity { name: format!("n{}", index + 1), address: String::new(), location: Location::default() };
+        let name = node_name(index);
+        let identity = Identity { name: name.clone(), address: String::new(), location: Location::default() };
         let options = NodeOptions {
             identity,
             storage,
             metadata: self.metadata.clone(),
             segments: self.options.segments,
-            server: ServerLimits::default(),
-            client: ClientOptions::default(),
+            server: self.options.server.clone(),
+            client: self.options.client.clone(),
+            gateway: GatewayOptions::default(),
             interpose: self.options.interpose.clone(),
         };
-        slot.node = Some(Node::start(options, listener).await?);
+        let started = Node::start(options, listener).await;
+        slot.node = Some(started.map_err(|source| LocalClusterError::Node { name, source })?);
         Ok(())
     }
 
@@ -179,6 +275,26 @@ impl LocalCluster {
     }
 }
 
+/// How many nodes have left data in the directory of a cluster: they are numbered without holes.
+pub fn nodes_in(directory: &Path) -> usize {
+    (0..).take_while(|index| node_directory(directory, *index).is_dir()).count()
+}
+
+fn node_name(index: usize) -> String {
+    format!("n{}", index + 1)
+}
+
 fn node_directory(directory: &Path, index: usize) -> PathBuf {
-    directory.join(format!("n{}", index + 1))
+    directory.join(node_name(index))
+}
+
+async fn listen_at(first_port: u16, index: usize, nodes: usize) -> Result<TcpListener, LocalClusterError> {
+    let port = u16::try_from(index).ok().and_then(|index| first_port.checked_add(index));
+    let port = port.ok_or(LocalClusterError::Ports { first_port, nodes })?;
+    listen(&format!("{LOOPBACK}:{port}")).await
+}
+
+async fn listen(address: &str) -> Result<TcpListener, LocalClusterError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| LocalClusterError::Listen { address: address.to_owned(), source })
 }

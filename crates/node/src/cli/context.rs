@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{CliError, ErrorCode};
 use super::failures;
 use super::log_ref::LogRef;
-use crate::config::Config;
+use crate::config::{ADDRESSES, Config, Source, TIMEOUT};
 
 /// How long tasks of the client have to end.
 const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -122,16 +122,21 @@ impl Terminal {
 }
 
 impl Context {
-    pub(super) fn new(args: GlobalArgs) -> Result<Self, CliError> {
+    pub(super) fn new(args: GlobalArgs, needs_no_config: bool) -> Result<Self, CliError> {
         let (terminal, output) = (args.terminal(), args.output());
-        let mut config = Config::default();
-        if let Some(addresses) = std::env::var("BIFROST_ADDRESS").ok().filter(|text| !text.is_empty()) {
-            config.client.addresses = addresses.split(',').map(|address| address.trim().to_owned()).collect();
-        }
+        let mut config = if needs_no_config {
+            Config::default()
+        } else {
+            Config::load(&Source::of_process(args.config)).map_err(|error| failures::config(&error))?
+        };
         if !args.address.is_empty() {
             config.client.addresses = args.address;
+            config.set_by_flag(ADDRESSES, "--address");
         }
-        config.client.timeout = args.timeout.unwrap_or(config.client.timeout);
+        if let Some(timeout) = args.timeout {
+            config.client.timeout = timeout;
+            config.set_by_flag(TIMEOUT, "--timeout");
+        }
         Ok(Self {
             config,
             output,

@@ -13,9 +13,19 @@ use tokio::time::timeout;
 
 use super::error::{CliError, ErrorCode};
 use super::log_ref::LogRef;
+use crate::config::ConfigError;
 
 /// How long one address has to take a connection when the reason for a failure is looked for.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A configuration that is refused.
+pub(crate) fn config(error: &ConfigError) -> CliError {
+    let told = CliError::new(ErrorCode::InvalidConfig, error.to_string()).with_advice(error.advice());
+    match error {
+        ConfigError::Unreadable { source, .. } => told.with_cause(plain(source)),
+        _ => told,
+    }
+}
 
 /// An error of an operation on a log.
 pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {

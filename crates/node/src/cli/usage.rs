@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::context::{ColorChoice, Terminal};
 use super::error::{CliError, ErrorCode};
@@ -20,12 +20,23 @@ pub(super) fn report(error: &clap::Error) -> Exit {
             let _unread = error.print();
             Exit::Usage
         }
-        _ => explain(&error.to_string()).report(json_was_asked_for(), Terminal::detect(ColorChoice::Auto)),
+        _ => explain(error).report(json_was_asked_for(), Terminal::detect(ColorChoice::Auto)),
     }
 }
 
+/// A value that was typed is repeated no further than that.
+const VALUE_CHARS_MAX: usize = 60;
+const HELP: &str = "`--help` behind the command shows what it takes";
+
 /// Puts clap's paragraphs (what, a tip, the usage) into our form.
-fn explain(text: &str) -> CliError {
+fn explain(error: &clap::Error) -> CliError {
+    let mut text = error.to_string();
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((end, _)) = value.char_indices().nth(VALUE_CHARS_MAX)
+        && let Some(beginning) = value.get(..end)
+    {
+        text = text.replace(value, &format!("{beginning}…"));
+    }
     let mut paragraphs = text.split("\n\n").map(|paragraph| {
         let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
         lines.join(" ")
@@ -43,7 +54,7 @@ fn explain(text: &str) -> CliError {
         }
     }
     let error = CliError::new(ErrorCode::InvalidArgument, message);
-    error.with_advice(advice.unwrap_or_else(|| "`bifrost --help` shows what there is".to_owned()))
+    error.with_advice(advice.unwrap_or_else(|| HELP.to_owned()))
 }
 
 /// The arguments cannot be understood, so they are only looked through.
@@ -66,7 +77,7 @@ mod tests {
 
     fn told(arguments: &[&str]) -> String {
         let error = Cli::try_parse_from(arguments).expect_err("wrong arguments");
-        format!("{:?}", explain(&error.to_string()))
+        format!("{:?}", explain(&error))
     }
 
     #[test]
@@ -74,6 +85,12 @@ mod tests {
         let told = told(&["bifrost", "dmeo"]);
         assert!(told.contains("unrecognized subcommand 'dmeo'"), "{told}");
         assert!(told.contains("similar subcommand exists: 'demo'"), "{told}");
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated() {
+        let told = told(&["bifrost", "tail", &"x".repeat(10_000)]);
+        assert!(told.contains("a name has 1 to 255 letters") && told.len() < 400, "{told}");
     }
 
     #[test]

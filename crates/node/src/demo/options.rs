@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::local_cluster::LocalClusterError;
+
 /// What `bifrost demo` does.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct DemoOptions {
@@ -86,7 +88,8 @@ pub enum DemoError {
         /// On which directory.
         directory: PathBuf,
         /// Why.
-        source: anyhow::Error,
+        #[source]
+        source: Box<LocalClusterError>,
     },
     /// Its own cluster cannot be reached or gives no log.
     #[error("the cluster does not answer its own client; RUST_LOG=info tells more")]
