@@ -19,10 +19,11 @@ help: ## list the targets
 	@echo "usage: make <target>"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the build needs (libclang for RocksDB's bindings, a C++ compiler); does nothing when it is there
+setup: ## install what build and tests need (libclang, a C++ compiler, gRPC for Python); does nothing when it is there
 	@scripts/setup
 
-demo: setup ## build and run the demo: three log servers, 64 appenders, a reconfiguration a second; ARGS=... passes flags
+demo: ## build and run the demo: three log servers, 64 appenders, a reconfiguration a second; ARGS=... passes flags
+	@scripts/setup build
 	$(CARGO) run --locked --package bifrost-node --bin bifrost -- demo $(ARGS)
 
 test: setup ## build and run every test, doc tests included
@@ -38,7 +39,8 @@ check: lint ## the same as lint
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-bench: setup ## measure appends and tailing reads, in the release profile
+bench: ## measure appends and tailing reads, in the release profile
+	@scripts/setup build
 	$(CARGO) bench --locked --package bifrost-benches
 
 fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 each; TARGETS='batch ...' chooses

@@ -101,7 +101,8 @@ pub fn encoded_bytes(records: &[Record]) -> usize {
     records.iter().fold(BATCH_HEADER_BYTES, |sum, record| sum.saturating_add(record_bytes(record)))
 }
 
-fn record_bytes(record: &Record) -> usize {
+/// What one record takes of a batch, in bytes.
+pub(crate) fn record_bytes(record: &Record) -> usize {
     RECORD_HEADER_BYTES + keys_bytes(record.keys) + record.payload.len()
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`DecodeError`] and the field helpers here; `ids`, `topology`; then one file per concept: `copy`,
 //! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `chain`, `tombstone`,
-//! `node`.
+//! `node`; and for clients in any language `logs` and `records`.
 //!
 //! Payloads are `Bytes` on both sides. A decoded batch is a slice of the frame that it came in: whoever keeps a small
 //! one for long should copy it.
@@ -18,9 +18,11 @@ mod copy;
 #[cfg(any(test, feature = "test-util"))]
 pub mod every_message;
 mod ids;
+pub(crate) mod logs;
 pub(crate) mod metadata;
 mod node;
 pub(crate) mod read;
+pub(crate) mod records;
 pub(crate) mod sequencer;
 mod store;
 mod tombstone;
@@ -78,6 +80,12 @@ pub enum DecodeError {
         field: &'static str,
         /// How many it has.
         bytes: usize,
+    },
+    /// A text that is no id of its kind.
+    #[error("{field} is not an id of its form")]
+    NotAnId {
+        /// The field.
+        field: &'static str,
     },
     /// An enum value that this version does not know, or the unspecified one.
     #[error("{field} has the unknown value {value}")]

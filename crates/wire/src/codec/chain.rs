@@ -2,7 +2,8 @@
 
 use bifrost_types::limits::{CHAIN_FINISHED_MAX, LOG_NAME_BYTES_MAX};
 use bifrost_types::{
-    Actor, Chain, CloseReason, Finished, Lsn, Reconfiguration, Segment, SegmentIndex, SegmentState, Successor, Timings,
+    Actor, Chain, CloseReason, Finished, LogId, Lsn, Reconfiguration, Segment, SegmentIndex, SegmentState, Successor,
+    Timings,
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -267,17 +268,26 @@ impl TryFrom<pb::Chain> for Chain {
 
 /// The pointer order of a chain, which everything past this edge relies on.
 fn check(chain: &Chain) -> Result<(), DecodeError> {
-    let inconsistent = Err(DecodeError::Inconsistent { field: "Chain.segments" });
-    let Some(last) = chain.segments.last() else {
-        return Err(DecodeError::Missing { field: "Chain.segments" });
-    };
-    if chain.segments.iter().any(|segment| segment.params.id.log != chain.log) {
-        return inconsistent;
-    }
-    if last.index() >= chain.next_segment {
+    let last = check_segments("Chain.segments", chain.log, &chain.segments)?;
+    if last >= chain.next_segment {
         return Err(DecodeError::Inconsistent { field: "Chain.next_segment" });
     }
-    for pair in chain.segments.windows(2) {
+    Ok(())
+}
+
+/// The pointer order of segments: of this log, at least one, in order of index and contiguous in LSN, all but the last
+/// sealed. Returns the last index.
+pub(super) fn check_segments(
+    field: &'static str,
+    log: LogId,
+    segments: &[Segment],
+) -> Result<SegmentIndex, DecodeError> {
+    let inconsistent = Err(DecodeError::Inconsistent { field });
+    let last = segments.last().ok_or(DecodeError::Missing { field })?;
+    if segments.iter().any(|segment| segment.params.id.log != log) {
+        return inconsistent;
+    }
+    for pair in segments.windows(2) {
         let [earlier, later] = pair else { continue };
         // C1: the base of a segment is exactly the decided tail of the one before.
         let Some(tail) = earlier.decided_tail() else { return inconsistent };
@@ -285,5 +295,5 @@ fn check(chain: &Chain) -> Result<(), DecodeError> {
             return inconsistent;
         }
     }
-    Ok(())
+    Ok(last.index())
 }

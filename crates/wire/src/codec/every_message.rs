@@ -5,16 +5,22 @@
 
 use std::fmt::Debug;
 
-use bifrost_types::{LogletId, NodeGeneration};
+use bifrost_types::{AppendId, LogId, LogletId, Lsn, NodeGeneration};
 use prost::Message;
 
+use super::logs::{FindTail, OfLog, TrimLog};
 use super::metadata::{Get, List, Watch, WatchMessage};
 use super::read::ReadMessage;
+use super::records::{LogAppendMessage, LogAppendReply, ReadLogMessage};
 use super::sequencer::AppendMessage;
 use super::{
     DecodeError, decode_chain, decode_node_record, decode_tombstone, encode_chain, encode_node_record, encode_tombstone,
 };
 use crate::log_server::*;
+use crate::logs::{
+    AppendOutcome, AppendRecords, CreateLog, ListLogs, LogDescription, LogPage, LogRefusal, LogTail, ReadLog,
+    ResolvedAppend,
+};
 use crate::metadata::*;
 use crate::pb;
 use crate::sequencer::*;
@@ -51,6 +57,26 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("Chain", chain_survives),
     ("NodeRecord", node_record_survives),
     ("Tombstone", tombstone_survives),
+    ("CreateLogRequest", survives::<pb::CreateLogRequest, CreateLog>),
+    ("CreateLogResponse", survives::<pb::CreateLogResponse, Result<LogDescription, LogRefusal>>),
+    ("GetLogRequest", survives::<pb::GetLogRequest, OfLog>),
+    ("GetLogResponse", survives::<pb::GetLogResponse, Result<LogDescription, LogRefusal>>),
+    ("ListLogsRequest", survives::<pb::ListLogsRequest, ListLogs>),
+    ("ListLogsResponse", survives::<pb::ListLogsResponse, Result<LogPage, LogRefusal>>),
+    ("DeleteLogRequest", survives::<pb::DeleteLogRequest, OfLog>),
+    ("DeleteLogResponse", survives::<pb::DeleteLogResponse, Result<LogId, LogRefusal>>),
+    ("AppendRecordsRequest", survives::<pb::AppendRecordsRequest, AppendRecords>),
+    ("AppendRecordsResponse", survives::<pb::AppendRecordsResponse, AppendOutcome>),
+    ("AppendStreamRequest", survives::<pb::AppendStreamRequest, LogAppendMessage>),
+    ("AppendStreamResponse", survives::<pb::AppendStreamResponse, LogAppendReply>),
+    ("ReadLogRequest", survives::<pb::ReadLogRequest, ReadLog>),
+    ("ReadLogResponse", survives::<pb::ReadLogResponse, ReadLogMessage>),
+    ("FindTailRequest", survives::<pb::FindTailRequest, FindTail>),
+    ("FindTailResponse", survives::<pb::FindTailResponse, Result<LogTail, LogRefusal>>),
+    ("TrimLogRequest", survives::<pb::TrimLogRequest, TrimLog>),
+    ("TrimLogResponse", survives::<pb::TrimLogResponse, Result<Lsn, LogRefusal>>),
+    ("ResolveRequest", survives::<pb::ResolveRequest, AppendId>),
+    ("ResolveResponse", survives::<pb::ResolveResponse, Result<ResolvedAppend, LogRefusal>>),
 ];
 
 /// Decodes bytes as every message in turn.

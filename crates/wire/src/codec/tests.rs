@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod golden;
+mod logs;
 
 use proptest::prelude::*;
 use prost::Message;
