@@ -3,7 +3,7 @@
 //! ```text
 //!  each part's Default ─► file ─► BIFROST__SECTION__KEY, BIFROST_ADDRESS ─► flags ─► checked as a whole ─► Config
 //! ```
-//! [`keys`] is the one list of what can be set: reading, `bifrost config example` and `bifrost config show` all go by
+//! [`keys()`] is the one list of what can be set: reading, `bifrost config example` and `bifrost config show` all go by
 //! it. A key that is not in it is refused, with the nearest one that is.
 //!
 //! Reading order: this file, `key` (what a key is), `keys` (all of them), `value` (texts to values and back), `load`,
@@ -30,10 +30,12 @@ use bifrost_logserver::RocksOptions;
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 
+use crate::gateway::GatewayOptions;
+
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::key::{Key, KeyName};
-pub use self::keys::{ADDRESSES, KEYS, SECTIONS, TIMEOUT};
+pub use self::keys::{ADDRESSES, SECTIONS, TIMEOUT, keys};
 pub use self::load::{FILE, Source};
 pub use self::value::parse_duration;
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub dev: DevConfig,
     /// The listener of each node.
     pub server: ServerLimits,
+    /// The door of each node for thin clients.
+    pub gateway: GatewayOptions,
     /// RocksDB of each log server.
     pub storage: RocksOptions,
     /// When a sequencer counts a segment as full.
@@ -124,6 +128,7 @@ impl Default for Config {
             reader_credit_bytes: ReadOptions::default().credit_bytes,
             dev: DevConfig { nodes: None, data_dir: None, port: PORT, replication: None },
             server: ServerLimits::default(),
+            gateway: GatewayOptions::default(),
             storage: RocksOptions::default(),
             segments: SegmentLimits::default(),
             origins: BTreeMap::new(),

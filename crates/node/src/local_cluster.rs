@@ -41,6 +41,8 @@ pub struct LocalClusterOptions {
     pub server: ServerLimits,
     /// Options of connections from node to node.
     pub client: ClientOptions,
+    /// Limits of the doors for thin clients.
+    pub gateway: GatewayOptions,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -55,6 +57,7 @@ impl Default for LocalClusterOptions {
             segments: SegmentLimits::default(),
             server: ServerLimits::default(),
             client: ClientOptions::default(),
+            gateway: GatewayOptions::default(),
             interpose: None,
         }
     }
@@ -246,7 +249,7 @@ impl LocalCluster {
             segments: self.options.segments,
             server: self.options.server.clone(),
             client: self.options.client.clone(),
-            gateway: GatewayOptions::default(),
+            gateway: self.options.gateway.clone(),
             interpose: self.options.interpose.clone(),
         };
         let started = Node::start(options, listener).await;

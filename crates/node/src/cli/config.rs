@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::context::{Context, Output, Style};
 use super::error::CliError;
 use super::exit::Exit;
-use crate::config::{KEYS, Origin, SECTIONS, example};
+use crate::config::{Origin, SECTIONS, example, keys};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigArgs {
@@ -57,7 +57,7 @@ pub(crate) fn run(context: &Context, args: &ConfigArgs) -> Result<Exit, CliError
 }
 
 fn reports(context: &Context) -> impl Iterator<Item = ValueReport> {
-    KEYS.iter().map(|key| {
+    keys().map(|key| {
         let origin = context.config().origin(key);
         let value = context.config().value(key);
         // Every value is written as TOML and JSON both read it.
@@ -78,7 +78,7 @@ fn text(context: &Context) -> String {
     let mut text = String::new();
     for (section, _) in SECTIONS {
         text += &format!("{}\n", context.paint(Style::Strong, format!("[{section}]")));
-        for key in KEYS.iter().filter(|key| key.name.section == *section) {
+        for key in keys().filter(|key| key.name.section == *section) {
             let line = format!("{} = {}", key.name.key, context.config().value(key));
             let origin = context.config().origin(key);
             let style = if origin == Origin::Default { Style::Dim } else { Style::Good };

@@ -87,6 +87,7 @@ async fn serve(context: &Context, wanted: &Wanted, directory: &DataDirectory) ->
         segments: config.segments,
         server: config.server.clone(),
         client: config.connection.clone(),
+        gateway: config.gateway.clone(),
         ..LocalClusterOptions::default()
     };
     if context.terminal().stderr {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::Config;
 use super::value::{Raw, Rejected, quote, show_bytes, show_duration};
 
+/// Left to the part itself.
+const AUTO: &str = "auto";
+
 /// The full name of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyName {
@@ -30,6 +33,7 @@ pub struct Key {
 pub(super) enum Access {
     Time { get: fn(&Config) -> Duration, set: fn(&mut Config, Duration) },
     Bytes { get: fn(&Config) -> u64, set: fn(&mut Config, u64) -> Result<(), Rejected> },
+    AutoBytes { get: fn(&Config) -> Option<u64>, set: fn(&mut Config, Option<u64>) -> Result<(), Rejected> },
     Count { get: fn(&Config) -> u64, set: fn(&mut Config, u64) -> Result<(), Rejected> },
     Text { get: fn(&Config) -> String, set: fn(&mut Config, &str) -> Result<(), Rejected> },
     Texts { get: fn(&Config) -> Vec<String>, set: fn(&mut Config, Vec<String>) -> Result<(), Rejected> },
@@ -41,6 +45,7 @@ impl Access {
         match self {
             Self::Time { .. } => "a time with its unit, such as \"500ms\", \"10s\" or \"2m\"",
             Self::Bytes { .. } => "a number of bytes, such as 65536 or \"64KiB\"",
+            Self::AutoBytes { .. } => "a number of bytes, such as 65536 or \"64KiB\", or \"auto\"",
             Self::Count { .. } => "a whole number",
             Self::Text { .. } => "a text",
             Self::Texts { .. } => "a list of texts",
@@ -52,6 +57,7 @@ impl Access {
         match self {
             Self::Time { get, .. } => quote(&show_duration(get(config))),
             Self::Bytes { get, .. } => show_bytes(get(config)),
+            Self::AutoBytes { get, .. } => get(config).map_or_else(|| quote(AUTO), show_bytes),
             Self::Count { get, .. } => get(config).to_string(),
             Self::Text { get, .. } => quote(&get(config)),
             Self::Texts { get, .. } => {
@@ -68,6 +74,8 @@ impl Access {
                 Ok(())
             }
             Self::Bytes { set, .. } => set(config, raw.bytes()?),
+            Self::AutoBytes { set, .. } if raw.text() == Ok(AUTO) => set(config, None),
+            Self::AutoBytes { set, .. } => set(config, Some(raw.bytes()?)),
             Self::Count { set, .. } => set(config, raw.count()?),
             Self::Text { set, .. } => set(config, raw.text()?),
             Self::Texts { set, .. } => set(config, raw.texts()?),

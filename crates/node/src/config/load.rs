@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::key::{Key, KeyName};
-use super::keys::{ADDRESSES, KEYS, SECTIONS};
+use super::keys::{ADDRESSES, SECTIONS, keys};
 use super::value::{Raw, Rejected};
 use super::{Config, Origin};
 
@@ -200,12 +200,12 @@ fn section(name: &str) -> Result<&'static str, Option<&'static str>> {
 }
 
 pub(super) fn find(section: &str, key: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|known| known.name.section == section && known.name.key == key)
+    keys().find(|known| known.name.section == section && known.name.key == key)
 }
 
 /// The nearest name may be in another section: then the section was mistaken.
 fn unknown_key(origin: Origin, section: Option<&'static str>, key: &str) -> ConfigError {
-    let names = KEYS.iter().map(|known| known.name);
+    let names = keys().map(|known| known.name);
     let same = names.clone().find(|name| name.key == key);
     let here = || nearest(key, names.clone().filter(|name| Some(name.section) == section), |name| name.key);
     let anywhere = || nearest(key, names.clone(), |name| name.key);

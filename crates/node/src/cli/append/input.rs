@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(splitter.finish().unwrap(), None);
         splitter.split(b"three").unwrap();
         let last = splitter.finish().unwrap().expect("a last line without a newline");
-        assert_eq!((last.first, last.read_bytes), (4, 14));
+        assert_eq!((last.first, last.read_bytes), (4, 15));
     }
 
     #[test]

@@ -1,0 +1,120 @@
+//! Keys of a local cluster, of its disks and of its segments.
+
+use std::path::PathBuf;
+
+use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX};
+
+use super::{between, fits, number};
+use crate::config::key::{Access, Key, KeyName};
+use crate::config::value::Rejected;
+
+/// Most nodes of a cluster in one process.
+const DEV_NODES_MAX: u64 = 64;
+
+pub(super) const KEYS: &[Key] = keys! {
+    dev.nodes Count {
+        |config| config.dev.nodes.map_or(0, u64::from),
+        |config, count| {
+            let mut nodes = 0;
+            between(count, 0, DEV_NODES_MAX, &mut nodes)?;
+            config.dev.nodes = (nodes > 0).then_some(nodes);
+            Ok(())
+        }
+    }
+    "How many nodes, 1 to 64. 0 means as many as the data directory has, or 3. --nodes says the same."
+
+    dev.data_dir Text {
+        |config| config.dev.data_dir.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        |config, text| {
+            config.dev.data_dir = (!text.is_empty()).then(|| PathBuf::from(text));
+            Ok(())
+        }
+    }
+    "Where the data is kept. Empty means a temporary directory that is removed at the end. --data-dir says the \
+     same."
+
+    dev.port Count {
+        |config| u64::from(config.dev.port),
+        |config, count| fits(count, &mut config.dev.port)
+    }
+    "Where the first node listens on loopback; the others at the ports after it. 0 means free ports. The default \
+     spells BIFR on a telephone. --port says the same."
+
+    dev.replication Text {
+        |config| config.dev.replication.as_ref().map(ToString::to_string).unwrap_or_default(),
+        |config, text| {
+            let property = (!text.is_empty()).then(|| text.parse());
+            config.dev.replication = property.transpose().map_err(|_| {
+                Rejected::Range("a number of nodes such as \"2\", or domains such as \"{zone: 2, node: 3}\"".to_owned())
+            })?;
+            Ok(())
+        }
+    }
+    "Copies of each record of a log that is made without --replication: a number of nodes, or domains such as \
+     \"{zone: 2, node: 3}\". Empty means what the cluster has, at first two nodes. --replication says the same."
+
+    storage.write_buffer_bytes Bytes {
+        |config| number(config.storage.write_buffer_bytes),
+        |config, bytes| fits(bytes, &mut config.storage.write_buffer_bytes)
+    }
+    "Bytes of writes kept in memory before they move to files, 1 MiB to 16 GiB. At 50 MB/s the default is a flush a \
+     second, and the write-ahead log is bounded by twice this."
+
+    storage.block_cache_bytes Bytes {
+        |config| number(config.storage.block_cache_bytes),
+        |config, bytes| fits(bytes, &mut config.storage.block_cache_bytes)
+    }
+    "Bytes of index and data blocks kept in memory, up to 16 GiB. Records are in blob files and cached by the \
+     system, so only keys are in here."
+
+    storage.background_jobs Count {
+        |config| number(config.storage.background_jobs),
+        |config, count| fits(count, &mut config.storage.background_jobs)
+    }
+    "Threads for flush and compaction, 1 to 64. The default is one each."
+
+    storage.concurrent_reads Count {
+        |config| number(config.storage.concurrent_reads),
+        |config, count| fits(count, &mut config.storage.concurrent_reads)
+    }
+    "Reads that may run at once, 1 to 256; others wait. Each holds a thread."
+
+    storage.open_files Count {
+        |config| number(config.storage.open_files),
+        |config, count| fits(count, &mut config.storage.open_files)
+    }
+    "Files that are kept open, at least 16. Each costs a descriptor and a little memory."
+
+    storage.reserve_bytes AutoBytes {
+        |config| config.storage.space.reserve_bytes,
+        |config, bytes| {
+            config.storage.space.reserve_bytes = bytes;
+            Ok(())
+        }
+    }
+    "Free bytes of the disk below which appends are refused, 1 MiB to 1 TiB. \"auto\" is 5 % of the file system, at \
+     most 1 GiB, at least four write buffers, never more than half of the file system. Seals and trims go on below \
+     it, and flush and compaction, which write anew what they are about to drop."
+
+    storage.ballast_bytes AutoBytes {
+        |config| config.storage.space.ballast_bytes,
+        |config, bytes| {
+            config.storage.space.ballast_bytes = bytes;
+            Ok(())
+        }
+    }
+    "Size of a file that is given up when others have filled the disk to the last byte, so that seals and trims \
+     still work; up to 16 GiB, 0 for none. \"auto\" is half a write buffer, at most 2 % of the file system."
+
+    segments.offsets_max Count {
+        |config| config.segments.offsets_max,
+        |config, count| between(count, 1, SEGMENT_OFFSETS_MAX, &mut config.segments.offsets_max)
+    }
+    "Records of one segment. The default is far below the end of the positions."
+
+    segments.bytes_max Bytes {
+        |config| config.segments.bytes_max,
+        |config, bytes| between(bytes, 1, SEGMENT_BYTES_MAX, &mut config.segments.bytes_max)
+    }
+    "Bytes of one segment. Smaller segments give space back sooner after a trim, and make longer chains."
+};

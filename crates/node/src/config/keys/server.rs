@@ -1,0 +1,202 @@
+//! Keys of what peers and clients may take of a node.
+
+use bifrost_types::limits::BATCH_BYTES_MAX;
+
+use super::{MEMORY_MAX, between, fits, not_zero, number};
+use crate::config::key::{Access, Key, KeyName};
+
+pub(super) const KEYS: &[Key] = keys! {
+    server.connections_max Count {
+        |config| number(config.server.connections_max),
+        |config, value| fits(value, &mut config.server.connections_max)
+    }
+    "Connections of the listener; one more is closed at once. A client process needs four to each node that it \
+     talks to, a node three. Lower this first where memory is small."
+
+    server.handshake_timeout Time {
+        |config| config.server.handshake_timeout,
+        |config, time| config.server.handshake_timeout = time
+    }
+    "Time from a connection to its first HTTP/2 frame. A client sends it with its first packet."
+
+    server.streams_max Count {
+        |config| number(config.server.streams_max),
+        |config, value| fits(value, &mut config.server.streams_max)
+    }
+    "Requests and streams of the listener that may be open; one more is refused. Each costs some 10 KiB, and up to \
+     64 KiB of a message that has not arrived as a whole."
+
+    server.concurrent_streams_max Count {
+        |config| number(config.server.concurrent_streams_max),
+        |config, count| fits(count, &mut config.server.concurrent_streams_max)
+    }
+    "RPCs that one connection may have open, streams included. An appender or reader holds one each; without a \
+     limit one peer could take all memory."
+
+    server.stream_window_bytes Bytes {
+        |config| number(config.server.stream_window_bytes),
+        |config, bytes| fits(bytes, &mut config.server.stream_window_bytes)
+    }
+    "Bytes that a client may send on one stream before the service takes them."
+
+    server.connection_window_bytes Bytes {
+        |config| number(config.server.connection_window_bytes),
+        |config, bytes| fits(bytes, &mut config.server.connection_window_bytes)
+    }
+    "Bytes that a client may send on one connection before the services take them. With the default, eight stalled \
+     streams do not stop the others, and all connections together stay within memory."
+
+    server.frame_bytes_max Bytes {
+        |config| number(config.server.frame_bytes_max),
+        |config, bytes| fits(bytes, &mut config.server.frame_bytes_max)
+    }
+    "Largest HTTP/2 frame that is accepted, in bytes, 16 KiB to 16 MiB."
+
+    server.header_list_bytes_max Bytes {
+        |config| number(config.server.header_list_bytes_max),
+        |config, bytes| fits(bytes, &mut config.server.header_list_bytes_max)
+    }
+    "Largest list of HTTP/2 headers, in bytes. Ours are below 1 KiB."
+
+    server.message_bytes_max Bytes {
+        |config| number(config.server.message_bytes_max),
+        |config, bytes| fits(bytes, &mut config.server.message_bytes_max)
+    }
+    "Largest message in either direction, in bytes. The default takes the largest batch; more only wastes memory."
+
+    server.request_bytes_max Bytes {
+        |config| number(config.server.request_bytes_max),
+        |config, value| fits(value, &mut config.server.request_bytes_max)
+    }
+    "Bytes of messages above 64 KiB that the listener receives at the same time; the next one waits. One connection \
+     gets at most a quarter, so this is at least four of the largest messages."
+
+    server.message_timeout Time {
+        |config| config.server.message_timeout,
+        |config, time| config.server.message_timeout = time
+    }
+    "Time from the beginning of a message above 64 KiB to its end. Its stream ends then, because others may wait \
+     for its room."
+
+    server.answer_bytes_max Bytes {
+        |config| number(config.server.answer_bytes_max),
+        |config, value| fits(value, &mut config.server.answer_bytes_max)
+    }
+    "Bytes of answers that the listener holds for peers that have not taken them; while they are used up nothing \
+     more is read for whoever holds much. One connection gets at most a quarter."
+
+    server.answer_stall_timeout Time {
+        |config| config.server.answer_stall_timeout,
+        |config, time| config.server.answer_stall_timeout = time
+    }
+    "Time that the bytes of answers may be used up before connections are closed that took nothing meanwhile. A \
+     healthy peer takes something in each."
+
+    server.pending_reset_streams_max Count {
+        |config| number(config.server.pending_reset_streams_max),
+        |config, count| fits(count, &mut config.server.pending_reset_streams_max)
+    }
+    "Streams that a client reset and that the server has not looked at yet; above it the connection is closed \
+     (rapid reset attack)."
+
+    server.local_error_resets_max Count {
+        |config| number(config.server.local_error_resets_max),
+        |config, count| fits(count, &mut config.server.local_error_resets_max)
+    }
+    "Streams that the server reset because of a client's errors; above it the connection is closed."
+
+    server.keepalive_interval Time {
+        |config| config.server.keepalive_interval,
+        |config, time| config.server.keepalive_interval = time
+    }
+    "Time between pings on a connection without traffic: finds a peer that vanished without a word."
+
+    server.keepalive_timeout Time {
+        |config| config.server.keepalive_timeout,
+        |config, time| config.server.keepalive_timeout = time
+    }
+    "Time after which an unanswered ping closes the connection."
+
+    server.request_timeout Time {
+        |config| config.server.request_timeout,
+        |config, time| config.server.request_timeout = time
+    }
+    "Time from a request to its answer, or until a stream is open. Longer than any client of ours waits, so it only \
+     frees what a client forgot."
+
+    server.drain_timeout Time {
+        |config| config.server.drain_timeout,
+        |config, time| config.server.drain_timeout = time
+    }
+    "Time that connections get to close when the server stops. Only what is already written has to go out; a client \
+     that does not close must not delay a stop."
+
+    gateway.open_logs_max Count {
+        |config| number(config.gateway.open_logs_max.get()),
+        |config, value| not_zero(value, &mut config.gateway.open_logs_max)
+    }
+    "Logs that are kept open with an appender for requests that come alone; beyond it the one that was not used for \
+     the longest time is closed."
+
+    gateway.idle_after Time {
+        |config| config.gateway.idle_after,
+        |config, time| config.gateway.idle_after = time
+    }
+    "Time after which an unused log is closed. A client that appends once a minute finds it open."
+
+    gateway.append_streams_max Count {
+        |config| number(config.gateway.append_streams_max.get()),
+        |config, value| not_zero(value, &mut config.gateway.append_streams_max)
+    }
+    "Append streams that are open at once. Each has an appender, and with it a stream to a sequencer."
+
+    gateway.stream_batches_max Count {
+        |config| number(config.gateway.stream_batches_max.get()),
+        |config, value| not_zero(value, &mut config.gateway.stream_batches_max)
+    }
+    "Batches of one append stream that are sent and not answered; more wait at the client."
+
+    gateway.reads_max Count {
+        |config| number(config.gateway.reads_max.get()),
+        |config, value| not_zero(value, &mut config.gateway.reads_max)
+    }
+    "Reads that are open at once. One that takes nothing costs its credit and one response."
+
+    gateway.read_credit_bytes Bytes {
+        |config| number(config.gateway.read_credit_bytes.get()),
+        |config, value| not_zero(value, &mut config.gateway.read_credit_bytes)
+    }
+    "Bytes that one read has fetched ahead of its client."
+
+    gateway.append_bytes_max Bytes {
+        |config| number(config.gateway.append_bytes_max),
+        |config, bytes| between(bytes, number(BATCH_BYTES_MAX), MEMORY_MAX, &mut config.gateway.append_bytes_max)
+    }
+    "Bytes of batches that came alone and have no outcome yet; beyond it appends are refused as overloaded. At \
+     least the largest batch."
+
+    gateway.stream_bytes_max Bytes {
+        |config| number(config.gateway.stream_bytes_max),
+        |config, bytes| between(bytes, number(BATCH_BYTES_MAX), MEMORY_MAX, &mut config.gateway.stream_bytes_max)
+    }
+    "Bytes of batches of all streams that have no outcome yet; beyond it streams wait. At least the largest batch."
+
+    gateway.give_up_after Time {
+        |config| config.gateway.give_up_after,
+        |config, time| config.gateway.give_up_after = time
+    }
+    "How long a log may go without progress before an append is given up as not appended or unknown. Longer than a \
+     failover, and below request_deadline, so that an unknown append gets its id."
+
+    gateway.request_deadline Time {
+        |config| config.gateway.request_deadline,
+        |config, time| config.gateway.request_deadline = time
+    }
+    "Longest time for one request. Below server.request_timeout, so that the answer says what happened."
+
+    gateway.drain Time {
+        |config| config.gateway.drain,
+        |config, time| config.gateway.drain = time
+    }
+    "Time that appends under way get to end when the node stops. A healthy one takes a few milliseconds."
+};
