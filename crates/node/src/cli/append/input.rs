@@ -91,35 +91,44 @@ struct Splitter {
 impl Splitter {
     fn run(&mut self, mut input: impl BufRead, sender: &mpsc::Sender<Result<Lines, InputError>>) {
         loop {
-            let (step, taken) = match input.fill_buf() {
+            let (lines, error, taken) = match input.fill_buf() {
                 Ok([]) => {
                     if let Some(last) = self.finish().transpose() {
                         let _gone = sender.blocking_send(last);
                     }
                     return;
                 }
-                Ok(chunk) => (self.split(chunk), chunk.len()),
+                Ok(chunk) => {
+                    let (lines, error) = self.split(chunk);
+                    (lines, error, chunk.len())
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => (Err(InputError::Read(error)), 0),
+                Err(error) => (None, Some(InputError::Read(error)), 0),
             };
             input.consume(taken);
-            let failed = step.is_err();
-            if let Some(lines) = step.transpose()
-                && sender.blocking_send(lines).is_err()
-            {
-                return;
+            let ended = error.is_some();
+            for told in lines.into_iter().map(Ok).chain(error.map(Err)) {
+                if sender.blocking_send(told).is_err() {
+                    return;
+                }
             }
-            if failed {
+            if ended {
                 return;
             }
         }
     }
 
-    /// The lines that end in `chunk`. What comes before a line that cannot be used is given out with the next call's
-    /// error only if it was in an earlier chunk: a chunk is one batch, and a batch is taken as a whole.
-    fn split(&mut self, chunk: &[u8]) -> Result<Option<Lines>, InputError> {
+    /// The lines that end in `chunk`, up to the first that cannot be used.
+    fn split(&mut self, chunk: &[u8]) -> (Option<Lines>, Option<InputError>) {
         let first = self.next_line;
         let mut records = Vec::new();
+        let error = self.records_of(chunk, &mut records).err();
+        self.read_bytes += chunk.len() as u64;
+        let lines = (!records.is_empty()).then_some(Lines { first, records, read_bytes: self.read_bytes });
+        (lines, error)
+    }
+
+    fn records_of(&mut self, chunk: &[u8], records: &mut Vec<Record>) -> Result<(), InputError> {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
@@ -127,9 +136,7 @@ impl Splitter {
             records.push(self.record()?);
             rest = after.get(1..).unwrap_or_default();
         }
-        self.take(rest)?;
-        self.read_bytes += chunk.len() as u64;
-        Ok((!records.is_empty()).then_some(Lines { first, records, read_bytes: self.read_bytes }))
+        self.take(rest)
     }
 
     /// The last line, if no newline ends it.
@@ -185,11 +192,11 @@ mod tests {
     #[test]
     fn lines_are_records_however_they_arrive() {
         let mut splitter = splitter(false);
-        assert_eq!(splitter.split(b"on").unwrap(), None);
-        assert_eq!(payloads(splitter.split(b"e\n\ntw").unwrap()), ["one", ""]);
-        assert_eq!(payloads(splitter.split(b"o\r\n").unwrap()), ["two\r"], "only the newline goes");
+        assert_eq!(splitter.split(b"on").0, None);
+        assert_eq!(payloads(splitter.split(b"e\n\ntw").0), ["one", ""]);
+        assert_eq!(payloads(splitter.split(b"o\r\n").0), ["two\r"], "only the newline goes");
         assert_eq!(splitter.finish().unwrap(), None);
-        splitter.split(b"three").unwrap();
+        assert!(splitter.split(b"three").1.is_none());
         let last = splitter.finish().unwrap().expect("a last line without a newline");
         assert_eq!((last.first, last.read_bytes), (4, 15));
     }
@@ -197,16 +204,17 @@ mod tests {
     #[test]
     fn base64_is_decoded_and_anything_else_is_refused() {
         let mut splitter = splitter(true);
-        assert_eq!(payloads(splitter.split(b"AAH/\n\n").unwrap()), [&b"\0\x01\xff"[..], b""]);
-        let refused = splitter.split(b"not base 64\n");
-        assert!(matches!(refused, Err(InputError::NotBase64 { line: 3, .. })), "{refused:?}");
+        assert_eq!(payloads(splitter.split(b"AAH/\n\n").0), [&b"\0\x01\xff"[..], b""]);
+        let (before, refused) = splitter.split(b"AAH/\nnot base 64\nAAH/\n");
+        assert_eq!(payloads(before), [&b"\0\x01\xff"[..]], "what comes before is taken");
+        assert!(matches!(refused, Some(InputError::NotBase64 { line: 4, .. })), "{refused:?}");
     }
 
     #[test]
     fn a_line_without_end_is_refused_and_not_held() {
         let mut splitter = splitter(false);
         let chunk = vec![b'x'; CHUNK_BYTES];
-        let refused = (0..=RECORD_BYTES_MAX / CHUNK_BYTES).find_map(|_| splitter.split(&chunk).err());
+        let refused = (0..=RECORD_BYTES_MAX / CHUNK_BYTES).find_map(|_| splitter.split(&chunk).1);
         assert!(matches!(refused, Some(InputError::TooLong { line: 1 })), "{refused:?}");
         assert!(splitter.partial.len() <= RECORD_BYTES_MAX);
     }
