@@ -23,6 +23,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::chain::{self, ChainError};
+use crate::cluster::random_id;
 
 mod tombstones;
 
@@ -77,7 +78,12 @@ impl CatalogError {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Metadata(MetadataError::Unknown | MetadataError::Unavailable) | Self::Conflict => true,
-            Self::Metadata(MetadataError::TooLarge | MetadataError::Invalid | MetadataError::Compacted { .. })
+            Self::Metadata(
+                MetadataError::TooLarge
+                | MetadataError::Invalid
+                | MetadataError::OtherCluster { .. }
+                | MetadataError::Compacted { .. },
+            )
             | Self::Damaged
             | Self::UnknownLog
             | Self::Deleted { .. }
@@ -136,6 +142,23 @@ impl Catalog {
                 text(&known.value)
             }
         }
+    }
+
+    /// Like [`cluster_id`](Self::cluster_id), with a random id if there is none yet.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when metadata cannot be read or written.
+    pub async fn ensure_cluster_id(&self) -> Result<ClusterId, CatalogError> {
+        self.cluster_id(ClusterId::new(random_id())).await
+    }
+
+    /// The cluster's identity, or `None` if no node has started yet.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when metadata cannot be read.
+    pub async fn known_cluster_id(&self) -> Result<Option<ClusterId>, CatalogError> {
+        let known = self.store.get(CLUSTER.to_owned()).await?;
+        known.map(|known| text(&known.value)).transpose()
     }
 
     /// Reads a chain, linearizably.

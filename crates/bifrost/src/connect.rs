@@ -29,7 +29,7 @@ pub trait Connect: Send + Sync + fmt::Debug {
 /// Reaches nodes through the network, by the address in their record.
 #[derive(Debug, Clone, Default)]
 pub struct GrpcConnect {
-    /// Deadlines and sizes of the connections.
+    /// Deadlines and sizes of the connections, and the cluster that every node must belong to.
     pub options: ClientOptions,
 }
 

@@ -33,6 +33,7 @@ use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
 use crate::log_state::LogState;
 use crate::membership::Identity;
+use crate::metadata_pool::MetadataPool;
 use crate::options::{LogOptions, Options};
 use crate::placement::{Situation, default_replication, place};
 use crate::reconfigure::Progress;
@@ -141,14 +142,13 @@ impl Bifrost {
         options: Options,
         client: ClientOptions,
     ) -> Result<Self, StartError> {
-        let mut members = Vec::new();
-        for address in addresses {
-            let address = address.as_ref();
-            let member = GrpcMetadata::connect_lazy(address, client.clone())
-                .map_err(|_| StartError::Address { address: address.to_owned() })?;
-            members.push(member);
+        let addresses: Vec<A> = addresses.into_iter().collect();
+        let mut client = client;
+        if client.cluster.is_none() {
+            // From here on no address leads to another cluster, whoever listens there then.
+            client.cluster = Catalog::new(metadata_at(&addresses, &client)?).known_cluster_id().await?;
         }
-        let metadata = Arc::new(crate::metadata_pool::MetadataPool::new(members));
+        let metadata = metadata_at(&addresses, &client)?;
         Self::from_parts(metadata, Arc::new(GrpcConnect { options: client }), options).await
     }
 
@@ -366,6 +366,17 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.cluster.stop.cancel();
     }
+}
+
+/// Metadata behind any of these addresses.
+fn metadata_at<A: AsRef<str>>(addresses: &[A], client: &ClientOptions) -> Result<Arc<MetadataPool>, StartError> {
+    let member = |address: &A| {
+        let address = address.as_ref();
+        let member = GrpcMetadata::connect_lazy(address, client.clone());
+        member.map_err(|_| StartError::Address { address: address.to_owned() })
+    };
+    let members = addresses.iter().map(member).collect::<Result<_, _>>()?;
+    Ok(Arc::new(MetadataPool::new(members)))
 }
 
 /// Starts the only node of an embedded back end.

@@ -37,7 +37,10 @@ impl MetadataPool {
 
     /// Moves on to the next address if this one did not serve.
     fn failed(&self, index: usize, error: Option<&MetadataError>) -> bool {
-        let failed = matches!(error, Some(MetadataError::Unknown | MetadataError::Unavailable));
+        let failed = match error {
+            Some(MetadataError::Unknown | MetadataError::Unavailable | MetadataError::OtherCluster { .. }) => true,
+            Some(MetadataError::TooLarge | MetadataError::Invalid | MetadataError::Compacted { .. }) | None => false,
+        };
         if failed {
             let next = (index + 1) % self.members.len().max(1);
             let _moved = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);

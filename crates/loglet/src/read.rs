@@ -343,7 +343,7 @@ const fn is_passing(error: CallError) -> bool {
     match error {
         CallError::Rpc(error) => match error {
             RpcError::Unreachable | RpcError::DeadlinePassed | RpcError::Overloaded | RpcError::ShuttingDown => true,
-            RpcError::Malformed | RpcError::NotOffered => false,
+            RpcError::OtherCluster { .. } | RpcError::Malformed | RpcError::NotOffered => false,
         },
         CallError::Copy(error) => match error {
             CopyError::Overloaded | CopyError::Stopping => true,

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use bifrost_types::{KeyFilter, LogletId, LogletOffset};
 use bifrost_wire::RpcError;
+use bifrost_wire::account::Ahead;
 use bifrost_wire::batch::{Batch, Filtered};
 use bifrost_wire::log_server::{CallError, CopyError, CopyState, ReadGrant, ReadReply, ReadRequest};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -230,6 +231,10 @@ pub(crate) struct ReadTask {
     pub(crate) states: watch::Receiver<CopyState>,
     pub(crate) grants: mpsc::Receiver<ReadGrant>,
     pub(crate) replies: mpsc::Sender<Result<ReadReply, CallError>>,
+    /// Counts what waits for a reader behind the network.
+    pub(crate) ahead: Ahead,
+    /// Bounds how many reads may be making something ready at once.
+    pub(crate) turns: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
 }
@@ -267,6 +272,7 @@ impl ReadTask {
         max_bytes: usize,
     ) -> Result<(), Over> {
         let loglet = self.request.loglet;
+        let turn = self.turn().await?;
         let chunk = match self.store.read(loglet, from, until, max_bytes).await {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -279,6 +285,12 @@ impl ReadTask {
         let state = *self.states.borrow();
         let mut parts = Vec::new();
         cursor.on_chunk(&state, until, chunk, &mut parts);
+        for part in &parts {
+            if let ReadReply::Batch { batch, .. } = part {
+                self.ahead.put(batch.len() as u64);
+            }
+        }
+        drop(turn);
         for part in parts {
             self.count(&part);
             self.send(Ok(part)).await?;
@@ -286,10 +298,30 @@ impl ReadTask {
         Ok(())
     }
 
+    /// Waits until something may be made ready: bytes are counted only once they are there, so few may be on their way.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Over> {
+        let turn = async {
+            loop {
+                self.ahead.room().await;
+                let turn = self.turns.acquire().await.map_err(|_| Over)?;
+                if self.ahead.has_room() {
+                    return Ok(turn);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(self.stopping()),
+            // The reader went away while it waited.
+            () = self.replies.closed() => Err(Over),
+            turn = turn => turn,
+        }
+    }
+
     async fn wait(&mut self, cursor: &mut Cursor) -> Result<(), Over> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => self.stopping(),
+            () = self.stop.cancelled() => Err(self.stopping()),
             grant = self.grants.recv() => {
                 cursor.on_grant(grant.ok_or(Over)?);
                 Ok(())
@@ -301,15 +333,15 @@ impl ReadTask {
     async fn send(&self, reply: Result<ReadReply, CallError>) -> Result<(), Over> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => self.stopping(),
+            () = self.stop.cancelled() => Err(self.stopping()),
             sent = self.replies.send(reply) => sent.map_err(|_| Over),
         }
     }
 
-    fn stopping(&self) -> Result<(), Over> {
+    fn stopping(&self) -> Over {
         // If there is no room the closed stream says it.
         let _ = self.replies.try_send(Err(RpcError::ShuttingDown.into()));
-        Err(Over)
+        Over
     }
 
     fn count(&self, part: &ReadReply) {

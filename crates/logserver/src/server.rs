@@ -10,6 +10,7 @@ use std::thread;
 
 use bifrost_types::{DiskId, LogletId, NodeId};
 use bifrost_wire::RpcError;
+use bifrost_wire::account::Ahead;
 use bifrost_wire::log_server::{
     CallError, CopyError, CopyState, LogServer, ReadRequest, ReadStream, RepairRequest, SealRequest, SettleRequest,
     StateRequest, StoreStream, TrimRequest,
@@ -36,6 +37,8 @@ use crate::writer::{Call, CallCommand, Peer, Queues, StoreCommand, Writer};
 const GRANTS: usize = 16;
 /// Parts of a read that wait for the reader to take them; their bytes are bounded by its credit.
 const READ_PARTS: usize = 16;
+/// Reads that have something read from the store and not counted yet; more than a disk reads at once by default.
+const READ_TURNS: usize = 8;
 
 /// Where the writer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,7 @@ struct Server {
     room: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     next_stream: AtomicU64,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -120,6 +124,7 @@ impl LogServerHandle {
             room: Arc::new(Semaphore::new(options.queue_bytes)),
             streams: Arc::new(Semaphore::new(options.streams)),
             reads: Arc::new(Semaphore::new(options.reads)),
+            turns: Arc::new(Semaphore::new(READ_TURNS)),
             next_stream: AtomicU64::new(0),
             stop,
             tasks,
@@ -236,7 +241,7 @@ impl Server {
         self.call(loglet, disk, Call::Repair { facts: RepairFacts { op, committed_tail }, batches, room }).await
     }
 
-    fn read(self: &Arc<Self>, request: ReadRequest) -> Result<ReadStream, CallError> {
+    fn read(self: &Arc<Self>, request: ReadRequest, ahead: Ahead) -> Result<ReadStream, CallError> {
         self.refusing(check_disk(request.disk, self.options.disk))?;
         let store = self.store.lock().clone().filter(|_| !self.stop.is_cancelled()).ok_or(RpcError::ShuttingDown)?;
         let permit = self.admit(&self.reads)?;
@@ -247,6 +252,8 @@ impl Server {
             states: self.published.watch(request.loglet),
             grants: granted,
             replies: parts,
+            ahead,
+            turns: Arc::clone(&self.turns),
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
             request,
@@ -337,6 +344,10 @@ impl LogServer for LogServerHandle {
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<ReadStream, CallError>> {
-        Box::pin(async move { self.server.read(request) })
+        self.read_ahead(request, Ahead::uncounted())
+    }
+
+    fn read_ahead(&self, request: ReadRequest, ahead: Ahead) -> BoxFuture<'_, Result<ReadStream, CallError>> {
+        Box::pin(async move { self.server.read(request, ahead) })
     }
 }

@@ -1,4 +1,4 @@
-//! One node: a log server, sequencers and a door to metadata, behind one gRPC listener.
+//! One node: a log server, sequencers, a door to metadata and one for thin clients, behind one gRPC listener.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,24 +9,38 @@ use bifrost::delete::sweeper::{SweeperOptions, sweep};
 use bifrost::directory::Directory;
 use bifrost::local_node::{LocalNode, NodeError, Storage};
 use bifrost::membership::Identity;
+use bifrost::{Bifrost, Options as BifrostOptions, StartError};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
 use bifrost_wire::grpc::{
-    ClientOptions, LogServerGrpc, MetadataGrpc, RoutesBuilder, SequencersGrpc, ServerLimits, serve,
+    ClientOptions, HealthGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, RoutesBuilder, SequencersGrpc,
+    ServerLimits, add_reflection, serve,
 };
 use bifrost_wire::log_server::LogServer;
+use bifrost_wire::logs::Logs;
 use bifrost_wire::metadata::MetadataStore;
+use bifrost_wire::sequencer::Sequencers;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+use crate::gateway::{Gateway, GatewayOptions};
+
 /// Stands between a log server and everybody who calls it: how tests lose replies, delay and refuse.
 pub trait Interpose: Send + Sync + fmt::Debug {
     /// What callers get in place of this node's log server.
     fn log_server(&self, node: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer>;
 }
+
+/// What health checks may ask for by name.
+const SERVICES: [&str; 4] = [
+    LogServerGrpc::<dyn LogServer>::NAME,
+    SequencersGrpc::<dyn Sequencers>::NAME,
+    MetadataGrpc::<dyn MetadataStore>::NAME,
+    LogsGrpc::<dyn Logs>::NAME,
+];
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -43,6 +57,8 @@ pub struct NodeOptions {
     pub server: ServerLimits,
     /// Options of connections to other nodes.
     pub client: ClientOptions,
+    /// Limits of the door for thin clients.
+    pub gateway: GatewayOptions,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -59,12 +75,20 @@ pub enum ServerError {
     /// The other nodes cannot be looked up.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The door for thin clients did not open.
+    #[error("the service of logs did not start")]
+    Gateway(#[source] StartError),
+    /// The protocol cannot be described to tools.
+    #[error(transparent)]
+    Reflection(#[from] ReflectionError),
 }
 
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
     local: LocalNode,
+    /// Health tells that the node stops, and the door for thin clients takes nothing more. When that is closed, `stop` fires.
+    stopping: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -81,7 +105,8 @@ impl Node {
         let address = listener.local_addr().map_err(ServerError::Listener)?.to_string();
         let identity = Identity { address, ..options.identity };
         let catalog = Catalog::new(options.metadata.clone());
-        let connect = SelfConnect::new(options.client.clone());
+        let cluster = catalog.ensure_cluster_id().await?;
+        let connect = SelfConnect::new(ClientOptions { cluster: Some(cluster), ..options.client });
         let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
         let local =
             LocalNode::start(catalog.clone(), directory.clone(), &identity, options.storage, options.segments).await?;
@@ -91,7 +116,7 @@ impl Node {
         }
         // A node calls itself without the network.
         connect.local.insert(local.id().node, services.clone());
-        let stop = CancellationToken::new();
+        let (stopping, stop) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let revision = match directory.refresh().await {
             Ok(revision) => revision,
@@ -109,19 +134,41 @@ impl Node {
         tasks.spawn(async move {
             let _stopped = follow.run_until_cancelled_owned(directory.follow(Some(revision))).await;
         });
-        let mut routes = RoutesBuilder::default();
         let limits = options.server;
+        let opened = async {
+            let mut routes = RoutesBuilder::default();
+            add_reflection(&mut routes, &limits)?;
+            let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), BifrostOptions::default());
+            let bifrost = parts.await.map_err(ServerError::Gateway)?;
+            Ok((routes, Gateway::start(bifrost, options.gateway)))
+        };
+        let (mut routes, gateway) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                stop.cancel();
+                local.shutdown().await;
+                return Err(error);
+            }
+        };
         LogServerGrpc::new(services.log_server, &limits, stop.child_token()).add_to(&mut routes);
         SequencersGrpc::new(services.sequencers, &limits, stop.child_token()).add_to(&mut routes);
         MetadataGrpc::new(options.metadata, &limits, stop.child_token()).add_to(&mut routes);
+        LogsGrpc::new(Arc::new(gateway.clone()), &limits, stop.child_token()).add_to(&mut routes);
+        HealthGrpc::new(SERVICES.to_vec(), stopping.clone(), stop.child_token()).add_to(&mut routes);
+        let (asked, closed) = (stopping.clone(), stop.clone());
+        tasks.spawn(async move {
+            asked.cancelled_owned().await;
+            gateway.shutdown().await;
+            closed.cancel();
+        });
         let shutdown = stop.clone();
         let node = local.id();
         tasks.spawn(async move {
-            if let Err(error) = serve(listener, routes.routes(), &limits, shutdown).await {
+            if let Err(error) = serve(listener, routes.routes(), &limits, Some(cluster), shutdown).await {
                 error!(%node, %error, "the listener failed");
             }
         });
-        Ok(Self { local, stop, tasks })
+        Ok(Self { local, stopping, stop, tasks })
     }
 
     /// This life of the node.
@@ -134,12 +181,14 @@ impl Node {
         self.local.record()
     }
 
-    /// Closes the listener, stops the services and frees the storage.
+    /// Tells by its health that it stops, lets the appends of thin clients end, closes the listener, stops the services
+    /// and frees the storage.
     ///
     /// # Cancel safety
     /// Safe: the stop goes on; call again to wait for it.
     pub async fn shutdown(&self) {
-        self.stop.cancel();
+        self.stopping.cancel();
+        self.stop.cancelled().await;
         self.local.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,5 +1,6 @@
 //! What can go wrong between two processes, whatever was asked.
 
+use bifrost_types::ClusterId;
 use thiserror::Error;
 
 /// The request may or may not have been carried out, unless the variant says otherwise.
@@ -17,6 +18,14 @@ pub enum RpcError {
     /// The peer is stopping and did nothing.
     #[error("the peer is shutting down")]
     ShuttingDown,
+    /// The peer belongs to another cluster and did nothing: its address was given to somebody else.
+    #[error("the peer belongs to cluster {server}, the request was meant for cluster {client}")]
+    OtherCluster {
+        /// The cluster of this process.
+        client: ClusterId,
+        /// The cluster of the peer.
+        server: ClusterId,
+    },
     /// One side sent what the other cannot understand; nothing was done.
     #[error("the peer and this process do not understand each other")]
     Malformed,
@@ -30,7 +39,9 @@ impl RpcError {
     pub const fn may_have_happened(self) -> bool {
         match self {
             Self::Unreachable | Self::DeadlinePassed => true,
-            Self::Overloaded | Self::ShuttingDown | Self::Malformed | Self::NotOffered => false,
+            Self::Overloaded | Self::ShuttingDown | Self::OtherCluster { .. } | Self::Malformed | Self::NotOffered => {
+                false
+            }
         }
     }
 }

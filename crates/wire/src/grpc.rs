@@ -12,15 +12,24 @@
 //! What ends a stream: the caller dropping either channel cancels the RPC, and with it the service's half at the server; a
 //! broken connection closes both; the server's shutdown token ends all streams at once, so that a graceful stop cannot hang.
 //! One thing waits: while the peer takes nothing and the stream's window is full, hyper does not look at the caller's side, so
-//! a dropped stream keeps its window's worth of bytes until the peer takes or ends it, or the connection ends.
+//! a dropped stream keeps its window's worth of bytes until the peer takes or ends it, or the connection ends. At a server
+//! [`account`](crate::account) bounds what such streams hold.
 //!
 //! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `coalesce`,
-//! `connect`, `serve`, then `client` and `server`, one file per service.
+//! `cluster` (whom a request is meant for), `connect`; `serve` and what it is made of: `accept`, `greeting`, `connection`,
+//! `front`, `requests`, `answers`; then `client` and `server`, one file per service.
 
+mod accept;
+mod answers;
 mod client;
+mod cluster;
 mod coalesce;
 mod connect;
+mod connection;
+mod front;
+mod greeting;
 mod limits;
+mod requests;
 mod serve;
 mod server;
 mod status;
@@ -28,11 +37,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{GrpcLogServer, GrpcMetadata, GrpcSequencers};
+pub use client::{GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcSequencers};
 pub use connect::{InvalidAddress, connect_lazy};
 pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
-pub use serve::{ServeError, serve, server_builder};
-pub use server::{LogServerGrpc, MetadataGrpc, SequencersGrpc};
+pub use serve::{ServeError, serve};
+pub use server::{HealthGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, SequencersGrpc, add_reflection};
 pub use tonic::service::{Routes, RoutesBuilder};
 pub use tonic::transport::Channel;
 

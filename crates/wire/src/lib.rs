@@ -10,15 +10,19 @@
 //! Whoever calls a service sees only the trait, so a cluster in one process and a cluster of many run the same code.
 //! Bytes of a peer become domain types at this edge or are refused here; past it, code trusts types.
 //!
-//! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`codec`]
-//! (protobuf both ways, metadata values included), [`grpc`] (tonic clients and servers with their limits).
+//! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`logs`], [`codec`]
+//! (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
+//! servers with their limits), [`metrics`].
 
+pub mod account;
 pub mod batch;
 pub mod codec;
 pub mod error;
 pub mod grpc;
 pub mod log_server;
+pub mod logs;
 pub mod metadata;
+pub mod metrics;
 pub mod sequencer;
 
 /// Generated from `proto/bifrost/v1/*.proto`. Nothing outside this crate names these types.

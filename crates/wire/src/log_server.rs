@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::account::Ahead;
 use crate::error::RpcError;
 
 /// Store these batches of a loglet, in order, without a hole between them.
@@ -298,4 +299,12 @@ pub trait LogServer: Send + Sync + fmt::Debug {
 
     /// Starts a read.
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<ReadStream, CallError>>;
+
+    /// Starts a read for a peer that may take nothing: batches are counted with `ahead` from when they were read until
+    /// the caller took them from the stream, and while it has no room nothing is read.
+    fn read_ahead(&self, request: ReadRequest, ahead: Ahead) -> BoxFuture<'_, Result<ReadStream, CallError>> {
+        // A service that only passes reads on holds nothing for long.
+        drop(ahead);
+        self.read(request)
+    }
 }

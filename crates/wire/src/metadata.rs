@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bifrost_types::ClusterId;
 use bifrost_types::limits::{METADATA_KEY_BYTES_MAX, METADATA_TXN_ITEMS_MAX, METADATA_VALUE_BYTES_MAX};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -182,6 +183,14 @@ pub enum MetadataError {
     /// An empty key, or one key twice; nothing was done.
     #[error("the metadata request is not valid")]
     Invalid,
+    /// The store belongs to another cluster and did nothing: its address was given to somebody else.
+    #[error("the metadata store belongs to cluster {server}, the request was meant for cluster {client}")]
+    OtherCluster {
+        /// The cluster of this process.
+        client: ClusterId,
+        /// The cluster of the store.
+        server: ClusterId,
+    },
     /// The history that a watch wanted to resume from is gone: list again and watch from there.
     #[error("the history before revision {oldest} is gone")]
     Compacted {
@@ -195,6 +204,7 @@ impl From<RpcError> for MetadataError {
         match error {
             RpcError::Unreachable | RpcError::DeadlinePassed => Self::Unknown,
             RpcError::Overloaded | RpcError::ShuttingDown | RpcError::NotOffered => Self::Unavailable,
+            RpcError::OtherCluster { client, server } => Self::OtherCluster { client, server },
             RpcError::Malformed => Self::Invalid,
         }
     }

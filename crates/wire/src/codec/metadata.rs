@@ -60,7 +60,8 @@ impl From<MetadataError> for pb::MetadataError {
         use pb::metadata_error as e;
         let kind = match error {
             MetadataError::Unknown => Kind::Unknown(e::Unknown {}),
-            MetadataError::Unavailable => Kind::Unavailable(e::Unavailable {}),
+            // A store never says the latter: its listener does, before a request comes so far.
+            MetadataError::Unavailable | MetadataError::OtherCluster { .. } => Kind::Unavailable(e::Unavailable {}),
             MetadataError::TooLarge => Kind::TooLarge(e::TooLarge {}),
             MetadataError::Invalid => Kind::Invalid(e::Invalid {}),
             MetadataError::Compacted { oldest } => Kind::Compacted(e::Compacted { oldest }),

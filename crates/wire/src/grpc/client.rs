@@ -1,6 +1,7 @@
 //! Clients: each service's trait over a connection to one peer.
 
 mod log_server;
+mod logs;
 mod metadata;
 mod sequencer;
 
@@ -10,15 +11,27 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::cluster::NameCluster;
+use super::limits::ClientOptions;
 use super::status::rpc_error;
 use crate::codec::DecodeError;
 use crate::error::RpcError;
 
 pub use log_server::GrpcLogServer;
+pub use logs::GrpcLogs;
 pub use metadata::GrpcMetadata;
 pub use sequencer::GrpcSequencers;
+
+/// A connection that names the client's cluster with each request.
+type Line = InterceptedService<Channel, NameCluster>;
+
+fn line(channel: Channel, options: &ClientOptions) -> Line {
+    InterceptedService::new(channel, NameCluster::new(options.cluster))
+}
 
 /// A unary request that tells the server how long its answer is of use.
 fn request<M>(message: M, deadline: Duration) -> Request<M> {

@@ -1,21 +1,32 @@
 //! Server adapters: a tonic service over any implementation of a service's trait.
 
 mod log_server;
+mod logs;
 mod metadata;
 mod sequencer;
+mod standard;
 mod stream;
 
 use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
+use super::connection::Peer;
 use super::status::{status, stopped};
+use crate::account::Ahead;
 use crate::error::RpcError;
 
 pub use log_server::LogServerGrpc;
+pub use logs::LogsGrpc;
 pub use metadata::MetadataGrpc;
 pub use sequencer::SequencersGrpc;
+pub use standard::{HealthGrpc, ReflectionError, add_reflection};
+
+/// How a service that works ahead of the peer of this request counts what it holds.
+fn ahead<M>(request: &Request<M>) -> Ahead {
+    request.extensions().get::<Peer>().map_or_else(Ahead::uncounted, |peer| Ahead::of(&peer.account))
+}
 
 /// Carries out one request, or the opening of one stream, unless the server is stopping.
 ///

@@ -3,6 +3,7 @@
 //! | status | means | may have happened |
 //! |---|---|---|
 //! | UNAVAILABLE with trailer `bifrost-refusal: shutting-down` | [`RpcError::ShuttingDown`] | no |
+//! | FAILED_PRECONDITION with trailer `bifrost-refusal: other-cluster` | [`RpcError::OtherCluster`] | no |
 //! | UNAVAILABLE, CANCELLED, UNKNOWN, ABORTED, INTERNAL and all not named here | [`RpcError::Unreachable`] | yes |
 //! | DEADLINE_EXCEEDED | [`RpcError::DeadlinePassed`] | yes |
 //! | RESOURCE_EXHAUSTED | [`RpcError::Overloaded`] | no |
@@ -15,19 +16,22 @@
 
 use tonic::{Code, Status};
 
+use super::cluster;
 use crate::codec::DecodeError;
 use crate::error::RpcError;
 
-/// The trailer that tells a stop before anything was done from a connection that broke.
+/// The trailer that tells a refusal before anything was done from a status that somebody else made.
 const REFUSAL: &str = "bifrost-refusal";
 const SHUTTING_DOWN: &str = "shutting-down";
+const OTHER_CLUSTER: &str = "other-cluster";
 
 /// What a status of a peer means.
 pub(super) fn rpc_error(status: &Status) -> RpcError {
+    let refusal = status.metadata().get(REFUSAL).and_then(|value| value.to_str().ok());
     match status.code() {
-        Code::Unavailable => {
-            let refusal = status.metadata().get(REFUSAL).and_then(|value| value.to_str().ok());
-            if refusal == Some(SHUTTING_DOWN) { RpcError::ShuttingDown } else { RpcError::Unreachable }
+        Code::Unavailable if refusal == Some(SHUTTING_DOWN) => RpcError::ShuttingDown,
+        Code::FailedPrecondition if refusal == Some(OTHER_CLUSTER) => {
+            cluster::refusal(status.metadata()).unwrap_or(RpcError::Unreachable)
         }
         Code::DeadlineExceeded => RpcError::DeadlinePassed,
         Code::ResourceExhausted => RpcError::Overloaded,
@@ -35,6 +39,7 @@ pub(super) fn rpc_error(status: &Status) -> RpcError {
         Code::Unimplemented => RpcError::NotOffered,
         Code::Ok
         | Code::Cancelled
+        | Code::Unavailable
         | Code::Unknown
         | Code::NotFound
         | Code::AlreadyExists
@@ -59,6 +64,12 @@ pub(super) fn status(error: RpcError) -> Status {
             status.metadata_mut().insert(REFUSAL, tonic::metadata::MetadataValue::from_static(SHUTTING_DOWN));
             status
         }
+        RpcError::OtherCluster { client, server } => {
+            let mut status = Status::failed_precondition(text);
+            status.metadata_mut().insert(REFUSAL, tonic::metadata::MetadataValue::from_static(OTHER_CLUSTER));
+            cluster::name_both(client, server, status.metadata_mut());
+            status
+        }
         RpcError::Malformed => Status::invalid_argument(text),
         RpcError::NotOffered => Status::unimplemented(text),
     }
@@ -76,6 +87,8 @@ pub(super) fn stopped() -> Status {
 
 #[cfg(test)]
 mod tests {
+    use bifrost_types::ClusterId;
+
     use super::*;
 
     #[test]
@@ -85,6 +98,10 @@ mod tests {
             RpcError::DeadlinePassed,
             RpcError::Overloaded,
             RpcError::ShuttingDown,
+            RpcError::OtherCluster {
+                client: ClusterId::try_from(1).expect("non-zero"),
+                server: ClusterId::try_from(u128::MAX).expect("non-zero"),
+            },
             RpcError::Malformed,
             RpcError::NotOffered,
         ] {

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod log_server;
+mod logs;
 mod metadata;
 mod sequencer;
 
@@ -39,7 +40,7 @@ impl Host {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let (routes, token) = (routes.routes(), shutdown.clone());
-        let server = tokio::spawn(async move { serve(listener, routes, &limits, token).await });
+        let server = tokio::spawn(async move { serve(listener, routes, &limits, None, token).await });
         Self { address, shutdown, server }
     }
 
@@ -79,7 +80,7 @@ fn sequencer_node() -> NodeGeneration {
 #[test]
 fn the_descriptors_name_all_services() {
     let text = String::from_utf8_lossy(FILE_DESCRIPTOR_SET);
-    for service in ["LogServerService", "SequencerService", "MetadataService"] {
+    for service in ["LogServerService", "SequencerService", "MetadataService", "LogService"] {
         assert!(text.contains(service), "{service}");
     }
 }

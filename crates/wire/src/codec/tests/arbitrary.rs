@@ -87,6 +87,7 @@ fn copy_error() -> impl Strategy<Value = CopyError> {
         Just(CopyError::DiskFull),
         Just(CopyError::Overloaded),
         Just(CopyError::Stopping),
+        Just(CopyError::TooManyLoglets),
     ]
 }
 
@@ -192,6 +193,7 @@ fn sequencer_error() -> impl Strategy<Value = SequencerError> {
         Just(SequencerError::BadBatch),
         Just(SequencerError::Overloaded),
         Just(SequencerError::Stopping),
+        Just(SequencerError::DiskFull),
     ]
 }
 

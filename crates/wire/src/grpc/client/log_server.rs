@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::{answer, deliver, failed, opened, request};
+use super::{Line, answer, deliver, failed, line, opened, request};
 use crate::codec::DecodeError;
 use crate::codec::read::ReadMessage;
 use crate::error::RpcError;
@@ -37,8 +37,8 @@ const READ_PARTS_QUEUED: usize = 64;
 /// not hold up the answers to stores.
 #[derive(Debug, Clone)]
 pub struct GrpcLogServer {
-    stores: LogServerServiceClient<Channel>,
-    reads: LogServerServiceClient<Channel>,
+    stores: LogServerServiceClient<Line>,
+    reads: LogServerServiceClient<Line>,
     options: ClientOptions,
 }
 
@@ -57,7 +57,7 @@ impl GrpcLogServer {
     /// A client over given connections, which may be the same one: `stores` carries stores and unary calls, `reads` reads.
     pub fn over(stores: Channel, reads: Channel, options: ClientOptions) -> Self {
         let client = |channel| {
-            LogServerServiceClient::new(channel)
+            LogServerServiceClient::new(line(channel, &options))
                 .max_decoding_message_size(options.message_bytes_max)
                 .max_encoding_message_size(options.message_bytes_max)
         };

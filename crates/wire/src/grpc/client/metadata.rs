@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::{answer, deliver, failed, opened, request};
+use super::{Line, answer, deliver, failed, line, opened, request};
 use crate::codec::DecodeError;
 use crate::codec::metadata::{Get, List, Watch, WatchMessage};
 use crate::error::RpcError;
@@ -28,7 +28,7 @@ const CHANGES_QUEUED: usize = 64;
 /// a transaction that is larger than one message is [`MetadataError::TooLarge`].
 #[derive(Debug, Clone)]
 pub struct GrpcMetadata {
-    client: MetadataServiceClient<Channel>,
+    client: MetadataServiceClient<Line>,
     options: ClientOptions,
 }
 
@@ -45,7 +45,7 @@ impl GrpcMetadata {
 
     /// A client over a given connection.
     pub fn over(channel: Channel, options: ClientOptions) -> Self {
-        let client = MetadataServiceClient::new(channel)
+        let client = MetadataServiceClient::new(line(channel, &options))
             .max_decoding_message_size(options.message_bytes_max)
             .max_encoding_message_size(options.message_bytes_max);
         Self { client, options }

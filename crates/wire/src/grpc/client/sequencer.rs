@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::{answer, deliver, failed, opened, request};
+use super::{Line, answer, deliver, failed, line, opened, request};
 use crate::codec::DecodeError;
 use crate::codec::sequencer::AppendMessage;
 use crate::error::RpcError;
@@ -30,7 +30,7 @@ const APPEND_REPLIES_QUEUED: usize = 256;
 /// A node's [`Sequencers`] behind gRPC. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct GrpcSequencers {
-    client: SequencerServiceClient<Channel>,
+    client: SequencerServiceClient<Line>,
     options: ClientOptions,
 }
 
@@ -47,7 +47,7 @@ impl GrpcSequencers {
 
     /// A client over a given connection.
     pub fn over(channel: Channel, options: ClientOptions) -> Self {
-        let client = SequencerServiceClient::new(channel)
+        let client = SequencerServiceClient::new(line(channel, &options))
             .max_decoding_message_size(options.message_bytes_max)
             .max_encoding_message_size(options.message_bytes_max);
         Self { client, options }

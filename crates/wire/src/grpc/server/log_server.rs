@@ -11,13 +11,13 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::{Life, opening};
-use super::unless_stopped;
+use super::{ahead, unless_stopped};
 use crate::codec::DecodeError;
 use crate::codec::read::ReadMessage;
 use crate::grpc::coalesce::Coalesced;
 use crate::grpc::limits::ServerLimits;
 use crate::grpc::status::{malformed, status};
-use crate::log_server::{CallError, CopyError, CopyState, LogServer, ReadGrant, StoreRequest};
+use crate::log_server::{CallError, CopyError, CopyState, LogServer, ReadGrant, ReadReply, StoreRequest};
 use crate::pb;
 use pb::log_server_service_server::{LogServerService, LogServerServiceServer, SERVICE_NAME};
 
@@ -106,15 +106,21 @@ impl<T: LogServer + ?Sized + 'static> LogServerService for LogServerGrpc<T> {
 
     async fn read(&self, request: Request<Streaming<pb::ReadRequest>>) -> Result<Response<Self::ReadStream>, Status> {
         unless_stopped(&self.shutdown, async {
+            let ahead = ahead(&request);
             let mut requests = request.into_inner();
             let open = opening(&mut requests).await?.try_into().map_err(malformed)?;
             let life = Life::under(&self.shutdown);
-            match self.service.read(open).await {
+            match self.service.read_ahead(open, ahead.clone()).await {
                 Ok(read) => {
                     let failed = life
                         .receive(requests, read.grants, |message| ReadGrant::try_from(message).map(|grant| [grant]));
-                    let parts = ReceiverStream::new(read.replies).map(|part| match part {
-                        Ok(reply) => Ok(ReadMessage::Reply(reply).into()),
+                    let parts = ReceiverStream::new(read.replies).map(move |part| match part {
+                        Ok(reply) => {
+                            if let ReadReply::Batch { batch, .. } = &reply {
+                                ahead.took(batch.len() as u64);
+                            }
+                            Ok(ReadMessage::Reply(reply).into())
+                        }
                         Err(CallError::Copy(error)) => Ok(ReadMessage::Refused(error).into()),
                         Err(CallError::Rpc(error)) => Err(status(error)),
                     });

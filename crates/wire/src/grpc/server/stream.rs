@@ -53,8 +53,16 @@ impl Life {
                     () = service.closed() => return,
                     message = requests.message() => message,
                 };
-                // An error says that the client is gone; the service learns it from its closed channels.
-                let Ok(Some(message)) = message else { return };
+                let message = match message {
+                    Ok(Some(message)) => message,
+                    Ok(None) => return,
+                    Err(status) => {
+                        // Over a limit, late, or not protobuf. Or the client is gone: then nobody listens, and the service
+                        // learns it from its closed channels.
+                        let _ = failure.send(status);
+                        return;
+                    }
+                };
                 match decode(message) {
                     Ok(items) => {
                         for item in items {
