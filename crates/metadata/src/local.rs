@@ -5,9 +5,13 @@
 //!  get, list, watch ─────────────────────► keyspace, under a lock (durable state only)
 //! ```
 //!
-//! Nothing is visible before it is durable, so a reader never sees what a crash can take back. Any error of the disk
+//! Nothing is visible before it is durable, so a reader never sees what a crash can take back. An error of the disk
 //! stops the store for good: after a failed fsync nobody knows what is on the disk, and trying again would only hide
 //! it. Opening it again reads what is really there.
+//!
+//! A full file system is another matter. A group for which there is no room is refused before it is tried: it is
+//! `Unavailable`, and reads go on. If the file system runs full under a write, that group is `Unknown` and nothing is
+//! answered any more, until there is room to open the database anew and read what is there. Neither needs a restart.
 
 mod disk;
 mod writer;
@@ -47,13 +51,57 @@ pub struct LocalMetadata {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process, or another handle of this one, has it open. Close that one first.
-    #[error("the metadata directory {} is in use", dir.display())]
+    #[error("the metadata directory {} is in use by another process; stop that one, or choose another directory", dir.display())]
     InUse {
         /// The directory.
         dir: PathBuf,
     },
+    /// There is a file where the directory should be.
+    #[error("{} is a file, and a directory for metadata is wanted; choose another path, or move the file away", dir.display())]
+    NotADirectory {
+        /// The path.
+        dir: PathBuf,
+    },
+    /// There are files, and they are not those of a metadata store.
+    #[error(
+        "{} holds {}, which is no part of a metadata store; choose an empty directory, or that of this cluster",
+        dir.display(), entry.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the entries in it.
+        entry: PathBuf,
+    },
+    /// Its user may not write there, or the file system is read-only.
+    #[error("the metadata directory {} cannot be written; give this user the right to, or choose another directory", dir.display())]
+    Unwritable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system is too full to open what is there.
+    #[error("the file system of {} is full; free some space there and start again", dir.display())]
+    Full {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Written by a newer build.
+    #[error(
+        "the metadata directory {} has format {found}, which this build does not know; start it with the build that \
+         wrote it",
+        dir.display()
+    )]
+    NewerFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u8,
+    },
     /// The directory cannot be made, or no thread can be started.
-    #[error("the metadata directory {} cannot be prepared", dir.display())]
+    #[error("the metadata directory {} cannot be prepared; check the path and its owner", dir.display())]
     Io {
         /// The directory.
         dir: PathBuf,
@@ -62,7 +110,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// RocksDB does not open or read it, for example because its log is damaged in the middle.
-    #[error("the metadata directory {} cannot be read", dir.display())]
+    #[error("the metadata directory {} cannot be read; keep it for a look, and restore it from a copy", dir.display())]
     Storage {
         /// The directory.
         dir: PathBuf,
@@ -70,8 +118,8 @@ pub enum OpenError {
         #[source]
         source: rocksdb::Error,
     },
-    /// What is stored is damaged, of a newer format, or not ours.
-    #[error("the metadata directory {} holds a bad value", dir.display())]
+    /// What is stored is damaged, or not ours.
+    #[error("the metadata directory {} holds a bad value; keep it for a look, and restore it from a copy", dir.display())]
     Format {
         /// The directory.
         dir: PathBuf,
@@ -80,7 +128,7 @@ pub enum OpenError {
         source: FormatError,
     },
     /// Every value is readable, but together they are no keyspace.
-    #[error("the metadata directory {} contradicts itself", dir.display())]
+    #[error("the metadata directory {} contradicts itself; keep it for a look, and restore it from a copy", dir.display())]
     Contradiction {
         /// The directory.
         dir: PathBuf,
@@ -144,7 +192,7 @@ impl LocalMetadata {
                 };
                 *state.live.lock() = Some(Live::new(keyspace));
                 if opened.send(Ok(())).is_ok() {
-                    Writer { disk, state: &state, queue }.run();
+                    Writer { disk, state: &state, queue, refusing: false }.run();
                 }
             }
         };

@@ -8,6 +8,7 @@ use std::sync::mpsc as std_mpsc;
 use bifrost_wire::metadata::{Changes, Precondition};
 use tempfile::TempDir;
 
+use super::writer::PersistError;
 use super::*;
 use crate::conformance::conformance;
 use crate::format;
@@ -152,6 +153,51 @@ async fn a_directory_in_use_is_a_typed_error() {
     open(&dir).await.shutdown().await;
 }
 
+/// Names and contents of everything in a directory.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mut contents: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    contents.sort();
+    contents
+}
+
+#[tokio::test]
+async fn what_is_no_directory_of_ours_is_refused_and_left_alone() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("thesis.txt");
+    fs::write(&file, "mine").unwrap();
+    let before = contents(root.path());
+    assert!(matches!(LocalMetadata::open(&file).await, Err(OpenError::NotADirectory { .. })));
+    let foreign = LocalMetadata::open(root.path()).await;
+    assert!(
+        matches!(&foreign, Err(OpenError::Foreign { entry, .. }) if entry == Path::new("thesis.txt")),
+        "{foreign:?}"
+    );
+    assert_eq!(contents(root.path()), before);
+    // A start that was cut short leaves RocksDB's own files and no database.
+    let begun = TempDir::new().unwrap();
+    fs::write(begun.path().join("LOG"), "").unwrap();
+    fs::write(begun.path().join("MANIFEST-000001"), "").unwrap();
+    open(begun.path()).await.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_value_of_a_newer_build_is_told_from_damage() {
+    let dir = TempDir::new().unwrap();
+    let mut newer = format::entry_value(b"kx", 5, b"who knows");
+    let body = newer.len() - 4;
+    newer[0] = 2;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(b"kx"), &newer[..body]);
+    newer[body..].copy_from_slice(&crc.to_le_bytes());
+    rocksdb::DB::open_default(dir.path()).unwrap().put(b"kx", &newer).unwrap();
+    for _ in 0..2 {
+        let refused = LocalMetadata::open(dir.path()).await;
+        assert!(matches!(refused, Err(OpenError::NewerFormat { found: 2, .. })), "{refused:?}");
+    }
+    let kept = rocksdb::DB::open_default(dir.path()).unwrap().get(b"kx").unwrap();
+    assert_eq!(kept, Some(newer), "refusing changes nothing");
+}
+
 #[tokio::test]
 async fn a_damaged_or_foreign_value_is_refused() {
     for (key, value) in [
@@ -207,39 +253,64 @@ async fn a_store_that_was_shut_down_is_unavailable() {
 /// A disk whose every write waits for a verdict.
 struct Scripted {
     started: std_mpsc::Sender<usize>,
-    verdicts: std_mpsc::Receiver<Result<(), io::ErrorKind>>,
+    verdicts: std_mpsc::Receiver<Verdict>,
+    /// What is found on the disk after it ran full; asked again and again until there is something.
+    found: std_mpsc::Receiver<Keyspace>,
+}
+
+enum Verdict {
+    Durable,
+    NoRoom,
+    RanFull,
+    Failed,
 }
 
 impl Persist for Scripted {
     type Error = io::Error;
 
-    fn persist(&mut self, commits: &[Changes]) -> Result<(), io::Error> {
+    fn persist(&mut self, commits: &[Changes]) -> Result<(), PersistError<io::Error>> {
         self.started.send(commits.len()).unwrap();
-        self.verdicts.recv().unwrap().map_err(io::Error::from)
+        match self.verdicts.recv().unwrap() {
+            Verdict::Durable => Ok(()),
+            Verdict::NoRoom => Err(PersistError::NoRoom),
+            Verdict::RanFull => Err(PersistError::RanFull),
+            Verdict::Failed => Err(PersistError::Failed(io::ErrorKind::Other.into())),
+        }
+    }
+
+    fn revive(&mut self) -> Result<Option<Keyspace>, io::Error> {
+        Ok(self.found.try_recv().ok())
     }
 }
 
-async fn scripted() -> (LocalMetadata, std_mpsc::Receiver<usize>, std_mpsc::Sender<Result<(), io::ErrorKind>>) {
+struct Script {
+    starts: std_mpsc::Receiver<usize>,
+    verdict: std_mpsc::Sender<Verdict>,
+    found: std_mpsc::Sender<Keyspace>,
+}
+
+async fn scripted() -> (LocalMetadata, Script) {
     let (started, starts) = std_mpsc::channel();
     let (verdict, verdicts) = std_mpsc::channel();
-    let disk = Scripted { started, verdicts };
+    let (finds, found) = std_mpsc::channel();
+    let disk = Scripted { started, verdicts, found };
     let store = LocalMetadata::start(PathBuf::new(), move || Ok((disk, Keyspace::new()))).await.unwrap();
-    (store, starts, verdict)
+    (store, Script { starts, verdict, found: finds })
 }
 
 #[tokio::test]
 async fn what_waits_is_one_group_and_visible_only_when_durable() {
-    let (store, starts, verdict) = scripted().await;
+    let (store, Script { starts, verdict, .. }) = scripted().await;
     let first = store.enqueue(Txn::new().put("a", "1")).unwrap();
     assert_eq!(starts.recv(), Ok(1), "the first is on its way to the disk");
     assert_eq!(store.get("a".into()).await, Ok(None), "what is not durable is not visible");
     let waiting: Vec<_> = (0..100).map(|key| store.enqueue(Txn::new().put(format!("k{key}"), "1")).unwrap()).collect();
     let refused = store.enqueue(Txn::new().expect("k7", Precondition::Absent).put("k7", "2")).unwrap();
-    verdict.send(Ok(())).unwrap();
+    verdict.send(Verdict::Durable).unwrap();
     assert_eq!(first.await.unwrap(), Ok(TxnOutcome::Committed(1)));
     assert_eq!(starts.recv(), Ok(100), "all that waited is one write");
     assert!(store.get("k7".into()).await.unwrap().is_none(), "also the second group waits for the disk");
-    verdict.send(Ok(())).unwrap();
+    verdict.send(Verdict::Durable).unwrap();
     for (index, answer) in waiting.into_iter().enumerate() {
         assert_eq!(answer.await.unwrap(), Ok(TxnOutcome::Committed(index as u64 + 2)), "in order of arrival");
     }
@@ -250,13 +321,13 @@ async fn what_waits_is_one_group_and_visible_only_when_durable() {
 
 #[tokio::test]
 async fn a_failed_disk_stops_the_store_for_good() {
-    let (store, starts, verdict) = scripted().await;
+    let (store, Script { starts, verdict, .. }) = scripted().await;
     let mut stream = store.watch(String::new(), 0).await.unwrap();
     stream.recv().await.unwrap().unwrap();
     let in_flight = store.enqueue(Txn::new().put("a", "1")).unwrap();
     assert_eq!(starts.recv(), Ok(1));
     let waiting = store.enqueue(Txn::new().put("b", "1")).unwrap();
-    verdict.send(Err(io::ErrorKind::StorageFull)).unwrap();
+    verdict.send(Verdict::Failed).unwrap();
     assert_eq!(in_flight.await.unwrap(), Err(MetadataError::Unknown), "it may be on the disk");
     assert_eq!(waiting.await.unwrap(), Err(MetadataError::Unavailable), "it was never tried");
     assert_eq!(stream.recv().await, None);
@@ -267,13 +338,54 @@ async fn a_failed_disk_stops_the_store_for_good() {
 }
 
 #[tokio::test]
+async fn without_room_nothing_is_done_reads_go_on_and_so_do_writes_later() {
+    let (store, Script { starts, verdict, .. }) = scripted().await;
+    verdict.send(Verdict::Durable).unwrap();
+    assert_eq!(write(&store, "a", "1").await, 1);
+    verdict.send(Verdict::NoRoom).unwrap();
+    assert_eq!(store.txn(Txn::new().put("a", "2")).await, Err(MetadataError::Unavailable));
+    assert_eq!(store.get("a".into()).await.unwrap().unwrap().value, "1", "nothing was done");
+    assert_eq!(store.txn(Txn::new()).await, Ok(TxnOutcome::Committed(1)), "what writes nothing needs no room");
+    verdict.send(Verdict::Durable).unwrap();
+    assert_eq!(write(&store, "a", "3").await, 2, "no revision is left out");
+    assert_eq!(starts.try_iter().count(), 3);
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_write_that_ran_out_of_space_is_unknown_until_the_disk_is_read_again() {
+    let (store, Script { verdict, found, starts: _starts }) = scripted().await;
+    let mut stream = store.watch(String::new(), 0).await.unwrap();
+    stream.recv().await.unwrap().unwrap();
+    verdict.send(Verdict::RanFull).unwrap();
+    assert_eq!(store.txn(Txn::new().put("a", "1")).await, Err(MetadataError::Unknown));
+    assert_eq!(stream.recv().await, None, "watchers read anew");
+    assert_eq!(store.get("a".into()).await, Err(MetadataError::Unavailable), "nobody reads as if it were not there");
+    assert_eq!(store.txn(Txn::new().put("b", "1")).await, Err(MetadataError::Unavailable));
+    let entry = Versioned { revision: 1, value: "1".into() };
+    found.send(Keyspace::restore(1, vec![("a".to_owned(), entry.clone())]).unwrap()).unwrap();
+    let read = loop {
+        match store.get("a".into()).await {
+            Err(MetadataError::Unavailable) => tokio::task::yield_now().await,
+            read => break read,
+        }
+    };
+    assert_eq!(read, Ok(Some(entry)), "it was there");
+    verdict.send(Verdict::Durable).unwrap();
+    assert_eq!(write(&store, "b", "1").await, 2);
+    verdict.send(Verdict::RanFull).unwrap();
+    assert_eq!(store.txn(Txn::new().put("c", "1")).await, Err(MetadataError::Unknown));
+    store.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_full_queue_is_an_answer() {
-    let (store, starts, verdict) = scripted().await;
+    let (store, Script { starts, verdict, .. }) = scripted().await;
     let first = store.enqueue(Txn::new().put("a", "1")).unwrap();
     assert_eq!(starts.recv(), Ok(1));
     let waiting: Vec<_> = (0..QUEUE).map(|_| store.enqueue(Txn::new()).unwrap()).collect();
     assert_eq!(store.txn(Txn::new()).await, Err(MetadataError::Unavailable));
-    verdict.send(Ok(())).unwrap();
+    verdict.send(Verdict::Durable).unwrap();
     assert_eq!(first.await.unwrap(), Ok(TxnOutcome::Committed(1)));
     for answer in waiting {
         assert_eq!(answer.await.unwrap(), Ok(TxnOutcome::Committed(1)));
@@ -288,7 +400,7 @@ async fn a_full_queue_is_an_answer() {
     assert_eq!(taken.len(), 4, "64 MiB wait at most");
     drop(taken);
     for _ in 0..8 {
-        verdict.send(Ok(())).unwrap();
+        verdict.send(Verdict::Durable).unwrap();
     }
     assert_eq!(blocked.await.unwrap(), Ok(TxnOutcome::Committed(2)));
     store.shutdown().await;
