@@ -42,7 +42,7 @@ use self::signals::Signals;
 
 /// A segmented, replicated log.
 #[derive(Debug, Parser)]
-#[command(name = "bifrost", version, after_help = exit::HELP, max_term_width = 80)]
+#[command(name = "bifrost", bin_name = "bifrost", version, after_help = exit::HELP, max_term_width = 80)]
 struct Cli {
     #[command(flatten)]
     global: GlobalArgs,

@@ -31,6 +31,7 @@ use bifrost_sequencer::core::SegmentLimits;
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 
 use crate::gateway::GatewayOptions;
+use crate::local_cluster::LocalClusterOptions;
 
 pub use self::error::ConfigError;
 pub use self::example::example;
@@ -145,6 +146,18 @@ impl Config {
     /// The value of a key, in the form of the file.
     pub fn value(&self, key: &Key) -> String {
         key.access.show(self)
+    }
+
+    /// What applies to nodes in this process.
+    pub fn local_cluster(&self) -> LocalClusterOptions {
+        LocalClusterOptions {
+            rocks: self.storage.clone(),
+            segments: self.segments,
+            server: self.server.clone(),
+            client: self.connection.clone(),
+            gateway: self.gateway.clone(),
+            ..LocalClusterOptions::default()
+        }
     }
 
     /// Notes that a flag set a key.

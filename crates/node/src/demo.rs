@@ -43,6 +43,7 @@ use crate::ledger::{Ledger, ReaderLedger};
 use crate::local_cluster::{LocalCluster, LocalClusterError, LocalClusterOptions};
 
 const LOG: &str = "demo";
+const NODES: usize = 3;
 const READERS: usize = 2;
 /// The demo stops writing at so much payload, so that it never fills a disk by surprise.
 const PAYLOAD_BYTES_MAX: u64 = 3 << 30;
@@ -53,24 +54,44 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A disk whose fdatasync is faster keeps nothing through a power cut.
 const DISK_SYNC_MIN: Duration = Duration::from_micros(15);
 
-/// Runs the demo. Cancelling `stop` ends it early with [`DemoError::Interrupted`], in good order.
+/// Runs the demo on nodes with default settings; see [`run_on`].
+///
+/// # Errors
+/// See [`run_on`].
+///
+/// # Cancel safety
+/// See [`run_on`].
+pub async fn run(options: &DemoOptions, stop: CancellationToken) -> Result<Report, DemoError> {
+    run_on(LocalClusterOptions::default(), options, stop).await
+}
+
+/// Runs the demo on nodes with these settings; how many they are and where their data is are the demo's own. Cancelling `stop` ends it early with [`DemoError::Interrupted`], in good order.
 ///
 /// # Errors
 /// [`DemoError`] when it could not run to its end. A promise that was found broken is no error: the report says so.
 ///
 /// # Cancel safety
 /// Dropping the future leaves the cluster's tasks to the runtime; cancel `stop` instead.
-pub async fn run(options: &DemoOptions, stop: CancellationToken) -> Result<Report, DemoError> {
+pub async fn run_on(
+    nodes: LocalClusterOptions,
+    options: &DemoOptions,
+    stop: CancellationToken,
+) -> Result<Report, DemoError> {
     let ground = Ground::prepare(options.data_dir.as_deref())?;
-    let outcome = run_on(&ground, options, stop).await;
+    let outcome = run_in(&ground, nodes, options, stop).await;
     ground.leave()?;
     outcome
 }
 
-async fn run_on(ground: &Ground, options: &DemoOptions, stop: CancellationToken) -> Result<Report, DemoError> {
+async fn run_in(
+    ground: &Ground,
+    nodes: LocalClusterOptions,
+    options: &DemoOptions,
+    stop: CancellationToken,
+) -> Result<Report, DemoError> {
     let payload_bytes_max = ground.payload_budget(options.seconds, PAYLOAD_BYTES_MAX)?;
     let disk_sync = ground.canary()?;
-    let cluster = Arc::new(start_cluster(ground.directory()).await?);
+    let cluster = Arc::new(start_cluster(ground.directory(), nodes).await?);
     let outcome = match Clients::connect(&cluster).await {
         Ok(clients) => {
             let seed = options.seed.unwrap_or_else(draw);
@@ -93,8 +114,8 @@ async fn run_on(ground: &Ground, options: &DemoOptions, stop: CancellationToken)
     outcome
 }
 
-async fn start_cluster(directory: &Path) -> Result<LocalCluster, DemoError> {
-    let options = LocalClusterOptions { directory: Some(directory.to_owned()), ..LocalClusterOptions::default() };
+async fn start_cluster(directory: &Path, nodes: LocalClusterOptions) -> Result<LocalCluster, DemoError> {
+    let options = LocalClusterOptions { nodes: NODES, directory: Some(directory.to_owned()), ..nodes };
     LocalCluster::start(options).await.map_err(|source| {
         let directory = directory.to_owned();
         match source {

@@ -30,14 +30,22 @@ pub(crate) struct GlobalArgs {
     /// Nodes of the cluster, HOST:PORT; repeat it or separate with commas [env: BIFROST_ADDRESS]
     #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', help_heading = "Global options")]
     address: Vec<String>,
-    /// How results are printed [default: text]
-    #[arg(long, short, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    /// How results are printed: text, json (one object a line), or raw (payloads as they are; `read` only) [default:
+    /// text]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FORMAT",
+        help_heading = "Global options",
+        hide_possible_values = true
+    )]
     output: Option<Output>,
     /// The configuration file [env: BIFROST_CONFIG] [default: bifrost.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
-    /// Colours: on terminals, always, or never; NO_COLOR is honoured
-    #[arg(long, global = true, value_name = "WHEN", help_heading = "Global options")]
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always, or never [default: auto]
+    #[arg(long, global = true, value_name = "WHEN", help_heading = "Global options", hide_possible_values = true)]
     color: Option<ColorChoice>,
     /// How long to wait without any progress, such as 500ms, 10s or 2m [default: 30s]
     #[arg(long, global = true, value_name = "TIME", value_parser = super::values::parse_duration, help_heading = "Global options")]

@@ -16,7 +16,8 @@ pub(crate) struct DemoArgs {
 
 pub(crate) async fn run(context: &Context, args: DemoArgs) -> Result<Exit, CliError> {
     let DemoArgs { options } = args;
-    let report = demo::run(&options, context.stop().clone()).await.map_err(|error| failed(&error))?;
+    let nodes = context.config().local_cluster();
+    let report = demo::run_on(nodes, &options, context.stop().clone()).await.map_err(|error| failed(&error))?;
     if options.json || context.output() == Output::Json {
         let json = report.to_json();
         let json =

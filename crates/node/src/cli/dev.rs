@@ -77,18 +77,13 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<Exit, CliErr
 
 async fn serve(context: &Context, wanted: &Wanted, directory: &DataDirectory) -> Result<Exit, CliError> {
     let known = nodes_in(directory.path());
-    let nodes = wanted.nodes.map_or_else(|| known.max(usize::from(if known == 0 { NODES } else { 0 })), usize::from);
-    let config = context.config();
+    let unsaid = if known == 0 { usize::from(NODES) } else { known };
+    let nodes = wanted.nodes.map_or(unsaid, usize::from);
     let options = LocalClusterOptions {
         nodes,
         directory: Some(directory.path().to_owned()),
         first_port: (wanted.port != 0).then_some(wanted.port),
-        rocks: config.storage.clone(),
-        segments: config.segments,
-        server: config.server.clone(),
-        client: config.connection.clone(),
-        gateway: config.gateway.clone(),
-        ..LocalClusterOptions::default()
+        ..context.config().local_cluster()
     };
     if context.terminal().stderr {
         context.say(&format!("starting {nodes} {} ...", if nodes == 1 { "node" } else { "nodes" }));

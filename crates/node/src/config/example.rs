@@ -22,6 +22,7 @@ pub fn example() -> String {
         text += &comment(about);
         text += &format!("[{section}]\n");
         for key in keys().filter(|key| key.name.section == *section) {
+            text += "\n";
             text += &comment(key.doc);
             text += &format!("#{} = {}\n", key.name.key, defaults.value(key));
         }

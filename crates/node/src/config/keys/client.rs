@@ -36,7 +36,7 @@ pub(super) const KEYS: &[Key] = keys! {
         |config| config.connection.connect_timeout,
         |config, time| config.connection.connect_timeout = time
     }
-    "Time to establish a connection. Longer than a lost packet or two."
+    "Time to establish a connection. Longer than it takes to repeat a lost packet."
 
     connection.request_timeout Time {
         |config| config.connection.request_timeout,
@@ -49,7 +49,8 @@ pub(super) const KEYS: &[Key] = keys! {
         |config| config.connection.open_timeout,
         |config, time| config.connection.open_timeout = time
     }
-    "Time from the request for a stream until it is open, connecting included."
+    "Time from the request for a stream until it is open, connecting included. Nothing is written for it, so it is \
+     shorter than that of a request."
 
     connection.stream_window_bytes Bytes {
         |config| number(config.connection.stream_window_bytes),
@@ -94,7 +95,8 @@ pub(super) const KEYS: &[Key] = keys! {
         |config| config.connection.keepalive_timeout,
         |config, time| config.connection.keepalive_timeout = time
     }
-    "Time after which an unanswered ping closes the connection."
+    "Time after which an unanswered ping closes the connection. Together with keepalive_interval it says how late a dead \
+     peer is noticed."
 
     appender.bytes_in_flight_max Bytes {
         |config| number(config.appender.bytes_in_flight_max),
