@@ -24,8 +24,10 @@ mod examples;
 #[path = "support/faults.rs"]
 mod faults;
 mod fuzz;
+mod gateway;
 mod interrupted_reconfiguration;
 mod kill_nine;
+mod python;
 mod replaced_successor;
 mod slow_copy;
 mod smoke;

@@ -214,7 +214,7 @@ impl Serving {
     ) -> Result<(), RpcError> {
         loop {
             let next = async {
-                let Some(records) = requests.recv().await else { return None };
+                let records = requests.recv().await?;
                 Some(self.send_one(records).await)
             };
             let sent = tokio::select! {
