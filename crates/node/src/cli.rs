@@ -5,7 +5,7 @@
 //! [`Command::run`]. Shapes, exit codes and precedence are promises: `docs/CLI.md` has them.
 //!
 //! Reading order: this file, `context` (what a command gets), `exit`, `error` and `failures` (how errors reach people),
-//! `usage`, `signals`, then the commands.
+//! `usage`, `signals`, `progress`, `values` and `log_ref` (arguments), then the commands.
 
 mod append;
 mod completions;
@@ -20,6 +20,7 @@ mod exit;
 #[allow(dead_code)]
 mod failures;
 mod log_ref;
+mod progress;
 mod read;
 mod resolve;
 mod signals;
@@ -171,4 +172,29 @@ async fn drive(context: &Context, command: Command) -> Result<Exit, CliError> {
     };
     context.disconnect().await;
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../docs/CLI.md");
+
+    #[test]
+    fn every_command_flag_and_code_is_documented() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(DOCUMENT.contains(&format!("`bifrost {name}")), "docs/CLI.md does not have `bifrost {name}`");
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(DOCUMENT.contains(&format!("--{flag}")), "docs/CLI.md does not have --{flag} of {name}");
+            }
+        }
+        for code in ErrorCode::ALL.iter().filter(|code| **code != ErrorCode::OutputClosed) {
+            let row = DOCUMENT.lines().find(|line| line.contains(&format!("`{}`", code.name())));
+            let exit = format!("| {} |", code.exit().code());
+            assert!(row.is_some_and(|row| row.starts_with(&exit)), "docs/CLI.md does not have {}", code.name());
+        }
+    }
 }

@@ -6,10 +6,9 @@ mod outcome;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bifrost::{Appender, AppenderOptions, Keys, Ticket};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +17,7 @@ use super::error::{CliError, ErrorCode};
 use super::exit::Exit;
 use super::failures::plain;
 use super::log_ref::LogRef;
+use super::progress::{Unit, bar};
 use super::values::parse_keys;
 
 use self::input::{Format, InputError, Lines};
@@ -30,7 +30,6 @@ An outcome that is unknown (exit code 6) comes with an append id; `bifrost resol
 
 /// Appends whose outcome is waited for; their bytes are bounded by the appender.
 const APPENDS_IN_FLIGHT: usize = 1024;
-const BAR_PERIOD: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
@@ -72,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: AppendArgs) -> Result<Exit, Cli
     let format = Format { base64: args.base64, keys: args.keys.unwrap_or_default() };
     let lines = input::start(input, format)
         .map_err(|error| CliError::new(ErrorCode::Failed, "no thread can be started").because(&error))?;
-    let bar = bar(context, size);
+    let bar = bar(context, size, Unit::Bytes);
     let mut outcomes = Outcomes::new(args.log);
     // Ends the sending, at the first failure too: what follows a hole is not wanted.
     let enough = context.stop().child_token();
@@ -135,21 +134,4 @@ async fn settle(
         told?;
     }
     Ok(())
-}
-
-/// On a terminal, unless the LSNs go to the same one.
-fn bar(context: &Context, size: Option<u64>) -> ProgressBar {
-    let terminal = context.terminal();
-    if !terminal.stderr || terminal.stdout {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match size {
-        Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left"),
-        None => (ProgressBar::no_length(), "{spinner} {bytes} appended  {bytes_per_sec}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(BAR_PERIOD);
-    bar
 }

@@ -11,66 +11,53 @@ use super::exit::Exit;
 /// Longest line of an error; what was typed may be longer.
 const LINE_CHARS_MAX: usize = 400;
 
-/// What went wrong, by a name that is stable: `error.code` in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorCode {
-    InvalidArgument,
-    InvalidInput,
-    InvalidConfig,
-    Failed,
-    UnknownLog,
-    NameTaken,
-    BeyondTail,
-    LogClosed,
-    NoPlacement,
-    Refused,
-    InUse,
-    OutcomeUnknown,
-    PartlyDone,
-    Unreachable,
-    TimedOut,
-    Interrupted,
-    /// Whoever reads stdout has gone away: `bifrost read orders | head`.
-    OutputClosed,
+/// One line for each code: its name in Rust, its name in JSON, and how the tool exits.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident $name:literal $exit:ident,)*) => {
+        /// What went wrong, by a name that is stable: `error.code` in JSON. `docs/CLI.md` lists them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum ErrorCode {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl ErrorCode {
+            #[cfg(test)]
+            pub(super) const ALL: &[Self] = &[$(Self::$code),*];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                }
+            }
+
+            pub(crate) const fn exit(self) -> Exit {
+                match self {
+                    $(Self::$code => Exit::$exit,)*
+                }
+            }
+        }
+    };
 }
 
-impl ErrorCode {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::InvalidArgument => "invalid-argument",
-            Self::InvalidInput => "invalid-input",
-            Self::InvalidConfig => "invalid-config",
-            Self::Failed => "failed",
-            Self::UnknownLog => "unknown-log",
-            Self::NameTaken => "name-taken",
-            Self::BeyondTail => "beyond-tail",
-            Self::LogClosed => "log-closed",
-            Self::NoPlacement => "no-placement",
-            Self::Refused => "refused",
-            Self::InUse => "in-use",
-            Self::OutcomeUnknown => "outcome-unknown",
-            Self::PartlyDone => "partly-done",
-            Self::Unreachable => "unreachable",
-            Self::TimedOut => "timed-out",
-            Self::Interrupted => "interrupted",
-            Self::OutputClosed => "output-closed",
-        }
-    }
-
-    pub(crate) const fn exit(self) -> Exit {
-        match self {
-            Self::OutputClosed => Exit::Done,
-            Self::InvalidArgument | Self::InvalidInput | Self::InvalidConfig => Exit::Usage,
-            Self::Failed => Exit::Failed,
-            Self::UnknownLog => Exit::NotFound,
-            Self::NameTaken | Self::BeyondTail | Self::LogClosed | Self::NoPlacement | Self::Refused | Self::InUse => {
-                Exit::Refused
-            }
-            Self::OutcomeUnknown | Self::PartlyDone => Exit::Unfinished,
-            Self::Unreachable | Self::TimedOut => Exit::Unreachable,
-            Self::Interrupted => Exit::Interrupted,
-        }
-    }
+codes! {
+    InvalidArgument "invalid-argument" Usage,
+    InvalidInput "invalid-input" Usage,
+    InvalidConfig "invalid-config" Usage,
+    Failed "failed" Failed,
+    UnknownLog "unknown-log" NotFound,
+    NameTaken "name-taken" Refused,
+    BeyondTail "beyond-tail" Refused,
+    LogClosed "log-closed" Refused,
+    NoPlacement "no-placement" Refused,
+    Refused "refused" Refused,
+    InUse "in-use" Refused,
+    OutcomeUnknown "outcome-unknown" Unfinished,
+    PartlyDone "partly-done" Unfinished,
+    Unreachable "unreachable" Unreachable,
+    TimedOut "timed-out" Unreachable,
+    Interrupted "interrupted" Interrupted,
+    /// Whoever reads stdout has gone away, as in `bifrost read orders | head`: not told, and no failure.
+    OutputClosed "output-closed" Done,
 }
 
 /// A failed command: what, why, and what next, one sentence each, without a full stop.

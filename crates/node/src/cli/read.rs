@@ -12,6 +12,7 @@ use super::error::{CliError, ErrorCode};
 use super::exit::Exit;
 use super::failures::{log_error, read_error, timed_out};
 use super::log_ref::LogRef;
+use super::progress::{Unit, bar};
 use super::values::{Start, parse_key_filter, parse_lsn, parse_start};
 
 use self::show::Printer;
@@ -70,9 +71,10 @@ pub(crate) async fn run(context: &Context, args: ReadArgs) -> Result<Exit, CliEr
         credit_bytes: context.config().reader_credit_bytes,
     };
     let width = range.end.unwrap_or(range.from).get().max(NARROWEST.get()).ilog10() + 1;
-    let mut printer = Printer::new(context, width as usize);
+    let total = range.end.and_then(|end| end.distance_from(range.from));
+    let mut printer = Printer::new(context, width as usize, bar(context, total, Unit::Records), range.from);
     let outcome = copy(context, &args, log.read(options), &mut printer).await;
-    let flushed = printer.flush();
+    let flushed = printer.finish();
     let lost = outcome?;
     flushed?;
     if lost > 0 {

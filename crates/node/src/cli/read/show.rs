@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bifrost::{GapKind, Keys, LogRecord, Lsn};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::super::context::{Context, Output, Style, json_line};
@@ -46,14 +47,18 @@ pub(super) struct Printer<'a> {
     /// Of the column of LSNs.
     width: usize,
     buffer: Vec<u8>,
+    bar: ProgressBar,
+    /// Where the bar begins.
+    from: Lsn,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) const fn new(context: &'a Context, width: usize) -> Self {
-        Self { context, width, buffer: Vec::new() }
+    pub(super) const fn new(context: &'a Context, width: usize, bar: ProgressBar, from: Lsn) -> Self {
+        Self { context, width, buffer: Vec::new(), bar, from }
     }
 
     pub(super) fn record(&mut self, record: &LogRecord) -> Result<(), CliError> {
+        self.bar.set_position(record.lsn.distance_from(self.from).unwrap_or_default());
         match self.context.output() {
             Output::Raw => {
                 self.buffer.extend_from_slice(&record.payload);
@@ -122,6 +127,12 @@ impl<'a> Printer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&mut self) -> Result<(), CliError> {
+        self.bar.finish_and_clear();
+        self.flush()
     }
 
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
