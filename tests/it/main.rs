@@ -21,6 +21,7 @@ mod counters;
 mod delete_log;
 mod demo;
 mod examples;
+mod explain;
 #[path = "support/faults.rs"]
 mod faults;
 mod fuzz;

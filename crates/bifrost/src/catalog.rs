@@ -8,6 +8,7 @@
 //! | `deleted-logs/<id, 20 digits>` | the tombstone of a log that is being deleted, until its servers gave the space back |
 //! | `nodes/<id, 10 digits>` | the node record |
 //! | `node-names/<name>` | the node id, as text |
+//! | `default-replication` | the replication property of logs whose creator does not say, as text |
 //! | `next-log-id`, `next-node-id` | the next id to give, as text; ids are never given twice (C2) |
 
 use std::str::FromStr;
@@ -25,6 +26,7 @@ use thiserror::Error;
 use crate::chain::{self, ChainError};
 use crate::cluster::random_id;
 
+mod defaults;
 mod tombstones;
 
 pub use self::tombstones::StoredTombstone;

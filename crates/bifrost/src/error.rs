@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::catalog::CatalogError;
 use crate::chain::ChainError;
+use crate::placement::PlanError;
 use crate::reconfigure::ReconfigureError;
 
 /// What to do about an error.
@@ -127,6 +128,9 @@ pub enum LogError {
     /// No set of nodes can hold the log with its replication property now.
     #[error("no set of nodes can hold the log with its replication property now")]
     NoPlacement,
+    /// The next segment cannot be as it is wanted.
+    #[error(transparent)]
+    Plan(PlanError),
     /// Only what was written can be trimmed.
     #[error("cannot trim up to {asked}: the tail is {tail}")]
     BeyondTail {
@@ -145,6 +149,15 @@ impl From<CatalogError> for LogError {
         match error {
             CatalogError::Deleted { log } => Self::Deleted { log },
             error => Self::Catalog(error),
+        }
+    }
+}
+
+impl From<PlanError> for LogError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::NoPlacement => Self::NoPlacement,
+            error => Self::Plan(error),
         }
     }
 }
@@ -170,7 +183,7 @@ impl LogError {
                 }
             }
             Self::NoPlacement | Self::Reconfigure(ReconfigureError::NoPlacement) => Advice::Retry,
-            Self::BeyondTail { .. } => Advice::Fix,
+            Self::Plan(_) | Self::BeyondTail { .. } => Advice::Fix,
             Self::Chain(_) | Self::Reconfigure(_) | Self::ShutDown | Self::Deleted { .. } => Advice::GiveUp,
         }
     }

@@ -29,6 +29,7 @@ use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
 use crate::error::LogError;
+use crate::explain::{self, Asked, Explanation, MetadataView};
 use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
 use crate::log_state::LogState;
@@ -196,7 +197,10 @@ impl Bifrost {
         let cluster = &self.inner.cluster;
         cluster.directory.refresh().await?;
         let nodes = cluster.directory.records();
-        let replication = options.replication.unwrap_or_else(|| default_replication(&nodes));
+        let replication = match options.replication {
+            Some(replication) => replication,
+            None => cluster.catalog.default_replication().await?.unwrap_or_else(|| default_replication(&nodes)),
+        };
         let answering = cluster.answering(replication.copies()).await;
         let nodeset_max = cluster.options.nodeset_max;
         let situation = Situation { nodes: &nodes, answering: &answering, avoid: None, rotate: false, nodeset_max };
@@ -306,6 +310,37 @@ impl Bifrost {
             });
         }
         Ok(())
+    }
+
+    /// What a log is doing or waits for, with the evidence. Works while the cluster is broken: nothing is waited for
+    /// longer than a few seconds, and nothing is changed.
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn explain(&self, log: LogId) -> Explanation {
+        self.explain_as(Asked::Id(log), log).await
+    }
+
+    /// Like [`explain`](Self::explain), for a name.
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn explain_named(&self, name: &str) -> Explanation {
+        let asked = Asked::Name(name.to_owned());
+        match explain::in_time(self.inner.cluster.catalog.log_id(name)).await {
+            Ok(Some(log)) => self.explain_as(asked, log).await,
+            Ok(None) | Err(CatalogError::InvalidName) => Explanation::without_evidence(asked, MetadataView::NoSuchLog),
+            Err(error) => {
+                let metadata = MetadataView::NoAnswer { error, tried: Vec::new(), last_seen: None };
+                Explanation::without_evidence(asked, metadata)
+            }
+        }
+    }
+
+    async fn explain_as(&self, asked: Asked, log: LogId) -> Explanation {
+        let known = self.inner.logs.lock().get(&log).and_then(Weak::upgrade);
+        let last_seen = known.map(|state| state.chain().chain.clone());
+        Explanation::of(asked, explain::gather(&self.inner.cluster, log, last_seen).await)
     }
 
     /// The node records as last seen.

@@ -32,7 +32,8 @@
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
 //! [`reconfigure`] and [`delete`] (the steps), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
-//! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`], [`options`].
+//! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`],
+//! [`options`]; and [`explain`] for people.
 
 pub mod appender;
 mod back_off;
@@ -44,6 +45,7 @@ pub mod connect;
 pub mod delete;
 pub mod directory;
 pub mod error;
+pub mod explain;
 pub mod handle;
 pub mod local_node;
 pub mod log;
@@ -61,9 +63,11 @@ pub use bifrost_loglet::read::GapKind;
 pub use bifrost_types::{AppendId, Chain, KeyFilter, Keys, LogId, Lsn, OpId, Record, ReplicationProperty};
 pub use cluster::fresh_op;
 pub use error::{Advice, AppendError, LogError, NotAppended, ReadError, ReserveError, Resolved};
+pub use explain::Explanation;
 pub use handle::{Bifrost, StartError};
-pub use log::{Log, ReconfigureOptions, ResolveError, Tail, TailKind};
+pub use log::{Log, Plan, ReconfigureOptions, ResolveError, Tail, TailKind, TailUnknown};
 pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};
+pub use placement::PlanError;
 pub use reader::{LogRecord, ReadEvent, Reader};
 pub use reconfigure::Reconfigured;
 

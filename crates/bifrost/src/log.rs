@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
+use bifrost_loglet::quorum::Quorum;
 use bifrost_loglet::settle::trim_loglet;
 use bifrost_loglet::tail::{OpenCheck, confirm_open};
 use bifrost_types::{
-    Actor, AppendId, Chain, CloseReason, LogId, LogletOffset, LogletParams, Lsn, NodeGeneration, OpId, Segment,
-    Successor,
+    Actor, AppendId, Chain, CloseReason, LogId, LogletOffset, LogletParams, Lsn, NodeGeneration, NodeId, OpId,
+    Reconfiguration, ReplicationProperty, Segment, SegmentIndex, Successor,
 };
 use bifrost_wire::sequencer::{AppendOpen, SequencerCallError, SequencerError, SequencerTails};
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
@@ -22,6 +24,7 @@ use crate::cluster::fresh_op;
 use crate::error::{LogError, ReadError, Resolved};
 use crate::log_state::{LogState, is_closed};
 use crate::options::{AppenderOptions, ReadOptions};
+use crate::placement::{PlanError, Wish};
 use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
@@ -53,12 +56,59 @@ pub struct Tail {
 pub struct ReconfigureOptions {
     /// The operation; give the same one again to resume or to learn its outcome (C4). Default: a fresh one.
     pub op: Option<OpId>,
-    /// What comes after, in full. Default: chosen by placement.
+    /// What comes after, in full; then the three that follow are not looked at. Default: chosen by placement.
     pub successor: Option<Successor>,
-    /// The sequencer of the next segment. Default: another node than now.
-    pub sequencer: Option<NodeGeneration>,
+    /// The nodes that may hold the records of the next segment. Default: chosen by placement.
+    pub nodes: Option<Vec<NodeId>>,
+    /// The replication property from the next segment on. Default: as it is.
+    pub replication: Option<ReplicationProperty>,
+    /// The node whose present life numbers the appends of the next segment. Default: another node than now.
+    pub sequencer: Option<NodeId>,
     /// Close the log for good: no segment comes after.
     pub close: bool,
+}
+
+/// What a reconfiguration would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The segment that it would close.
+    pub closes: SegmentIndex,
+    /// What would come after, or `None` if it would close the log for good.
+    pub successor: Option<Successor>,
+    /// What is pending already: it would be carried out in place of the plan.
+    pub pending: Option<Reconfiguration>,
+}
+
+/// Why the tail of an open segment is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TailUnknown {
+    /// Its sequencer does not answer, or lives another life.
+    #[error("its sequencer {sequencer} does not answer")]
+    SequencerGone {
+        /// Who.
+        sequencer: NodeGeneration,
+    },
+    /// Its sequencer has too much to do.
+    #[error("its sequencer {sequencer} is overloaded")]
+    SequencerBusy {
+        /// Who.
+        sequencer: NodeGeneration,
+    },
+    /// Servers are sealed: it is being closed.
+    #[error("it was sealed by {op} and is not closed yet")]
+    Sealed {
+        /// The operation.
+        op: OpId,
+    },
+    /// Too few servers said that it is open.
+    #[error("no write quorum of its servers answers")]
+    NoWriteQuorum {
+        /// Those that did not answer.
+        missing: Vec<NodeId>,
+    },
+    /// Positions or quorums contradict each other.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
 }
 
 /// A log. Cheap to clone.
@@ -207,6 +257,39 @@ impl Log {
         }
     }
 
+    /// The tail of the last segment without waiting for anything: a few seconds at most, and nothing is closed or moved
+    /// for it. Linearizable if it is known.
+    ///
+    /// # Errors
+    /// [`TailUnknown`] says why it is not known now.
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn peek_tail(&self) -> Result<Lsn, TailUnknown> {
+        let stored = self.state.chain();
+        let last = stored.chain.last().ok_or(ChainError::Damaged)?;
+        let to_lsn = |tail: LogletOffset| tail.to_lsn(last.base_lsn).map_err(ChainError::from);
+        if let Some(tail) = last.decided_tail() {
+            return Ok(to_lsn(tail)?);
+        }
+        let sequencer = last.params.sequencer;
+        let (tails, check) = tokio::join!(self.sequencer_tails(last), self.confirm(last));
+        match (check?, tails) {
+            (OpenCheck::Confirmed { .. }, Ok(tails)) => {
+                self.state.learn_committed(last.index(), tails.committed_tail);
+                Ok(to_lsn(tails.committed_tail)?)
+            }
+            (OpenCheck::Fenced { op, .. } | OpenCheck::Undecided { sealed_by: Some(op), .. }, _) => {
+                Err(TailUnknown::Sealed { op })
+            }
+            (_, Err(Doubt::Gone)) => Err(TailUnknown::SequencerGone { sequencer }),
+            (_, Err(Doubt::Busy)) => Err(TailUnknown::SequencerBusy { sequencer }),
+            (OpenCheck::Undecided { missing, .. }, Ok(_)) => {
+                Err(TailUnknown::NoWriteQuorum { missing: missing.iter().map(|missing| missing.node).collect() })
+            }
+        }
+    }
+
     /// Closes a segment on a task of its own, since a caller may stop polling.
     async fn close(&self, segment: &Segment, reason: CloseReason) -> Result<(), LogError> {
         let state = self.state.clone();
@@ -293,7 +376,7 @@ impl Log {
 
     async fn reconfigure_while_there(&self, options: ReconfigureOptions) -> Result<Reconfigured, LogError> {
         let stored = self.state.refresh().await?;
-        let last = stored.chain.last().ok_or(ChainError::Damaged)?.clone();
+        let last = stored.chain.last().ok_or(ChainError::Damaged)?;
         let op = options.op.unwrap_or_else(fresh_op);
         let finished = chain::outcome(&stored.chain, op);
         if finished.is_none() && last.decided_tail().is_some() {
@@ -301,18 +384,45 @@ impl Log {
         }
         // What the operation is about: the segment that it closed if it is over, else the last one.
         let segment = finished.as_ref().map_or(last.index(), |finished| finished.segment);
-        let successor = match options.successor {
-            // Nothing is opened any more, so nothing has to be placed to learn the outcome.
-            _ if options.close || finished.is_some() => None,
-            Some(successor) => Some(successor),
-            None => {
-                let mut placed = self.state.place(&last, Some(last.params.sequencer), true).await?;
-                placed.sequencer = options.sequencer.unwrap_or(placed.sequencer);
-                Some(placed)
-            }
-        };
+        // Nothing is opened any more, so nothing has to be placed to learn the outcome.
+        let successor = if finished.is_some() { None } else { self.plan_successor(last, &options).await? };
         let intent = Intent { op, segment, actor: Actor::Operator, reason: CloseReason::Requested, successor };
         Ok(self.state.drive(&intent).await?)
+    }
+
+    /// What [`reconfigure`](Self::reconfigure) would do now, without doing it.
+    ///
+    /// # Errors
+    /// [`LogError`] when the log is closed for good, metadata cannot be read, or the wish cannot be met:
+    /// [`LogError::Plan`] names the node or the domain that is in the way.
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn plan_reconfigure(&self, options: &ReconfigureOptions) -> Result<Plan, LogError> {
+        let stored = self.state.refresh().await?;
+        let last = stored.chain.last().ok_or(ChainError::Damaged)?;
+        if last.decided_tail().is_some() {
+            return Err(ChainError::Closed.into());
+        }
+        let successor = self.plan_successor(last, options).await?;
+        Ok(Plan { closes: last.index(), successor, pending: stored.chain.pending.clone() })
+    }
+
+    async fn plan_successor(
+        &self,
+        last: &Segment,
+        options: &ReconfigureOptions,
+    ) -> Result<Option<Successor>, PlanError> {
+        if options.close {
+            return Ok(None);
+        }
+        if let Some(successor) = &options.successor {
+            Quorum::new(&successor.nodeset, &successor.replication)?;
+            return Ok(Some(successor.clone()));
+        }
+        let ReconfigureOptions { nodes, replication, sequencer, .. } = options.clone();
+        let wish = Wish { nodes, replication, sequencer };
+        self.state.plan(last, Some(last.params.sequencer), true, &wish).await.map(Some)
     }
 
     /// What became of an append whose outcome was unknown. Waits until that can be said: until the segment of the

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
-use crate::placement::{Situation, place};
+use crate::placement::{PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
 
@@ -232,14 +232,32 @@ impl LogState {
         leave: Option<NodeGeneration>,
         rotate: bool,
     ) -> Result<Successor, ReconfigureError> {
+        let planned = self.plan(last, leave, rotate, &Wish::default()).await;
+        planned.map_err(|_| ReconfigureError::NoPlacement)
+    }
+
+    /// The same, as far as a wish leaves room.
+    pub(crate) async fn plan(
+        &self,
+        last: &Segment,
+        leave: Option<NodeGeneration>,
+        rotate: bool,
+        wish: &Wish,
+    ) -> Result<Successor, PlanError> {
         if let Err(error) = self.cluster.directory.refresh().await {
             warn!(%error, "placing by node records that may be old");
         }
         let nodes = self.cluster.directory.records();
-        let answering = self.cluster.answering(last.params.replication.copies()).await;
+        let mut answering = self.cluster.answering(last.params.replication.copies()).await;
+        if let Some(wanted) = wish.sequencer
+            && !answering.contains(&wanted)
+            && self.cluster.answers(wanted).await
+        {
+            answering.push(wanted);
+        }
         let nodeset_max = self.cluster.options.nodeset_max;
         let situation = Situation { nodes: &nodes, answering: &answering, avoid: leave, rotate, nodeset_max };
-        place(situation, &last.params.replication).ok_or(ReconfigureError::NoPlacement)
+        plan(situation, wish, &last.params.replication)
     }
 }
 

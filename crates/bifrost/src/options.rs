@@ -26,7 +26,9 @@ impl Default for Options {
 /// Options of a new log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// How many copies of each record, and in which domains. Default: two nodes, or one if there is only one.
+    /// How many copies of each record, and in which domains. Default: what the cluster's
+    /// metadata says ([`Catalog::set_default_replication`](crate::catalog::Catalog::set_default_replication)), else two
+    /// nodes, or one if there is only one.
     pub replication: Option<ReplicationProperty>,
 }
 

@@ -2,10 +2,12 @@
 
 use std::num::NonZeroU8;
 
-use bifrost_loglet::quorum::Quorum;
+use bifrost_loglet::quorum::{Quorum, QuorumError};
 use bifrost_types::{
-    Member, NodeGeneration, NodeId, NodeRecord, Nodeset, ReplicationProperty, Scope, StorageState, Successor,
+    Member, NodeGeneration, NodeId, NodeRecord, Nodeset, NodesetError, ReplicationProperty, Scope, StorageState,
+    Successor,
 };
+use thiserror::Error;
 
 /// What is known when a segment is placed.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,92 @@ pub fn place(situation: Situation<'_>, replication: &ReplicationProperty) -> Opt
     Quorum::new(&nodeset, replication).ok()?;
     let sequencer = sequencer(situation)?;
     Some(Successor { nodeset, replication: replication.clone(), sequencer })
+}
+
+/// What somebody wants of the next segment; what is `None` is left to placement.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// The nodes that may hold its records; the order does not matter.
+    pub nodes: Option<Vec<NodeId>>,
+    /// Its replication property.
+    pub replication: Option<ReplicationProperty>,
+    /// The node of its sequencer.
+    pub sequencer: Option<NodeId>,
+}
+
+/// Why the next segment cannot be as somebody wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The cluster does not know the node, or not any more.
+    #[error("{node} is not a node of this cluster")]
+    UnknownNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node takes no new segments.
+    #[error("{node} takes no new segments: its storage is {storage}")]
+    NotWritable {
+        /// The node.
+        node: NodeId,
+        /// What its record says.
+        storage: StorageState,
+    },
+    /// The nodes are no nodeset.
+    #[error(transparent)]
+    Nodeset(#[from] NodesetError),
+    /// The nodes cannot hold a single record as the property wants it.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    /// The sequencer's node does not answer now.
+    #[error("{node} does not answer, so it cannot number appends")]
+    SequencerSilent {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nothing is wrong with the wish, and no set of nodes can meet it now.
+    #[error("no set of nodes can hold the log with its replication property now")]
+    NoPlacement,
+}
+
+/// Like [`place`], as far as the wish leaves room. Only nodes that answer can sequence.
+///
+/// # Errors
+/// [`PlanError`]; it names the node or the domain that is in the way.
+pub fn plan(situation: Situation<'_>, wish: &Wish, replication: &ReplicationProperty) -> Result<Successor, PlanError> {
+    let replication = wish.replication.as_ref().unwrap_or(replication);
+    let record = |id: NodeId| {
+        let found = situation.nodes.iter().find(|record| record.id.node == id);
+        found.ok_or(PlanError::UnknownNode { node: id })
+    };
+    let sequencer_of = |answering: &[NodeId]| match wish.sequencer {
+        Some(node) => {
+            let life = record(node)?.id;
+            answering.contains(&node).then_some(life).ok_or(PlanError::SequencerSilent { node })
+        }
+        None => sequencer(Situation { answering, ..situation }).ok_or(PlanError::NoPlacement),
+    };
+    let Some(nodes) = &wish.nodes else {
+        let sequencer = sequencer_of(situation.answering)?;
+        let placed = place(situation, replication).ok_or(PlanError::NoPlacement)?;
+        return Ok(Successor { sequencer, ..placed });
+    };
+    let member = |node: &NodeId| {
+        let record = record(*node)?;
+        let not_writable = PlanError::NotWritable { node: *node, storage: record.storage };
+        let disk = record.disk.filter(|_| is_usable(record)).ok_or(not_writable)?;
+        Ok(Member { node: *node, disk, location: record.location.clone() })
+    };
+    let nodeset = Nodeset::new(nodes.iter().map(member).collect::<Result<_, PlanError>>()?)?;
+    Quorum::new(&nodeset, replication)?;
+    // Rather one that holds copies, which saves a hop.
+    let mut answering: Vec<NodeId> = situation.answering.to_vec();
+    answering.sort_by_key(|node| nodeset.index_of(*node).is_none());
+    let within: Vec<NodeId> = answering.iter().copied().filter(|node| nodeset.index_of(*node).is_some()).collect();
+    let sequencer = match wish.sequencer {
+        None if !within.is_empty() => sequencer_of(&within)?,
+        _ => sequencer_of(&answering)?,
+    };
+    Ok(Successor { nodeset, replication: replication.clone(), sequencer })
 }
 
 fn is_usable(node: &NodeRecord) -> bool {
@@ -135,6 +223,32 @@ mod tests {
         assert_eq!(place(situation(&nodes, &answering), &property("3")), None);
         assert_eq!(place(situation(&nodes, &answering), &property("{zone: 2}")), None);
         assert_eq!(place(situation(&nodes, &[]), &property("2")), None, "nobody can sequence");
+    }
+
+    #[test]
+    fn a_wish_is_met_or_refused_by_name() {
+        let mut nodes = [node(1, "a"), node(2, "a"), node(3, "b"), node(4, "b")];
+        nodes[3].storage = StorageState::ReadOnly;
+        let all = ids(&nodes);
+        let now = situation(&nodes, &all[..2]);
+        let id = |number: u32| NodeId::try_from(number).expect("non-zero");
+        let of = |numbers: &[u32]| Wish { nodes: Some(numbers.iter().copied().map(id).collect()), ..Wish::default() };
+        let two = property("2");
+        let planned = plan(now, &of(&[3, 1]), &two).expect("both are well");
+        assert_eq!((planned.nodeset.size(), planned.sequencer), (2, nodes[0].id));
+        assert_eq!(plan(now, &of(&[1, 9]), &two), Err(PlanError::UnknownNode { node: id(9) }));
+        let storage = StorageState::ReadOnly;
+        assert_eq!(plan(now, &of(&[1, 4]), &two), Err(PlanError::NotWritable { node: id(4), storage }));
+        assert_eq!(plan(now, &of(&[1, 1]), &two), Err(NodesetError::Duplicate { node: id(1) }.into()));
+        let too_few = QuorumError { scope: Scope::Node, wanted: 2, present: 1 };
+        assert_eq!(plan(now, &of(&[1]), &two), Err(too_few.into()));
+        let one_zone = QuorumError { scope: Scope::Zone, wanted: 2, present: 1 };
+        let zones = Wish { replication: Some(property("{zone: 2}")), ..of(&[1, 2]) };
+        assert_eq!(plan(now, &zones, &two), Err(one_zone.into()));
+        let by = |number| Wish { sequencer: Some(id(number)), ..Wish::default() };
+        assert_eq!(plan(now, &by(2), &two).map(|planned| planned.sequencer), Ok(nodes[1].id));
+        assert_eq!(plan(now, &by(3), &two), Err(PlanError::SequencerSilent { node: id(3) }));
+        assert_eq!(plan(now, &by(9), &two), Err(PlanError::UnknownNode { node: id(9) }));
     }
 
     #[test]

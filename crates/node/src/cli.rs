@@ -17,11 +17,14 @@ mod dev;
 #[allow(dead_code)]
 mod error;
 mod exit;
+mod explain;
 #[allow(dead_code)]
 mod failures;
+mod log;
 mod log_ref;
 mod progress;
 mod read;
+mod reconfigure;
 mod resolve;
 mod signals;
 mod tail;
@@ -29,6 +32,7 @@ mod trim;
 mod usage;
 mod values;
 mod version;
+mod waiting;
 
 use std::io;
 use std::process::ExitCode;
@@ -59,6 +63,8 @@ enum Command {
     /// Run three log servers in this process under load, disturb them, and check every promise of the log
     #[command(after_help = demo::HELP)]
     Demo(demo::DemoArgs),
+    /// Make, list, describe and delete logs
+    Log(log::LogArgs),
     /// Append lines to a log as records
     #[command(after_help = append::HELP)]
     Append(append::AppendArgs),
@@ -69,6 +75,11 @@ enum Command {
     Tail(tail::TailArgs),
     /// Trim a log: records up to an LSN are gone for readers, and their space returns
     Trim(trim::TrimArgs),
+    /// Close a log's last segment and open the next, elsewhere or otherwise
+    #[command(after_help = reconfigure::HELP)]
+    Reconfigure(reconfigure::ReconfigureArgs),
+    /// Say what a log is doing or waits for, with the evidence; works while the cluster is broken
+    Explain(explain::ExplainArgs),
     /// Find out what became of an append whose outcome was unknown
     Resolve(resolve::ResolveArgs),
     /// Show what can be configured, and what is
@@ -85,10 +96,13 @@ impl Command {
         match self {
             Self::Dev(args) => dev::run(context, args).await,
             Self::Demo(args) => demo::run(context, args).await,
+            Self::Log(args) => log::run(context, args).await,
             Self::Append(args) => append::run(context, args).await,
             Self::Read(args) => read::run(context, args).await,
             Self::Tail(args) => tail::run(context, args).await,
             Self::Trim(args) => trim::run(context, args).await,
+            Self::Reconfigure(args) => reconfigure::run(context, args).await,
+            Self::Explain(args) => explain::run(context, args).await,
             Self::Resolve(args) => resolve::run(context, args).await,
             Self::Config(args) => config::run(context, &args),
             Self::Completions(args) => completions::run(context, &args),

@@ -71,7 +71,16 @@ impl Driver {
         dropped: CancellationToken,
     ) -> Self {
         let progressed = Instant::now();
-        Self { state, shared, give_up_after, dropped, incarnation: 0, progressed, disk_full: false, resolutions: Vec::new() }
+        Self {
+            state,
+            shared,
+            give_up_after,
+            dropped,
+            incarnation: 0,
+            progressed,
+            disk_full: false,
+            resolutions: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {

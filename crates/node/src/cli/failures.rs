@@ -48,6 +48,9 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
             CliError::new(ErrorCode::NoPlacement, error.to_string())
                 .with_advice("start more nodes, or ask for fewer copies with --replication")
         }
+        LogError::Plan(plan) => CliError::new(ErrorCode::NoPlacement, format!("log `{log}` cannot be moved there"))
+            .because(plan)
+            .with_advice("`bifrost reconfigure --dry-run` shows what would be done"),
         LogError::Chain(_) | LogError::Reconfigure(_) | LogError::ShutDown => {
             let failed = CliError::new(ErrorCode::Failed, format!("log `{log}` cannot be changed")).because(&error);
             match error.advice() {
@@ -107,18 +110,25 @@ pub(crate) async fn not_connected(addresses: &[String], error: &StartError) -> C
         return CliError::new(ErrorCode::InvalidArgument, format!("`{address}` is not an address"))
             .with_advice("an address is HOST:PORT, such as 127.0.0.1:2437");
     }
-    let mut reasons = Vec::new();
+    let tried = probe(addresses).await;
+    let reasons: Vec<String> = tried.iter().map(|(address, reason)| format!("{address}: {reason}")).collect();
+    CliError::new(ErrorCode::Unreachable, "the cluster cannot be reached")
+        .with_cause(reasons.join("; "))
+        .with_advice("start one with `bifrost dev`, or say where it is with --address or BIFROST_ADDRESS")
+}
+
+/// What each address does when it is called.
+pub(crate) async fn probe(addresses: &[String]) -> Vec<(String, String)> {
+    let mut tried = Vec::new();
     for address in addresses {
         let reason = match timeout(PROBE_DEADLINE, TcpStream::connect(address.as_str())).await {
             Ok(Ok(_)) => "takes connections and does not answer like a node".to_owned(),
             Ok(Err(error)) => plain(&error),
             Err(_) => "no answer".to_owned(),
         };
-        reasons.push(format!("{address}: {reason}"));
+        tried.push((address.clone(), reason));
     }
-    CliError::new(ErrorCode::Unreachable, "the cluster cannot be reached")
-        .with_cause(reasons.join("; "))
-        .with_advice("start one with `bifrost dev`, or say where it is with --address or BIFROST_ADDRESS")
+    tried
 }
 
 /// Connecting took too long.

@@ -44,7 +44,9 @@ pub(super) fn of_log(error: LogError) -> LogsError {
         LogError::Catalog(error) | LogError::Reconfigure(ReconfigureError::Catalog(error)) => catalog(error),
         LogError::Chain(error) | LogError::Reconfigure(ReconfigureError::Chain(error)) => chain(error),
         LogError::Reconfigure(ReconfigureError::Close(_)) => LogRefusal::Damaged,
-        LogError::NoPlacement | LogError::Reconfigure(ReconfigureError::NoPlacement) => LogRefusal::NoPlacement,
+        LogError::NoPlacement | LogError::Plan(_) | LogError::Reconfigure(ReconfigureError::NoPlacement) => {
+            LogRefusal::NoPlacement
+        }
         LogError::Deleted { .. } => LogRefusal::UnknownLog,
         LogError::BeyondTail { tail, .. } => LogRefusal::BeyondTail { tail },
         // The node stops while it carries the request out: how far it came is not known.
