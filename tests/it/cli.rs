@@ -130,7 +130,8 @@ fn bad_input(dev: &Dev) {
     assert_eq!(dev.run(["tail", "18446744073709551615"]).code, 4);
 
     // No such log, in words and as data.
-    assert!(dev.run(["append", "ordrs"]).refused(4).contains("there is no log `ordrs`"));
+    let told = dev.run(["append", "ordrs"]).refused(4);
+    assert!(told.contains("there is no log `ordrs`") && told.contains("did you mean `orders`?"), "{told}");
     let error = dev.run(["read", "ordrs", "--output", "json"]).error(4);
     assert_eq!((&error["code"], &error["message"]), (&json!("unknown-log"), &json!("there is no log `ordrs`")));
     assert!(error["advice"].is_string());
@@ -181,6 +182,42 @@ fn stop_while_following(dev: &Dev) {
     appending.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(appending.wait().unwrap().code(), Some(130));
     assert_eq!(told, "error: interrupted; 1 record appended, the last at LSN 7\n");
+}
+
+#[test]
+fn an_append_whose_outcome_is_not_told_has_an_id_that_tells_it_later() {
+    let dev = Dev::start(["--nodes", "1"]);
+    create(&dev, &["orders"]);
+    let mut appending = dev.command(["append", "orders", "--output", "json", "--timeout", "2s"]);
+    let mut appending = appending.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = appending.stdin.take().unwrap();
+    let mut lines = BufReader::new(appending.stdout.take().unwrap()).lines();
+    stdin.write_all(b"told\n").unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("\"lsn\":1"));
+    // The cluster stands still: whatever it does with the next line, it cannot say so.
+    dev.signal("STOP");
+    stdin.write_all(b"not told\n").unwrap();
+    let record: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&record["outcome"], &record["line"], &record["index"]), (&json!("unknown"), &json!(2), &json!(0)));
+    drop(stdin);
+    let mut told = String::new();
+    appending.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(appending.wait().unwrap().code(), Some(6));
+    let error: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(error["error"]["code"], "outcome-unknown");
+    let append = record["append_id"].as_str().unwrap();
+    assert!(error["error"]["advice"].as_str().unwrap().contains(&format!("bifrost resolve orders {append}")));
+    let silent = dev.run(["tail", "orders", "--timeout", "300ms"]).refused(7);
+    assert!(silent.contains("300ms") || silent.contains("cannot be reached"), "{silent}");
+
+    dev.signal("CONT");
+    let resolved = dev.run(["resolve", "orders", append, "--output", "json"]).objects();
+    let there = dev.run(["read", "orders", "--output", "raw"]).ok();
+    match resolved[0]["outcome"].as_str() {
+        Some("committed") => assert_eq!((there.as_str(), &resolved[0]["lsn"]), ("told\nnot told\n", &json!(2))),
+        Some("not-appended") => assert_eq!(there, "told\n"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

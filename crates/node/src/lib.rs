@@ -9,4 +9,5 @@ pub mod demo;
 pub mod gateway;
 pub mod ledger;
 pub mod local_cluster;
+mod nearest;
 pub mod server;

@@ -168,6 +168,11 @@ impl Dev {
         run(&mut self.command(arguments), input.as_ref())
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        send_signal(&self.child, signal);
+    }
+
     /// Sends a signal, such as `TERM`, and returns the exit code and what else was printed.
     pub fn end(mut self, signal: &str) -> (i32, String) {
         send_signal(&self.child, signal);

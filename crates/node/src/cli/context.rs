@@ -6,7 +6,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bifrost::{Bifrost, Log};
+use bifrost::catalog::CatalogError;
+use bifrost::{Bifrost, Log, LogError};
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -18,9 +19,13 @@ use super::error::{CliError, ErrorCode};
 use super::failures;
 use super::log_ref::LogRef;
 use crate::config::{ADDRESSES, Config, Source, TIMEOUT};
+use crate::nearest::nearest;
 
 /// How long tasks of the client have to end.
 const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// How long to look for a log of a similar name, and among how many.
+const HINT_DEADLINE: Duration = Duration::from_secs(1);
+const HINT_LOGS: usize = 256;
 /// The width of tables where there is no terminal to ask.
 const COLUMNS: u16 = 80;
 
@@ -201,10 +206,20 @@ impl Context {
                 LogRef::Name(name) => bifrost.log(name).await,
             }
         });
-        match found.await? {
-            Ok(found) => Ok(found),
-            Err(error) => Err(failures::log_error(log, error)),
+        match (found.await?, log) {
+            (Ok(found), _) => Ok(found),
+            (Err(LogError::Catalog(CatalogError::UnknownLog)), LogRef::Name(name)) => {
+                Err(failures::unknown_log(name, self.log_like(name).await.as_deref()))
+            }
+            (Err(error), _) => Err(failures::log_error(log, error)),
         }
+    }
+
+    /// The log whose name is nearest to this one. Nobody waits long for a hint.
+    async fn log_like(&self, name: &str) -> Option<String> {
+        let bifrost = self.bifrost.get()?;
+        let logs = timeout(HINT_DEADLINE, bifrost.catalog().logs(None, HINT_LOGS)).await.ok()?.ok()?;
+        nearest(name, logs.into_iter().filter_map(|stored| stored.chain.name), |known| known)
     }
 
     /// Waits for an answer of the cluster, for as long as `--timeout` says. `doing` completes "timed out while ...".

@@ -49,6 +49,7 @@ codes! {
     BeyondTail "beyond-tail" Refused,
     LogClosed "log-closed" Refused,
     NoPlacement "no-placement" Refused,
+    DiskFull "disk-full" Refused,
     Refused "refused" Refused,
     InUse "in-use" Refused,
     OutcomeUnknown "outcome-unknown" Unfinished,

@@ -30,10 +30,7 @@ pub(crate) fn config(error: &ConfigError) -> CliError {
 /// An error of an operation on a log.
 pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
     match &error {
-        LogError::Catalog(CatalogError::UnknownLog) => {
-            CliError::new(ErrorCode::UnknownLog, format!("there is no log `{log}`"))
-                .with_advice("`bifrost log list` shows all; `bifrost log create` makes one")
-        }
+        LogError::Catalog(CatalogError::UnknownLog) => unknown_log(&log.to_string(), None),
         LogError::Deleted { .. } => deleted(log),
         LogError::Catalog(catalog) | LogError::Reconfigure(ReconfigureError::Catalog(catalog)) => {
             catalog_error(*catalog)
@@ -60,6 +57,15 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
                 }
             }
         }
+    }
+}
+
+/// There is no such log; `like` is the nearest name that there is.
+pub(crate) fn unknown_log(name: &str, like: Option<&str>) -> CliError {
+    let error = CliError::new(ErrorCode::UnknownLog, format!("there is no log `{name}`"));
+    match like {
+        Some(like) => error.with_advice(format!("did you mean `{like}`? `bifrost log list` shows all")),
+        None => error.with_advice("`bifrost log list` shows all; `bifrost log create` makes one"),
     }
 }
 

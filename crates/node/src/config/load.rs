@@ -16,6 +16,7 @@ use super::key::{Key, KeyName};
 use super::keys::{ADDRESSES, SECTIONS, keys};
 use super::value::{Raw, Rejected};
 use super::{Config, Origin};
+use crate::nearest::nearest;
 
 /// Read if it is in the working directory and no other file is named.
 pub const FILE: &str = "bifrost.toml";
@@ -25,8 +26,6 @@ const ENV_FILE: &str = "BIFROST_CONFIG";
 const ENV_ADDRESS: &str = "BIFROST_ADDRESS";
 /// Far more than every key with its comment takes; a larger file is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Changes of letters after which a name is no misspelling any more.
-const MISSPELT_MAX: usize = 4;
 
 /// Where configuration is looked for, flags apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -211,30 +210,4 @@ fn unknown_key(origin: Origin, section: Option<&'static str>, key: &str) -> Conf
     let anywhere = || nearest(key, names.clone(), |name| name.key);
     let nearest = same.or_else(here).or_else(anywhere);
     ConfigError::UnknownKey { origin, section, key: key.to_owned(), nearest }
-}
-
-/// What is fewest letters away, if it is so near that it may have been meant.
-fn nearest<T: Copy>(name: &str, known: impl Iterator<Item = T>, text: impl Fn(T) -> &'static str) -> Option<T> {
-    let distances = known.map(|known| (distance(name, text(known)), known));
-    let (distance, known) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= MISSPELT_MAX.min(name.len().div_ceil(2))).then_some(known)
-}
-
-/// How many letters must be put in, taken out or changed.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (number, letter) in one.chars().enumerate() {
-        let mut diagonal = number;
-        let mut left = number + 1;
-        let mut next = vec![left];
-        for (above, known) in row.iter().skip(1).zip(&other) {
-            let changed = diagonal + usize::from(letter != *known);
-            left = changed.min(above + 1).min(left + 1);
-            next.push(left);
-            diagonal = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }

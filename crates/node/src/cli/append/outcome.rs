@@ -151,7 +151,8 @@ const fn refusal_code(error: &AppendError) -> ErrorCode {
             NotAppended::NoProgress => ErrorCode::TimedOut,
             NotAppended::Encode(_) | NotAppended::BeyondReservation { .. } => ErrorCode::InvalidInput,
             NotAppended::Deleted => ErrorCode::UnknownLog,
-            NotAppended::DiskFull | NotAppended::ShutDown => ErrorCode::Failed,
+            NotAppended::DiskFull => ErrorCode::DiskFull,
+            NotAppended::ShutDown => ErrorCode::Failed,
         },
         AppendError::Unknown { .. } => ErrorCode::OutcomeUnknown,
         AppendError::Closed { .. } => ErrorCode::LogClosed,
@@ -163,6 +164,9 @@ fn refusal_advice(log: &LogRef, error: &AppendError) -> String {
         AppendError::Closed { .. } => "what is in it can still be read".to_owned(),
         AppendError::NotAppended { cause: NotAppended::NoProgress } => {
             format!("`bifrost explain {log}` tells what it waits for; then append the rest again")
+        }
+        AppendError::NotAppended { cause: NotAppended::DiskFull } => {
+            "free space at the log servers, for example with `bifrost trim`; then append the rest again".to_owned()
         }
         AppendError::NotAppended { .. } | AppendError::Unknown { .. } => "append the rest again".to_owned(),
     }
