@@ -53,13 +53,14 @@ pub struct GatewayOptions {
     /// Reads that are open at once. Default 1,024: a reader that never reads costs [`Self::read_credit_bytes`] and one
     /// response.
     pub reads_max: NonZeroUsize,
-    /// Bytes that one read has fetched ahead of its client. Default 1 MiB.
+    /// Bytes that one read has fetched ahead of its client. Default 256 KiB: all reads together stay at 256 MiB when nobody
+    /// takes anything, and one of them still gets 250 MB/s over a millisecond.
     pub read_credit_bytes: NonZeroUsize,
     /// Bytes of batches that came alone and have no outcome yet. Default 64 MiB; beyond it appends are refused as
-    /// overloaded. At least the largest batch.
+    /// overloaded. At least twice the largest batch, 32 MiB; less counts as that.
     pub append_bytes_max: usize,
-    /// Bytes of batches of all streams that have no outcome yet. Default 64 MiB; beyond it streams wait. At least the
-    /// largest batch.
+    /// Bytes of batches of all streams that have no outcome yet. Default 64 MiB; beyond it streams wait. At least 32 MiB;
+    /// less counts as that.
     pub stream_bytes_max: usize,
     /// How long a log may go without progress before an append is given up as not appended or unknown. Default 10 s: longer
     /// than a failover, and below the deadline, so that an unknown append gets its id.
@@ -83,7 +84,7 @@ impl Default for GatewayOptions {
             append_streams_max: count(256),
             stream_batches_max: count(256),
             reads_max: count(1024),
-            read_credit_bytes: count(1 << 20),
+            read_credit_bytes: count(256 << 10),
             append_bytes_max: 64 << 20,
             stream_bytes_max: 64 << 20,
             give_up_after: Duration::from_secs(10),
