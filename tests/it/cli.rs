@@ -4,21 +4,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
-use bifrost::{Bifrost, LogOptions};
 use serde_json::{Value, json};
 
 use crate::support::tool::{Dev, command, objects, run, send_signal};
 
-/// Makes logs through the library: these tests are about everything else.
 fn create(dev: &Dev, names: &[&str]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let bifrost = Bifrost::connect(dev.addresses()).await.expect("a cluster");
-        for name in names {
-            bifrost.create_log(name, LogOptions::default()).await.expect("a new log");
-        }
-        bifrost.shutdown().await;
-    });
+    for name in names {
+        dev.run(["log", "create", name]).ok();
+    }
 }
 
 #[test]
@@ -225,8 +218,8 @@ fn dev_goes_on_with_its_data_after_a_stop_and_after_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let data = data.to_str().unwrap();
-    let first = Dev::start(["--nodes", "2", "--data-dir", data]);
-    create(&first, &["orders"]);
+    let first = Dev::start(["--nodes", "2", "--data-dir", data, "--replication", "1"]);
+    assert!(first.run(["log", "create", "orders"]).ok().contains("replication {node: 1}"));
     assert_eq!(first.feed(["append", "orders"], "one\n").ok(), "1\n");
     let (addresses, nodes) = (first.addresses(), first.ready["nodes"].clone());
     assert_eq!(nodes.as_array().map(Vec::len), Some(2));
@@ -250,6 +243,7 @@ fn dev_goes_on_with_its_data_after_a_stop_and_after_a_kill() {
     assert_eq!(second.ready["nodes"][0]["generation"], 2);
     assert_eq!(second.run(["read", "orders", "--output", "raw"]).ok(), "one\ntwo\n");
     assert_eq!(second.feed(["append", "orders"], "three\n").ok(), "3\n");
+    assert!(second.run(["log", "create", "more"]).ok().contains("replication {node: 1}"), "kept with the data");
     assert_eq!(second.end("KILL").0, 128 + 9);
 
     // Killed: what was acknowledged is there.
@@ -270,6 +264,8 @@ fn dev_refuses_what_it_cannot_use_and_leaves_nothing_behind() {
     let told = run(&mut command(["dev", "--port", "0", "--data-dir", file.to_str().unwrap()]), b"").refused(3);
     assert!(told.contains("cannot be used"), "{told}");
     assert!(run(&mut command(["dev", "--nodes", "0"]), b"").refused(2).contains("--nodes"));
+    let told = run(&mut command(["dev", "--replication", "4"]), b"").refused(2);
+    assert!(told.contains("more than 3 nodes in one zone"), "{told}");
     assert!(run(&mut command(["dev", "--port", "65535"]), b"").refused(2).contains("there are no 3 ports"));
 
     let dev = Dev::start(["--nodes", "1"]);

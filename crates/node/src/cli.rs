@@ -10,15 +10,12 @@
 mod append;
 mod completions;
 mod config;
-#[allow(dead_code)]
 mod context;
 mod demo;
 mod dev;
-#[allow(dead_code)]
 mod error;
 mod exit;
 mod explain;
-#[allow(dead_code)]
 mod failures;
 mod log;
 mod log_ref;
@@ -196,15 +193,20 @@ mod tests {
 
     const DOCUMENT: &str = include_str!("../../../docs/CLI.md");
 
-    #[test]
-    fn every_command_flag_and_code_is_documented() {
-        for command in Cli::command().get_subcommands() {
-            let name = command.get_name();
-            assert!(DOCUMENT.contains(&format!("`bifrost {name}")), "docs/CLI.md does not have `bifrost {name}`");
+    fn every_command_is_documented(path: &str, parent: &clap::Command) {
+        for command in parent.get_subcommands() {
+            let name = format!("{path} {}", command.get_name());
+            assert!(DOCUMENT.contains(&format!("`{name}")), "docs/CLI.md does not have {name}");
             for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
                 assert!(DOCUMENT.contains(&format!("--{flag}")), "docs/CLI.md does not have --{flag} of {name}");
             }
+            every_command_is_documented(&name, command);
         }
+    }
+
+    #[test]
+    fn every_command_flag_and_code_is_documented() {
+        every_command_is_documented("bifrost", &Cli::command());
         for code in ErrorCode::ALL.iter().filter(|code| **code != ErrorCode::OutputClosed) {
             let row = DOCUMENT.lines().find(|line| line.contains(&format!("`{}`", code.name())));
             let exit = format!("| {} |", code.exit().code());

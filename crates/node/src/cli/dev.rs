@@ -3,13 +3,17 @@
 mod directory;
 mod failure;
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 
+use bifrost::catalog::Catalog;
+use bifrost_types::{ReplicationProperty, Scope};
 use serde::Serialize;
 
 use super::context::{Context, Output, Style};
-use super::error::CliError;
+use super::error::{CliError, ErrorCode};
 use super::exit::Exit;
+use super::failures::catalog_error;
 use crate::config::PORT;
 use crate::local_cluster::{LocalCluster, LocalClusterOptions, nodes_in};
 
@@ -34,6 +38,10 @@ pub(crate) struct DevArgs {
     /// The first node listens here on loopback, the others at the ports after it; 0 for free ports [default: 2437]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// Copies of each record of logs that are made without a replication of their own, such as 2 [default: what the
+    /// data has, at first 2]
+    #[arg(long, value_name = "PROPERTY")]
+    replication: Option<ReplicationProperty>,
 }
 
 /// What is printed when the cluster is ready, as JSON.
@@ -60,6 +68,7 @@ struct Wanted {
     nodes: Option<u16>,
     data_dir: Option<PathBuf>,
     port: u16,
+    replication: Option<ReplicationProperty>,
 }
 
 pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<Exit, CliError> {
@@ -68,6 +77,7 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<Exit, CliErr
         nodes: args.nodes.or(dev.nodes),
         data_dir: args.data_dir.or_else(|| dev.data_dir.clone()),
         port: args.port.unwrap_or(dev.port),
+        replication: args.replication.or_else(|| dev.replication.clone()),
     };
     let directory = DataDirectory::prepare(wanted.data_dir.as_deref())?;
     let outcome = serve(context, &wanted, &directory).await;
@@ -79,6 +89,9 @@ async fn serve(context: &Context, wanted: &Wanted, directory: &DataDirectory) ->
     let known = nodes_in(directory.path());
     let unsaid = if known == 0 { usize::from(NODES) } else { known };
     let nodes = wanted.nodes.map_or(unsaid, usize::from);
+    if let Some(property) = &wanted.replication {
+        check_replication(property, nodes)?;
+    }
     let options = LocalClusterOptions {
         nodes,
         directory: Some(directory.path().to_owned()),
@@ -90,7 +103,10 @@ async fn serve(context: &Context, wanted: &Wanted, directory: &DataDirectory) ->
     }
     let starting = LocalCluster::start(options);
     let cluster = starting.await.map_err(|error| failure::not_started(directory.path(), &error))?;
-    let told = ready(context, wanted, directory, &cluster, known).await;
+    let told = match set_replication(&cluster, wanted.replication.as_ref()).await {
+        Ok(()) => ready(context, wanted, directory, &cluster, known).await,
+        Err(error) => Err(error),
+    };
     if told.is_ok() {
         context.stop().cancelled().await;
         if context.terminal().stderr {
@@ -99,6 +115,27 @@ async fn serve(context: &Context, wanted: &Wanted, directory: &DataDirectory) ->
     }
     cluster.shutdown().await;
     told.map(|()| Exit::Done)
+}
+
+/// All nodes stand in one zone, so only their number can be asked for.
+fn check_replication(property: &ReplicationProperty, nodes: usize) -> Result<(), CliError> {
+    let wanted = |(scope, count): (Scope, NonZeroU8)| match scope {
+        Scope::Node => usize::from(count.get()) > nodes,
+        Scope::Zone | Scope::Region => count > NonZeroU8::MIN,
+    };
+    if property.counts().any(wanted) {
+        let told = format!("replication {property} asks for more than {nodes} nodes in one zone");
+        return Err(CliError::new(ErrorCode::InvalidArgument, told)
+            .with_advice("ask for fewer copies with --replication, or for more nodes with --nodes"));
+    }
+    Ok(())
+}
+
+async fn set_replication(cluster: &LocalCluster, property: Option<&ReplicationProperty>) -> Result<(), CliError> {
+    match property {
+        Some(_) => Catalog::new(cluster.metadata()).set_default_replication(property).await.map_err(catalog_error),
+        None => Ok(()),
+    }
 }
 
 async fn ready(
