@@ -141,11 +141,11 @@ fn bad_input(dev: &Dev) {
 
     // An outcome that is settled, and ids that are not one.
     assert!(dev.run(["resolve", "orders", "nonsense"]).refused(2).contains("an append id looks like"));
-    let append = "1/00000000000000000000000001/1+1/0/1/1";
-    assert!(dev.run(["resolve", "orders", append]).ok().starts_with("not appended"));
-    let resolved = dev.run(["resolve", "1", append, "--output", "json"]).objects();
+    let append = "2/00000000000000000000000001/1+1/0/1/1";
+    assert!(dev.run(["resolve", "empty", append]).ok().starts_with("not appended"));
+    let resolved = dev.run(["resolve", "2", append, "--output", "json"]).objects();
     assert_eq!(resolved[0]["outcome"], "not-appended");
-    assert!(dev.run(["resolve", "many", append]).refused(2).contains("was made to log 1"));
+    assert!(dev.run(["resolve", "many", append]).refused(2).contains("was made to log 2"));
 }
 
 /// A follower ends with 130 at a signal, and what it has printed by then is whole.

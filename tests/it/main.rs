@@ -13,6 +13,8 @@
 mod api;
 mod append_and_seal_concurrent;
 mod architecture;
+mod cli;
+mod cli_logs;
 #[path = "support/copies.rs"]
 mod copies;
 mod corruption;

@@ -2,4 +2,5 @@
 
 pub mod interpose;
 pub mod stepped;
+pub mod tool;
 pub mod world;
