@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `Bytes` fields: payloads stay slices of the received frame.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::grpc::protobuf::ProtobufCodec")
         .emit_rerun_if_changed(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -114,7 +114,8 @@ impl Answers {
         if !full || !was_full {
             return Vec::new();
         }
-        let holding = || looked.iter().filter(|(_, account)| account.held() > 0);
+        let stays = |account: &Account| account.held() > 0 && !account.closing.is_cancelled();
+        let holding = || looked.iter().filter(|(_, account)| stays(account));
         let mut ended: Vec<_> = holding().filter(|(taken, _)| *taken == 0).collect();
         if ended.is_empty() {
             // Everybody takes something. Whoever turns over less than it holds keeps the others waiting longest.

@@ -15,7 +15,7 @@
 //! a dropped stream keeps its window's worth of bytes until the peer takes or ends it, or the connection ends. At a server
 //! [`account`](crate::account) bounds what such streams hold.
 //!
-//! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `coalesce`,
+//! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `protobuf`, `coalesce`,
 //! `cluster` (whom a request is meant for), `connect`; `serve` and what it is made of: `accept`, `greeting`, `connection`,
 //! `front`, `requests`, `answers`; then `client` and `server`, one file per service.
 
@@ -29,6 +29,7 @@ mod connection;
 mod front;
 mod greeting;
 mod limits;
+pub(crate) mod protobuf;
 mod requests;
 mod serve;
 mod server;

@@ -14,6 +14,8 @@
 //! in the same way; promise 4 asks for the weaker claim. For the same reason an answer that cannot be understood is
 //! [`RpcError::Unreachable`]: it says nothing about what the peer did.
 
+use std::error::Error as _;
+
 use tonic::{Code, Status};
 
 use super::cluster;
@@ -35,6 +37,8 @@ pub(super) fn rpc_error(status: &Status) -> RpcError {
         }
         Code::DeadlineExceeded => RpcError::DeadlinePassed,
         Code::ResourceExhausted => RpcError::Overloaded,
+        // Made by this side about an answer: the peer did what was asked.
+        Code::InvalidArgument if status.source().is_some() => RpcError::Unreachable,
         Code::InvalidArgument | Code::OutOfRange => RpcError::Malformed,
         Code::Unimplemented => RpcError::NotOffered,
         Code::Ok

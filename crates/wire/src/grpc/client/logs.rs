@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use super::{answer, deliver, failed, not_understood, opened, request};
+use super::{Line, answer, deliver, failed, line, not_understood, opened, request};
 use crate::codec::DecodeError;
 use crate::codec::logs::{FindTail, OfLog, TrimLog};
 use crate::codec::records::{LogAppendMessage, LogAppendReply, ReadLogMessage};
@@ -34,7 +34,7 @@ const REPLIES_QUEUED: usize = 256;
 /// The [`Logs`] of a cluster, through one node behind gRPC. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct GrpcLogs {
-    client: LogServiceClient<Channel>,
+    client: LogServiceClient<Line>,
     options: ClientOptions,
 }
 
@@ -50,7 +50,7 @@ impl GrpcLogs {
 
     /// A client over a given connection.
     pub fn over(channel: Channel, options: ClientOptions) -> Self {
-        let client = LogServiceClient::new(channel)
+        let client = LogServiceClient::new(line(channel, &options))
             .max_decoding_message_size(options.message_bytes_max)
             .max_encoding_message_size(options.message_bytes_max);
         Self { client, options }
@@ -59,7 +59,7 @@ impl GrpcLogs {
     fn unary<'a, R, M, O, F>(
         &'a self,
         message: R,
-        call: impl FnOnce(LogServiceClient<Channel>, Request<R>) -> F + Send + 'a,
+        call: impl FnOnce(LogServiceClient<Line>, Request<R>) -> F + Send + 'a,
     ) -> BoxFuture<'a, Result<O, LogsError>>
     where
         R: Send + 'a,

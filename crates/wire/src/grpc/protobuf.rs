@@ -1,0 +1,60 @@
+//! Messages as protobuf: as tonic does it, but bytes that are no message are the sender's fault.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder};
+use tonic_prost::ProstEncoder;
+
+/// What the generated code uses.
+#[derive(Debug)]
+pub(crate) struct ProtobufCodec<T, U> {
+    types: PhantomData<(T, U)>,
+}
+
+impl<T, U> Default for ProtobufCodec<T, U> {
+    fn default() -> Self {
+        Self { types: PhantomData }
+    }
+}
+
+impl<T, U> Codec for ProtobufCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProtobufDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProtobufDecoder { message: PhantomData }
+    }
+}
+
+/// Refuses what is no message with INVALID_ARGUMENT; tonic would say INTERNAL, as if the server had failed. The error has a
+/// source, which tells it from a status that came from a peer.
+#[derive(Debug)]
+pub(crate) struct ProtobufDecoder<U> {
+    message: PhantomData<U>,
+}
+
+impl<U: Message + Default> Decoder for ProtobufDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(bytes).map(Some).map_err(|error| {
+            let mut status = Status::invalid_argument(format!("not a protobuf message: {error}"));
+            status.set_source(Arc::new(error));
+            status
+        })
+    }
+}
