@@ -28,7 +28,7 @@ enum Nodes {
     /// In this process, without sockets, copies in memory.
     Memory { nodes: Vec<LocalNode>, metadata: MemoryMetadata },
     /// Behind listeners on loopback, copies on disk.
-    Cluster(LocalCluster),
+    Cluster(Box<LocalCluster>),
 }
 
 /// Nodes, their metadata, and the network in front of their log servers.
@@ -85,7 +85,7 @@ impl World {
         let metadata = cluster.metadata();
         let (records, _) = Catalog::new(metadata.clone()).nodes().await?;
         let connect: Arc<dyn Connect> = Arc::new(GrpcConnect::default());
-        Ok(Self { network, metadata, connect, records, nodes: Nodes::Cluster(cluster) })
+        Ok(Self { network, metadata, connect, records, nodes: Nodes::Cluster(Box::new(cluster)) })
     }
 
     /// The metadata of a world in memory, to put something in front of it.
