@@ -28,6 +28,8 @@ const HINT_DEADLINE: Duration = Duration::from_secs(1);
 const HINT_LOGS: usize = 256;
 /// The width of tables where there is no terminal to ask.
 const COLUMNS: u16 = 80;
+/// A terminal that says it is narrower is not believed.
+const COLUMNS_MIN: u16 = 20;
 
 /// What every command takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -276,7 +278,8 @@ impl Context {
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if !self.terminal.stdout {
+        // Some terminals say that they have no columns at all.
+        if !self.terminal.stdout || table.width().is_none_or(|columns| columns < COLUMNS_MIN) {
             table.set_width(COLUMNS);
         }
         table

@@ -32,6 +32,10 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
     match &error {
         LogError::Catalog(CatalogError::UnknownLog) => unknown_log(&log.to_string(), None),
         LogError::Deleted { .. } => deleted(log),
+        LogError::Catalog(CatalogError::NameTaken { log: owner }) => {
+            CliError::new(ErrorCode::NameTaken, format!("the name `{log}` belongs to log {owner}"))
+                .with_advice("use that log, or choose another name")
+        }
         LogError::Catalog(catalog) | LogError::Reconfigure(ReconfigureError::Catalog(catalog)) => {
             catalog_error(*catalog)
         }
