@@ -20,12 +20,14 @@ mod copies;
 mod corruption;
 #[path = "support/counters.rs"]
 mod counters;
+mod data_directory;
 mod delete_log;
 mod demo;
 mod examples;
 mod explain;
 #[path = "support/faults.rs"]
 mod faults;
+mod full_disk;
 mod fuzz;
 mod gateway;
 mod interrupted_reconfiguration;

@@ -20,6 +20,8 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::random_id;
 use crate::connect::NodeServices;
 use crate::directory::Directory;
+#[cfg(feature = "rocksdb")]
+use crate::membership::before_boot;
 use crate::membership::{BootStep, Identity, Refusal, begin_life, boot_step};
 
 /// Where a node keeps its copies.
@@ -91,6 +93,8 @@ impl LocalNode {
             }
             #[cfg(feature = "rocksdb")]
             Storage::Disk { directory, options } => {
+                // Whatever is refused is refused before the directory is touched: opening a store writes to it.
+                check(&catalog, identity, cluster, &directory).await?;
                 // The directory is locked before the record is touched, so that a second process on the same disk
                 // fails without disturbing the first.
                 let store = RocksStore::open(&directory, &options)?;
@@ -143,6 +147,24 @@ async fn start_log_server<S: bifrost_logserver::LogStore>(
     let disk = record.disk.ok_or(Refusal::OutOfService { state: record.storage })?;
     let options = ServerOptions::new(record.id.node, disk);
     Ok(LogServerHandle::start(Arc::new(store), options, runtime).await?)
+}
+
+/// Refuses a directory that is not this node's, without a trace in it.
+#[cfg(feature = "rocksdb")]
+async fn check(catalog: &Catalog, identity: &Identity, cluster: ClusterId, directory: &Path) -> Result<(), NodeError> {
+    let path = directory.to_owned();
+    blocking(move || bifrost_logserver::check_directory(&path)).await?;
+    let marker = read_marker(directory).await?;
+    let known = catalog.node_by_name(&identity.name).await?;
+    let record = known.as_ref().map(|(record, _)| record);
+    match (before_boot(record, marker, cluster, DiskId::new(random_id())), known) {
+        (Some(BootStep::Refuse(refusal)), _) => Err(refusal.into()),
+        (Some(BootStep::LoseDisk(lost)), Some((mut record, mut revision))) => {
+            desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
+            Err(Refusal::DiskLost { lost }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Begins a life and walks the table until the disk may be served.

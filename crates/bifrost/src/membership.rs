@@ -23,7 +23,10 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The directory carries the marker of somebody else.
-    #[error("the data directory belongs to cluster {cluster}, node {node}, not to this node")]
+    #[error(
+        "the data directory belongs to cluster {cluster}, node {node}, not to this node; give this node its own \
+         directory, or an empty one if it is new"
+    )]
     OthersDisk {
         /// Whose cluster.
         cluster: ClusterId,
@@ -31,7 +34,10 @@ pub enum Refusal {
         node: bifrost_types::NodeId,
     },
     /// The directory carries this node's marker with another disk id: an old copy, or a disk that was replaced.
-    #[error("the data directory is disk {found}, the cluster knows this node with disk {expected}")]
+    #[error(
+        "the data directory is disk {found}, the cluster knows this node with disk {expected}; put that disk back, or \
+         start a new node under another name"
+    )]
     OtherDisk {
         /// What the marker says.
         found: DiskId,
@@ -39,13 +45,19 @@ pub enum Refusal {
         expected: DiskId,
     },
     /// The record names a disk, and the directory is empty: the disk was lost. Its copies do not count any more.
-    #[error("disk {lost} of this node is gone; it was marked as data loss and will not be served as empty")]
+    #[error(
+        "disk {lost} of this node is gone; it was marked as data loss and will not be served as empty; start a new node \
+         under another name, on an empty directory"
+    )]
     DiskLost {
         /// The lost disk.
         lost: DiskId,
     },
     /// An operator or the node itself has taken the disk out of service.
-    #[error("the disk of this node is in state {state}")]
+    #[error(
+        "the disk of this node is in state {state} and is not served; start a new node under another name, on an empty \
+         directory"
+    )]
     OutOfService {
         /// Which state.
         state: StorageState,
@@ -88,6 +100,25 @@ pub fn boot_step(record: &NodeRecord, marker: Option<Marker>, cluster: ClusterId
         (state @ (StorageState::DataLoss | StorageState::Retired), _) => {
             BootStep::Refuse(Refusal::OutOfService { state })
         }
+    }
+}
+
+/// What can be said about a directory before anything is touched: neither the directory nor, but for a lost disk, the
+/// record. `record` is `None` for a node that the cluster does not know yet; its directory must be nobody's.
+pub fn before_boot(
+    record: Option<&NodeRecord>,
+    marker: Option<Marker>,
+    cluster: ClusterId,
+    fresh: DiskId,
+) -> Option<BootStep> {
+    let step = match (record, marker) {
+        (Some(record), marker) => boot_step(record, marker, cluster, fresh),
+        (None, Some(Marker { cluster, node, .. })) => BootStep::Refuse(Refusal::OthersDisk { cluster, node }),
+        (None, None) => return None,
+    };
+    match step {
+        BootStep::LoseDisk(_) | BootStep::Refuse(_) => Some(step),
+        BootStep::WriteMarker(_) | BootStep::Desire(..) | BootStep::Serve(_) => None,
     }
 }
 
@@ -181,6 +212,17 @@ mod tests {
             let step = step(&record(storage, Some(disk(7))), Some(foreign));
             assert!(matches!(step, BootStep::Refuse(Refusal::OthersDisk { .. })), "{storage}");
         }
+    }
+
+    #[test]
+    fn a_node_that_nobody_knows_takes_no_disk_that_somebody_marked() {
+        let before = |record, marker| before_boot(record, marker, cluster(1), disk(77));
+        assert_eq!(before(None, None), None);
+        let refusal = Refusal::OthersDisk { cluster: cluster(1), node: marker(7).node };
+        assert_eq!(before(None, Some(marker(7))), Some(BootStep::Refuse(refusal)));
+        let known = record(StorageState::ReadWrite, Some(disk(7)));
+        assert_eq!(before(Some(&known), Some(marker(7))), None, "the table decides once the directory is locked");
+        assert_eq!(before(Some(&known), None), Some(BootStep::LoseDisk(disk(7))));
     }
 
     #[test]

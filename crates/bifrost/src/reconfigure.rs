@@ -284,7 +284,7 @@ impl Reconfigurer {
             };
             surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
-                Step::Write(next) => self.write(&read, next, surroundings).await?,
+                Step::Write(next) => self.write(&read, next, surroundings, &mut back_off).await?,
                 Step::Decide { pending, decided } => {
                     let mine = pending.op == intent.op;
                     let next = match surroundings.replacement(&read.chain, &pending, mine).await? {
@@ -295,7 +295,7 @@ impl Reconfigurer {
                         }
                     };
                     if let Some(next) = next {
-                        self.write(&read, next, surroundings).await?;
+                        self.write(&read, next, surroundings, &mut back_off).await?;
                     }
                 }
                 Step::Close { op, params } => {
@@ -333,16 +333,25 @@ impl Reconfigurer {
         }
     }
 
-    /// A conflict and a lost reply are the same to us: look again (M2).
+    /// A conflict and a lost reply are the same to us: look again (M2). Metadata that refuses, as on a full disk, is given
+    /// time.
     async fn write(
         &self,
         read: &StoredChain,
         next: Chain,
         surroundings: &dyn Surroundings,
+        back_off: &mut BackOff,
     ) -> Result<(), ReconfigureError> {
         match self.catalog.replace(read, next).await {
-            Ok(written) => surroundings.seen(&written),
-            Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
+            Ok(written) => {
+                back_off.reset();
+                surroundings.seen(&written);
+            }
+            Err(CatalogError::Conflict) => debug!(log = %self.log, "the chain was changed by somebody else"),
+            Err(error) if error.is_passing() => {
+                debug!(log = %self.log, %error, "chain not written");
+                back_off.pause().await;
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

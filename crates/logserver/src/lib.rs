@@ -40,5 +40,5 @@ pub use server::{LogServerHandle, StartError, WriterRuntime};
 pub use space::{Fullness, SpaceOptions};
 pub use store::memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use store::rocks::{OpenError, RocksOptions, RocksStore};
+pub use store::rocks::{OpenError, RocksOptions, RocksStore, check_directory};
 pub use store::{LogStore, StoreError};

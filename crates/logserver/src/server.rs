@@ -19,11 +19,13 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::copy::RepairFacts;
+use crate::guard::LOOK_INTERVAL;
 use crate::metrics::Metrics;
 use crate::options::{InvalidOption, ServerOptions};
 use crate::published::Published;
@@ -109,7 +111,17 @@ impl LogServerHandle {
         let (stores, queued_stores) = mpsc::channel(options.queue_requests);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let queues = Queues { calls: queued_calls, stores: queued_stores };
+        let looks = Arc::new(Notify::new());
+        if store.space().is_some() {
+            let looks = Arc::clone(&looks);
+            tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    sleep(LOOK_INTERVAL).await;
+                    looks.notify_one();
+                }
+            }));
+        }
+        let queues = Queues { calls: queued_calls, stores: queued_stores, looks };
         let work = drive(writer, queues, stop.clone(), options.node);
         match runtime {
             WriterRuntime::Task => drop(tasks.spawn(work)),

@@ -22,6 +22,8 @@ use crate::options::InvalidOption;
 const HYSTERESIS: u64 = 8;
 /// The reserve holds this many write buffers at least: what is in memory is written once more, into files.
 const WRITE_BUFFERS: u64 = 4;
+/// Least bytes that are free before the ballast is given up.
+const BALLAST_MARK_MIN: u64 = 1 << 20;
 /// Largest reserve that is chosen without being asked for.
 const RESERVE_MAX: u64 = 1 << 30;
 
@@ -63,7 +65,8 @@ impl SpaceOptions {
             new_loglets: reserve.saturating_add(reserve / 2),
             stores: reserve,
             repairs: reserve / 2,
-            ballast: reserve / 8,
+            // At least what metadata on the same file system wants free.
+            ballast: (reserve / 8).max(BALLAST_MARK_MIN).min(reserve / 2),
             ballast_bytes: self.ballast_bytes.unwrap_or_else(|| (write_buffer_bytes / 2).min(total_bytes / 50)),
         }
     }

@@ -169,7 +169,8 @@ pub struct Recovered {
 /// Why a store did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// No room. Nothing of the group is visible, and a later group may succeed without a restart.
+    /// No room. Nothing of the group is visible, and a later group may succeed without a restart. After one, the group may
+    /// be there as a whole.
     #[error("no room on the disk")]
     Full,
     /// The disk or the store on it failed. After a failed commit nothing is known about the group, and the store must

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
 use bifrost_types::{LogletId, LogletOffset, OpId};
 use bifrost_wire::log_server::{CopyError, CopyState, StoreReply};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::{self, CopyCore, Decision, RepairFacts, StoreFacts};
-use crate::guard::{Guard, LOOK_INTERVAL};
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::published::Published;
 use crate::space::Demand;
@@ -71,6 +71,9 @@ pub(crate) struct CallCommand {
 pub(crate) struct Queues {
     pub(crate) calls: mpsc::Receiver<CallCommand>,
     pub(crate) stores: mpsc::Receiver<StoreCommand>,
+    /// Rung once a while, so that an idle writer looks at the disk. The writer itself sets no timer: its thread may outlive
+    /// the runtime.
+    pub(crate) looks: Arc<Notify>,
 }
 
 enum Command {
@@ -172,10 +175,9 @@ impl<S: LogStore> Writer<S> {
     /// Runs until `stop` is cancelled and everything that was queued is answered, or until the store fails: then the
     /// queues are dropped, which closes every stream and call.
     pub(crate) async fn run(mut self, mut queues: Queues, stop: CancellationToken) -> Result<(), StoreError> {
-        let looks = self.guard.is_some();
         loop {
             if self.group.is_empty() {
-                let wake = queues.wait(&stop, looks).await;
+                let wake = queues.wait(&stop).await;
                 self.look();
                 std::mem::take(&mut self.postponed).into_iter().for_each(|change| self.group.push(change));
                 match wake {
@@ -472,8 +474,8 @@ impl Queues {
         self.calls.try_recv().map(Command::Call).or_else(|_| self.stores.try_recv().map(Command::Store)).ok()
     }
 
-    /// The next command; after `stop` those that are queued, and then the end. With `looks`, also a turn once a while.
-    async fn wait(&mut self, stop: &CancellationToken, looks: bool) -> Wake {
+    /// The next command; after `stop` those that are queued, and then the end.
+    async fn wait(&mut self, stop: &CancellationToken) -> Wake {
         let mut closed = false;
         loop {
             tokio::select! {
@@ -485,7 +487,7 @@ impl Queues {
                 }
                 Some(command) = self.calls.recv() => return Wake::Command(Command::Call(command)),
                 Some(command) = self.stores.recv() => return Wake::Command(Command::Store(command)),
-                () = sleep(LOOK_INTERVAL), if looks && !closed => return Wake::Look,
+                () = self.looks.notified(), if !closed => return Wake::Look,
                 else => return Wake::Stopped,
             }
         }

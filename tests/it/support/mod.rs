@@ -2,5 +2,6 @@
 
 pub mod interpose;
 pub mod stepped;
+pub mod small_disk;
 pub mod tool;
 pub mod world;

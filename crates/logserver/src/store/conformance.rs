@@ -2,7 +2,7 @@
 //!
 //! `open` gives the store of a directory or device, `close` ends one life of it: whatever was committed must be there
 //! in the next.
-#![allow(clippy::missing_panics_doc, reason = "a failed assertion is what a test suite is for")]
+#![allow(clippy::panic, clippy::missing_panics_doc, reason = "a failed assertion is what a test suite is for")]
 
 use std::future::Future;
 use std::num::NonZeroU128;
@@ -13,7 +13,7 @@ use bifrost_types::{
 use bifrost_wire::batch;
 
 use crate::copy::{DurableState, Seal};
-use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, Recovered, Stored};
+use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, Recovered, StoreError, Stored};
 
 /// Opens and closes the store under test.
 pub trait Lives {
@@ -39,6 +39,66 @@ pub async fn run(lives: &mut impl Lives) {
     later_changes_of_a_group_see_earlier_ones(&store).await;
     lives.close(store).await;
     what_was_committed_is_there_in_the_next_life(lives).await;
+}
+
+/// Fills the store up and makes room again. `take` leaves the disk without a free byte, `give` undoes that; the store may
+/// have room of its own for some groups after `take`.
+pub async fn run_full(store: &impl LogStore, mut take: impl FnMut(), mut give: impl FnMut()) {
+    let of = loglet(10, 0);
+    let mut next = 1;
+    let mut stored = Vec::new();
+    for round in 0..3 {
+        store.commit(group([append(of, next, 3)])).await.expect("room");
+        stored.push((next, 3));
+        next += 3;
+        take();
+        let mut refused = 0;
+        while refused < 3 {
+            assert!(next < 100_000, "the store never runs full");
+            match store.commit(group([Change::Append { loglet: of, batch: large(next) }])).await {
+                Ok(()) => {
+                    stored.push((next, LARGE_RECORDS));
+                    next += LARGE_RECORDS;
+                }
+                Err(StoreError::Full) => {
+                    refused += 1;
+                    let found = contents(store, of, next + LARGE_RECORDS).await;
+                    assert_eq!(found, stored, "a refused group leaves no trace, and reads go on");
+                }
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        give();
+        let began = tokio::time::Instant::now();
+        loop {
+            match store.commit(group([Change::Append { loglet: of, batch: large(next) }])).await {
+                Ok(()) => break,
+                Err(StoreError::Full) => tokio::task::yield_now().await,
+                Err(error) => panic!("round {round}: {error}"),
+            }
+            assert!(began.elapsed().as_secs() < 30, "it does not notice that there is room");
+        }
+        stored.push((next, LARGE_RECORDS));
+        next += LARGE_RECORDS;
+        assert_eq!(contents(store, of, next).await, stored);
+    }
+}
+
+/// Records of a batch that takes some room.
+const LARGE_RECORDS: u64 = 4;
+
+/// A batch of 64 KiB.
+fn large(first_offset: u64) -> PlacedBatch {
+    let payloads: Vec<Record> = (0..LARGE_RECORDS).map(|_| Record::new(vec![first_offset as u8; 16 << 10])).collect();
+    let writer = WriterId::new(NonZeroU128::MIN);
+    let bytes = batch::encode(writer, Sequence::FIRST, 0, &payloads).expect("small records");
+    PlacedBatch { first_offset: at(first_offset), end: at(first_offset + LARGE_RECORDS), bytes }
+}
+
+/// First offset and records of each batch below `until`.
+async fn contents(store: &impl LogStore, loglet: LogletId, until: u64) -> Vec<(u64, u64)> {
+    let parts = read(store, loglet, 1, until).await.parts;
+    parts.iter().map(|part| (part.first_offset().get(), part.end().get() - part.first_offset().get())).collect()
 }
 
 fn at(offset: u64) -> LogletOffset {

@@ -12,6 +12,8 @@ use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, Recovered, Store
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     contents: RwLock<Contents>,
+    #[cfg(any(test, feature = "test-util"))]
+    full: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +26,12 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether it refuses every group from now on, as a full disk does.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Makes the batch that starts at an offset unreadable. Returns whether there was one.
@@ -115,6 +123,10 @@ impl LogStore for MemoryStore {
     }
 
     async fn commit(&self, group: Group) -> Result<(), StoreError> {
+        #[cfg(any(test, feature = "test-util"))]
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::Full);
+        }
         let mut contents = self.contents.write();
         for change in group.into_changes() {
             contents.apply(change);
@@ -158,5 +170,11 @@ mod tests {
     #[tokio::test]
     async fn the_contract_holds() {
         conformance::run(&mut Kept(Arc::new(MemoryStore::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_store_goes_on_when_there_is_room() {
+        let store = MemoryStore::new();
+        conformance::run_full(&store, || store.set_full(true), || store.set_full(false)).await;
     }
 }

@@ -250,6 +250,7 @@ mod full_disk {
     use bifrost_wire::log_server::StoreStream;
 
     use super::*;
+    use crate::guard::LOOK_INTERVAL;
     use crate::options::ServerOptions;
     use crate::server::{LogServerHandle, WriterRuntime};
     use crate::space::Fullness;

@@ -17,7 +17,7 @@ use crate::keyspace::Keyspace;
 /// Values are in memory anyway: RocksDB's own buffer stays small, and so does the room that it sets aside.
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes that must be free besides twice those of a group: below it, RocksDB could run out of space in the middle.
-const RESERVE_BYTES: u64 = 1 << 20;
+const RESERVE_BYTES: u64 = 512 << 10;
 /// Present in every database; written last when one is made.
 const CURRENT: &str = "CURRENT";
 
