@@ -27,7 +27,10 @@ fn logs_are_made_listed_described_explained_moved_and_deleted() {
     assert_eq!((&three["replication"], &three["nodeset"]), (&json!("{zone: 1, node: 3}"), &json!(["N1", "N2", "N3"])));
     let taken = dev.run(["log", "create", "orders", "--output", "json"]).error(5);
     assert_eq!(taken["code"], "name-taken");
-    assert_eq!(dev.run(["log", "create", "x", "--replication", "4", "--output", "json"]).error(5)["code"], "no-placement");
+    assert_eq!(
+        dev.run(["log", "create", "x", "--replication", "4", "--output", "json"]).error(5)["code"],
+        "no-placement"
+    );
     for wrong in [vec!["17"], vec!["../x"], vec!["x", "--replication", "{rack: 2}"], vec!["x", "--replication", "0"]] {
         dev.run([vec!["log", "create"], wrong].concat()).refused(2);
     }
@@ -38,7 +41,10 @@ fn logs_are_made_listed_described_explained_moved_and_deleted() {
     assert!(text.contains("orders") && text.contains("payments") && text.contains("open"), "{text}");
     let logs = dev.run(["log", "list", "--output", "json"]).objects();
     assert_eq!(logs.len(), 2);
-    assert_eq!((&logs[0]["name"], &logs[0]["state"], &logs[0]["segments"]), (&json!("orders"), &json!("open"), &json!(1)));
+    assert_eq!(
+        (&logs[0]["name"], &logs[0]["state"], &logs[0]["segments"]),
+        (&json!("orders"), &json!("open"), &json!(1))
+    );
 
     // Explain before and after the first append.
     assert_eq!(json(&["explain", "orders"])["state"], "idle");
@@ -72,14 +78,20 @@ fn logs_are_made_listed_described_explained_moved_and_deleted() {
     assert_eq!((&chain["tail"], &chain["tail_unknown"], &chain["pending"]), (&json!(4), &Value::Null, &Value::Null));
     let segments = chain["segments"].as_array().expect("a list");
     assert_eq!(segments.len(), 3);
-    assert_eq!((&segments[0]["base_lsn"], &segments[0]["tail"], &segments[0]["state"]), (&json!(1), &json!(4), &json!("closed")));
+    assert_eq!(
+        (&segments[0]["base_lsn"], &segments[0]["tail"], &segments[0]["state"]),
+        (&json!(1), &json!(4), &json!("closed"))
+    );
     let closed = &segments[0]["closed"];
-    assert_eq!((&closed["actor"], &closed["reason"], &closed["op"]), (&json!("operator"), &json!("requested"), &done["op"]));
+    assert_eq!(
+        (&closed["actor"], &closed["reason"], &closed["op"]),
+        (&json!("operator"), &json!("requested"), &done["op"])
+    );
     assert!(closed["total_micros"].as_u64() >= closed["seal_micros"].as_u64(), "{closed}");
     assert_eq!((&segments[2]["state"], &segments[2]["closed"]), (&json!("open"), &Value::Null));
     assert_eq!(segments[2]["nodeset"][0]["removed"], json!(false));
     let text = dev.run(["log", "describe", "orders"]).ok();
-    assert!(text.contains("closed by operator (requested): seal "), "{text}");
+    assert!(text.contains("closed by operator (requested), operation "), "{text}");
 
     // Close, delete.
     let unasked = dev.run(["reconfigure", "payments", "--close"]).refused(5);

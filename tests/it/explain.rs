@@ -73,7 +73,7 @@ async fn a_log_is_explained_while_its_servers_go_away_and_come_back() -> anyhow:
     let mut progress = log.progress();
     let blocked = tokio::spawn(async move { moving.reconfigure(ReconfigureOptions::default()).await });
     let seen = progress.wait_for(|progress| match progress {
-        bifrost::reconfigure::Progress::Closing { close, .. } => close.blocked.is_some(),
+        bifrost::reconfigure::Progress::Closing { close, .. } => close.blocked.is_some() && close.sealed.count() == 1,
         bifrost::reconfigure::Progress::Metadata => false,
     });
     drop(timeout(PATIENCE, seen).await??);

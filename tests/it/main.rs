@@ -23,6 +23,7 @@ mod counters;
 mod data_directory;
 mod delete_log;
 mod demo;
+mod end_of_range;
 mod examples;
 mod explain;
 #[path = "support/faults.rs"]

@@ -71,6 +71,9 @@ pub enum NotAppended {
     /// The appender, or its `Bifrost`, was shut down before the append was tried.
     #[error("the appender was shut down")]
     ShutDown,
+    /// The log has no positions left for records.
+    #[error("the log has no positions left")]
+    Exhausted,
     /// The log was deleted. Its name may be another log's by now: open it anew to append there.
     #[error("the log was deleted")]
     Deleted,
@@ -83,7 +86,7 @@ impl AppendError {
             Self::NotAppended { cause } => match cause {
                 NotAppended::Encode(_) | NotAppended::BeyondReservation { .. } => Advice::Fix,
                 NotAppended::NoProgress | NotAppended::DiskFull | NotAppended::ShutDown => Advice::Retry,
-                NotAppended::Deleted => Advice::GiveUp,
+                NotAppended::Exhausted | NotAppended::Deleted => Advice::GiveUp,
             },
             Self::Unknown { .. } => Advice::Resolve,
             Self::Closed { .. } => Advice::GiveUp,

@@ -321,9 +321,11 @@ impl Log {
 
     async fn trim_while_there(&self, up_to: Lsn) -> Result<Lsn, LogError> {
         if self.state.known_tail() <= up_to {
-            let tail = self.linearizable_tail().await?;
-            if tail <= up_to {
-                return Err(LogError::BeyondTail { asked: up_to, tail });
+            match self.linearizable_tail().await {
+                Ok(tail) if tail <= up_to => return Err(LogError::BeyondTail { asked: up_to, tail }),
+                // The tail is behind every LSN that there is.
+                Ok(_) | Err(LogError::Chain(ChainError::Exhausted)) => {}
+                Err(error) => return Err(error),
             }
         }
         loop {

@@ -141,8 +141,9 @@ impl Cursor {
                 return None;
             }
             if let Err(error) = self.advance().await {
+                // After what was found before it.
+                self.ready.push_back(Err(error));
                 self.ended = true;
-                return Some(Err(error));
             }
         }
     }

@@ -34,6 +34,9 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 pub const STORE_MESSAGE_BYTES: usize = 1 << 20;
 /// A segment closes by itself at this many offsets.
 pub const SEGMENT_OFFSETS_MAX: u64 = 1 << 40;
+/// Positions at the end of the range of LSNs that no appender asks for: once the tail has reached them it stops, and what
+/// is in flight then still has an LSN. Two to the 64 records take a log that writes a billion a second six hundred years.
+pub const LSN_RESERVE: u64 = 1 << 32;
 /// A segment closes by itself at this many bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 30;
 /// Outcomes of reconfigurations that a chain remembers.
@@ -55,5 +58,6 @@ const _: () = {
     assert!(STORE_MESSAGE_BYTES + BATCH_BYTES_MAX <= MESSAGE_BYTES_MAX, "a store message fits a gRPC message");
     assert!(METADATA_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX, "a metadata value fits a gRPC message");
     assert!((NODESET_MAX as u64) < SEGMENT_OFFSETS_MAX, "positions outnumber members");
+    assert!(LSN_RESERVE > WINDOW_BATCHES as u64 * BATCH_RECORDS_MAX as u64, "what a window holds fits the reserve");
     assert!(SEGMENT_OFFSETS_MAX < u64::MAX / 2, "offsets of a segment never overflow a position");
 };

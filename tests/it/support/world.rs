@@ -17,7 +17,7 @@ use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_node::server::Interpose;
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{Location, LogletOffset, LogletParams, Lsn, Member, NodeId, NodeRecord, Nodeset, Successor};
-use bifrost_wire::log_server::{LogServer, SealRequest};
+use bifrost_wire::log_server::{LogServer, SealRequest, SettleRequest};
 use bifrost_wire::metadata::MetadataStore;
 
 use super::interpose::{Network, Tap, TappedConnect};
@@ -170,6 +170,15 @@ impl World {
         let disk = member.expect("a member of the nodeset").disk;
         let sealed = self.log_server(place).seal(SealRequest { loglet: params.id, disk, op }).await;
         assert_eq!(sealed.expect("the server is well").sealed, Some(op));
+    }
+
+    /// Tells one copy where its loglet ended, whatever it has.
+    pub async fn settle(&self, place: usize, params: &LogletParams, op: OpId, decided_tail: LogletOffset) {
+        let member = params.nodeset.members().iter().find(|member| member.node == self.node(place));
+        let disk = member.expect("a member of the nodeset").disk;
+        let request = SettleRequest { loglet: params.id, disk, op, decided_tail };
+        let settled = self.log_server(place).settle(request).await;
+        assert_eq!(settled.expect("the server is well").decided_tail, Some(decided_tail));
     }
 
     /// Stops everything.

@@ -2,11 +2,12 @@
 //! takes answers until the stream ends, and begins again.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_types::limits::STORE_MESSAGE_BYTES;
-use bifrost_types::{AppendId, Chain, CloseReason, LogletOffset, Lsn, Segment, Sequence};
+use bifrost_types::limits::{LSN_RESERVE, STORE_MESSAGE_BYTES};
+use bifrost_types::{AppendId, Chain, CloseReason, LogletOffset, Lsn, OutOfPositions, Segment, SegmentIndex, Sequence};
 use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
     AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
@@ -45,6 +46,7 @@ enum Round {
     Again(StreamEnd),
     LogClosed,
     LogDeleted,
+    LogExhausted,
     Finished,
 }
 
@@ -111,6 +113,10 @@ impl Driver {
             let end = match round {
                 Round::Again(end) => end,
                 Round::LogDeleted => return self.close(DELETED),
+                Round::LogExhausted => {
+                    self.give_up(NotAppended::Exhausted);
+                    return self.close(AppendError::NotAppended { cause: NotAppended::Exhausted });
+                }
                 Round::LogClosed => return self.close(AppendError::Closed { log: self.shared.log }),
                 Round::Finished => return,
             };
@@ -139,7 +145,7 @@ impl Driver {
         if let Ok(stream) = self.open(last).await
             && stream.opened.next_offset <= attempt.from
         {
-            self.shared.inbox.lock().queue.settle(&BTreeMap::new(), &mut self.resolutions);
+            self.shared.inbox.lock().queue.settle(&BTreeMap::new(), false, &mut self.resolutions);
             self.deliver(Some(last));
         }
     }
@@ -241,27 +247,10 @@ impl Driver {
             }
             None => return false,
         };
-        if found.gaps && found.offsets.len() < wanted.len() {
-            // What was trimmed or lost before we looked cannot be told apart from what never landed.
-            self.deliver_found(segment, &found.offsets, true);
-        } else {
-            self.deliver_found(segment, &found.offsets, false);
-        }
-        true
-    }
-
-    fn deliver_found(&mut self, segment: &Segment, found: &BTreeMap<Sequence, LogletOffset>, in_doubt: bool) {
-        let mut inbox = self.shared.inbox.lock();
-        if in_doubt {
-            let Inbox { queue, failed, .. } = &mut *inbox;
-            queue.give_up(|given_up| {
-                tell_given_up(&self.shared, segment.base_lsn, NotAppended::NoProgress, given_up, failed)
-            });
-        } else {
-            inbox.queue.settle(found, &mut self.resolutions);
-        }
-        drop(inbox);
+        // What was trimmed or lost before we looked cannot be told apart from what never landed.
+        self.shared.inbox.lock().queue.settle(&found.offsets, found.gaps, &mut self.resolutions);
         self.deliver(Some(segment));
+        true
     }
 
     async fn open(&mut self, last: &Segment) -> Result<AppendStream, StreamEnd> {
@@ -294,13 +283,20 @@ impl Driver {
             }
         }
         let attempt = Attempt { segment: segment.index(), incarnation: self.incarnation, from: opened.next_offset };
+        if !has_room(opened.next_offset, segment.base_lsn) {
+            return Round::LogExhausted;
+        }
         self.shared.inbox.lock().queue.begin(attempt);
         self.state.learn_committed(segment.index(), opened.committed_tail);
         loop {
-            let (has_unsent, is_empty) = {
+            let (has_unsent, in_flight, is_empty) = {
                 let inbox = self.shared.inbox.lock();
-                (inbox.queue.has_unsent(), inbox.queue.is_empty())
+                (inbox.queue.has_unsent(), inbox.queue.in_flight(), inbox.queue.is_empty())
             };
+            let has_room = has_room(self.state.committed(segment.index()), segment.base_lsn);
+            if has_unsent && !has_room && !in_flight {
+                return Round::LogExhausted;
+            }
             if is_empty {
                 self.progressed = Instant::now();
             }
@@ -317,7 +313,7 @@ impl Driver {
                     Some(AppendReply::Closed(error)) => return Round::Again(after_refusal(error)),
                     None => return Round::Again(StreamEnd::Reconnect),
                 },
-                room = requests.reserve(), if has_unsent => match room {
+                room = requests.reserve(), if has_unsent && has_room => match room {
                     Ok(room) => {
                         let committed = self.state.committed(segment.index());
                         let batches = {
@@ -357,21 +353,37 @@ impl Driver {
             return;
         }
         let base_lsn = segment.map_or(Lsn::FIRST, |segment| segment.base_lsn);
-        for resolution in self.resolutions.drain(..) {
+        for resolution in std::mem::take(&mut self.resolutions) {
             match resolution {
-                Resolution::Committed { ticket: Waiter::Append { outcome, .. }, first_offset } => {
-                    let lsn = first_offset.to_lsn(base_lsn);
-                    let _gone = outcome.send(lsn.map_err(|_| SHUT_DOWN));
+                Resolution::Committed { ticket: Waiter::Append { outcome, .. }, sequence, records, first_offset } => {
+                    let told = lsn_of(first_offset, records, base_lsn).map_err(|_| {
+                        // It is durable, and no reader has a name for it: neither appended nor not.
+                        let segment = segment.map_or(SegmentIndex::FIRST, Segment::index);
+                        let attempt = Attempt { segment, incarnation: self.incarnation, from: LogletOffset::FIRST };
+                        self.unknown(base_lsn, sequence, records, attempt)
+                    });
+                    let _gone = outcome.send(told);
+                }
+                Resolution::InDoubt { ticket: Waiter::Append { outcome, .. }, sequence, records, attempt } => {
+                    let _gone = outcome.send(Err(self.unknown(base_lsn, sequence, records, attempt)));
                 }
                 Resolution::Passed(Waiter::Barrier { outcome }) => {
                     let failed = self.shared.inbox.lock().failed.take();
                     let _gone = outcome.send(failed.map_or(Ok(()), Err));
                 }
-                // Appends are committed and barriers pass; the queue keeps them apart.
+                // Appends are resolved and barriers pass; the queue keeps them apart.
                 Resolution::Committed { ticket: Waiter::Barrier { .. }, .. }
+                | Resolution::InDoubt { ticket: Waiter::Barrier { .. }, .. }
                 | Resolution::Passed(Waiter::Append { .. }) => {}
             }
         }
+    }
+
+    /// The error of an append whose outcome cannot be told now; the next barrier hears of it too.
+    fn unknown(&self, base_lsn: Lsn, sequence: Sequence, records: NonZeroU32, attempt: Attempt) -> AppendError {
+        let error = unknown(&self.shared, base_lsn, sequence, records, attempt);
+        self.shared.inbox.lock().failed.get_or_insert(error);
+        error
     }
 
     /// Gives up everything that waits, and goes on with what comes.
@@ -434,17 +446,7 @@ fn tell_given_up(
         GivenUp::Append { sequence, records, ticket, attempt } => {
             let error = match attempt {
                 None => AppendError::NotAppended { cause },
-                Some(Attempt { segment, incarnation, from }) => AppendError::Unknown {
-                    id: AppendId {
-                        log: shared.log,
-                        writer: shared.writer,
-                        sequence,
-                        records,
-                        segment,
-                        from: from.to_lsn(base_lsn).unwrap_or(base_lsn),
-                        incarnation,
-                    },
-                },
+                Some(attempt) => unknown(shared, base_lsn, sequence, records, attempt),
             };
             failed.get_or_insert(error);
             if let Waiter::Append { outcome, .. } = ticket {
@@ -456,6 +458,25 @@ fn tell_given_up(
         }
         GivenUp::Barrier(Waiter::Append { .. }) => {}
     }
+}
+
+fn unknown(shared: &Shared, base_lsn: Lsn, sequence: Sequence, records: NonZeroU32, attempt: Attempt) -> AppendError {
+    let Attempt { segment, incarnation, from } = attempt;
+    let from = from.to_lsn(base_lsn).unwrap_or(base_lsn);
+    let (log, writer) = (shared.log, shared.writer);
+    AppendError::Unknown { id: AppendId { log, writer, sequence, records, segment, from, incarnation } }
+}
+
+/// The LSN of a batch's first record, if its last one has an LSN too and there is one after it for the tail.
+fn lsn_of(first_offset: LogletOffset, records: NonZeroU32, base_lsn: Lsn) -> Result<Lsn, OutOfPositions> {
+    let first = first_offset.to_lsn(base_lsn)?;
+    first.advance(u64::from(records.get()))?;
+    Ok(first)
+}
+
+/// Whether records after `tail` would have LSNs, also after everything that may be in flight.
+fn has_room(tail: LogletOffset, base_lsn: Lsn) -> bool {
+    tail.to_lsn(base_lsn).and_then(|tail| tail.advance(LSN_RESERVE)).is_ok()
 }
 
 /// What to do after a sequencer's refusal.

@@ -20,6 +20,13 @@ pub(crate) struct Pending<T> {
     pub(crate) ticket: T,
 }
 
+impl<T> Pending<T> {
+    fn committed(self, first_offset: LogletOffset) -> Resolution<T> {
+        let Self { ticket, sequence, records, .. } = self;
+        Resolution::Committed { ticket, sequence, records, first_offset }
+    }
+}
+
 /// An append, or a barrier between two.
 #[derive(Debug)]
 enum Entry<T> {
@@ -42,7 +49,9 @@ pub(crate) struct Attempt {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resolution<T> {
     /// An append is in the segment of the attempt, from this offset on.
-    Committed { ticket: T, first_offset: LogletOffset },
+    Committed { ticket: T, sequence: Sequence, records: NonZeroU32, first_offset: LogletOffset },
+    /// An append was sent in this attempt, and nobody can say any more whether it landed.
+    InDoubt { ticket: T, sequence: Sequence, records: NonZeroU32, attempt: Attempt },
     /// Everything before the barrier is resolved.
     Passed(T),
 }
@@ -88,6 +97,11 @@ impl<T> Queue<T> {
     /// Whether something waits to be sent in the attempt at hand.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.unsettled && self.sent < self.entries.len()
+    }
+
+    /// Whether something was sent in the attempt at hand and is not resolved.
+    pub(crate) const fn in_flight(&self) -> bool {
+        self.sent > 0
     }
 
     /// Begins an attempt. The one before must be settled.
@@ -141,7 +155,7 @@ impl<T> Queue<T> {
             if self.raise_from(end).is_err() {
                 return false;
             }
-            out.push(Resolution::Committed { ticket: pending.ticket, first_offset: *first_offset });
+            out.push(pending.committed(*first_offset));
         }
         self.pass_barriers(out);
         true
@@ -188,17 +202,26 @@ impl<T> Queue<T> {
     }
 
     /// Everything of the attempt that is in its segment is in `found`, by sequence number. The rest is not there and
-    /// never will be; it stays at the front and is sent in the next attempt.
-    pub(crate) fn settle(&mut self, found: &BTreeMap<Sequence, LogletOffset>, out: &mut Vec<Resolution<T>>) {
+    /// never will be; it stays at the front and is sent in the next attempt. With `gaps` the rest may be where nobody can
+    /// look any more, so it is in doubt. What was found, and what was not sent in the attempt, is not touched by that.
+    pub(crate) fn settle(
+        &mut self,
+        found: &BTreeMap<Sequence, LogletOffset>,
+        gaps: bool,
+        out: &mut Vec<Resolution<T>>,
+    ) {
+        let attempt = self.attempt.filter(|_| gaps);
         let rest = self.entries.split_off(self.sent);
         let mut again = VecDeque::new();
         for entry in std::mem::replace(&mut self.entries, rest) {
             match entry {
-                Entry::Append(pending) => match found.get(&pending.sequence) {
-                    Some(first_offset) => {
-                        out.push(Resolution::Committed { ticket: pending.ticket, first_offset: *first_offset });
+                Entry::Append(pending) => match (found.get(&pending.sequence), attempt) {
+                    (Some(first_offset), _) => out.push(pending.committed(*first_offset)),
+                    (None, Some(attempt)) => {
+                        let Pending { ticket, sequence, records, .. } = pending;
+                        out.push(Resolution::InDoubt { ticket, sequence, records, attempt });
                     }
-                    None => again.push_back(Entry::Append(pending)),
+                    (None, None) => again.push_back(Entry::Append(pending)),
                 },
                 Entry::Barrier(ticket) if again.is_empty() => out.push(Resolution::Passed(ticket)),
                 Entry::Barrier(ticket) => again.push_back(Entry::Barrier(ticket)),
@@ -269,7 +292,7 @@ mod tests {
     }
 
     fn committed(ticket: u64, first_offset: u64) -> Resolution<u64> {
-        Resolution::Committed { ticket, first_offset: offset(first_offset) }
+        pending(ticket).committed(offset(first_offset))
     }
 
     #[test]
@@ -305,10 +328,34 @@ mod tests {
         assert_eq!(queue.unsettled().map(|attempt| attempt.from), Some(offset(2)));
         let found = BTreeMap::from([(pending(2).sequence, offset(7))]);
         out.clear();
-        queue.settle(&found, &mut out);
+        queue.settle(&found, false, &mut out);
         assert_eq!(out, [committed(2, 7)]);
         queue.begin(attempt(1));
         assert_eq!(queue.take_unsent(100).len(), 2, "the third again, then the fourth");
+    }
+
+    #[test]
+    fn a_gap_puts_only_what_was_sent_and_not_found_in_doubt() {
+        let mut queue = Queue::new();
+        for sequence in 1..=4 {
+            queue.push(pending(sequence));
+        }
+        queue.push_barrier(99);
+        queue.begin(attempt(0));
+        assert_eq!(queue.take_unsent(30).len(), 3);
+        queue.lost();
+        let mut out = Vec::new();
+        queue.settle(&BTreeMap::from([(pending(2).sequence, offset(7))]), true, &mut out);
+        let in_doubt = |number| {
+            let Pending { ticket, sequence, records, .. } = pending(number);
+            Resolution::InDoubt { ticket, sequence, records, attempt: attempt(0) }
+        };
+        assert_eq!(out, [in_doubt(1), committed(2, 7), in_doubt(3)]);
+        queue.begin(attempt(1));
+        assert_eq!(queue.take_unsent(100).len(), 1, "the fourth was never sent");
+        out.clear();
+        assert!(queue.committed(&[offset(1)], &mut out));
+        assert_eq!(out, [committed(4, 1), Resolution::Passed(99)]);
     }
 
     #[test]
@@ -365,13 +412,13 @@ mod tests {
                         let place = |wanted: &Sequence| log.iter().position(|landed| *landed == wanted.get());
                         let found = wanted.iter().filter_map(|sequence| Some((*sequence, offset(place(sequence)? as u64 + 1))));
                         let found: BTreeMap<_, _> = found.collect();
-                        queue.settle(&found, &mut out);
+                        queue.settle(&found, false, &mut out);
                         next_sent = log.len() as u64 + 1;
                         queue.begin(attempt(0));
                     }
                 }
                 for resolution in out {
-                    let Resolution::Committed { ticket, first_offset } = resolution else { continue };
+                    let Resolution::Committed { ticket, first_offset, .. } = resolution else { continue };
                     prop_assert_eq!(log[first_offset.get() as usize - 1], ticket);
                     resolved.push(ticket);
                 }

@@ -71,6 +71,7 @@ fn not_appended(cause: Cause) -> NotAppended {
         Cause::Encode(_) | Cause::BeyondReservation { .. } => NotAppended::NoProgress,
         Cause::NoProgress | Cause::ShutDown => NotAppended::NoProgress,
         Cause::DiskFull => NotAppended::DiskFull,
+        Cause::Exhausted => LogRefusal::Exhausted.into(),
         Cause::Deleted => LogRefusal::UnknownLog.into(),
     }
 }

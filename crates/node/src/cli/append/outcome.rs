@@ -152,7 +152,7 @@ const fn refusal_code(error: &AppendError) -> ErrorCode {
             NotAppended::Encode(_) | NotAppended::BeyondReservation { .. } => ErrorCode::InvalidInput,
             NotAppended::Deleted => ErrorCode::UnknownLog,
             NotAppended::DiskFull => ErrorCode::DiskFull,
-            NotAppended::ShutDown => ErrorCode::Failed,
+            NotAppended::Exhausted | NotAppended::ShutDown => ErrorCode::Failed,
         },
         AppendError::Unknown { .. } => ErrorCode::OutcomeUnknown,
         AppendError::Closed { .. } => ErrorCode::LogClosed,
