@@ -12,8 +12,8 @@ use super::DemoError;
 
 /// Three copies, and room in which RocksDB writes each once more.
 const DISK_BYTES_PER_PAYLOAD_BYTE: u64 = 6;
-/// What empty stores take, and what stays free.
-const DISK_BYTES_FIXED: u64 = 512 << 20;
+/// What empty stores take, and what stays free: log servers take no records into the last GiB of a large disk.
+const DISK_BYTES_FIXED: u64 = (1 << 30) + (512 << 20);
 /// A disk that is faster than that is not waited for: the demo stops writing early instead.
 const PAYLOAD_BYTES_PER_SECOND: u64 = 24 << 20;
 const CANARY_WRITES: usize = 64;
