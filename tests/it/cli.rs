@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -213,29 +214,37 @@ fn an_append_whose_outcome_is_not_told_has_an_id_that_tells_it_later() {
     }
 }
 
+/// Two ports in a row that nobody has, below those that the system gives out by itself: a restart finds them free.
+fn free_ports() -> u16 {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_000).step_by(2).find(|port| free(port) && free(&(port + 1))).expect("two free ports")
+}
+
 #[test]
 fn dev_goes_on_with_its_data_after_a_stop_and_after_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let data = data.to_str().unwrap();
-    let first = Dev::start(["--nodes", "2", "--data-dir", data, "--replication", "1"]);
+    let port = free_ports().to_string();
+    let first = Dev::start(["--nodes", "2", "--data-dir", data, "--replication", "1", "--port", &port]);
     assert!(first.run(["log", "create", "orders"]).ok().contains("replication {node: 1}"));
     assert_eq!(first.feed(["append", "orders"], "one\n").ok(), "1\n");
     let (addresses, nodes) = (first.addresses(), first.ready["nodes"].clone());
+    assert_eq!(addresses[0], format!("127.0.0.1:{port}"));
     assert_eq!(nodes.as_array().map(Vec::len), Some(2));
     assert_eq!((&first.ready["event"], &first.ready["temporary"]), (&json!("ready"), &json!(false)));
 
     // The same directory, and the same port: refused, and the first one does not notice.
     let second = run(&mut command(["dev", "--port", "0", "--data-dir", data]), b"");
     assert!(second.refused(5).contains("is in use by another process"));
-    let port = addresses[0].rsplit(':').next().unwrap();
-    let second = run(&mut command(["dev", "--port", port]), b"");
+    let second = run(&mut command(["dev", "--port", &port]), b"");
     let told = second.refused(5);
     assert!(told.contains(&format!("port {port} is in use")) && told.contains("--port 0"), "{told}");
     assert_eq!(first.feed(["append", "orders"], "two\n").ok(), "2\n");
     assert_eq!(first.end("TERM"), (0, String::new()));
 
-    // Stopped: the same nodes at the same places.
+    // Stopped: the same nodes at the same places, also when no port is named.
     let second = Dev::start(["--data-dir", data]);
     assert_eq!(second.addresses(), addresses);
     let ids = |nodes: &Value| nodes.as_array().unwrap().iter().map(|node| node["node"].clone()).collect::<Vec<_>>();
@@ -278,8 +287,8 @@ fn dev_refuses_what_it_cannot_use_and_leaves_nothing_behind() {
 
 #[test]
 fn a_cluster_that_is_not_there_is_told_with_the_address_and_what_to_do() {
-    // Bound, so that nobody else is there; not listening through tokio, and never answering.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // It takes connections and never answers. No other test is at this address, so nobody follows it there.
+    let silent = TcpListener::bind("127.0.0.9:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let told = run(&mut command(["tail", "orders", "--address", &address, "--timeout", "300ms"]), b"").refused(7);
     assert!(told.contains(&address), "{told}");
@@ -289,7 +298,7 @@ fn a_cluster_that_is_not_there_is_told_with_the_address_and_what_to_do() {
 
     // A flag goes before the environment, the environment before the file.
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("bifrost.toml"), "[client]\naddresses = [\"file.invalid:1\"]\n").unwrap();
+    fs::write(directory.path().join("bifrost.toml"), "[client]\naddresses = [\"127.0.0.7:1\"]\n").unwrap();
     let in_directory = |arguments: &[&str], env: Option<&str>| {
         let mut command = command(arguments);
         command.current_dir(directory.path());
@@ -298,9 +307,9 @@ fn a_cluster_that_is_not_there_is_told_with_the_address_and_what_to_do() {
         }
         run(&mut command, b"")
     };
-    assert!(in_directory(&["tail", "orders"], None).refused(7).contains("file.invalid:1"));
+    assert!(in_directory(&["tail", "orders"], None).refused(7).contains("127.0.0.7:1"));
     assert!(in_directory(&["tail", "orders"], Some(&address)).refused(7).contains(&address));
-    let flag = in_directory(&["tail", "orders", "--address", &address], Some("env.invalid:1"));
+    let flag = in_directory(&["tail", "orders", "--address", &address], Some("127.0.0.8:1"));
     assert!(flag.refused(7).contains(&address));
     assert!(in_directory(&["tail", "orders", "--address", "nonsense"], None).refused(2).contains("not an address"));
     let shown = in_directory(&["config", "show", "--output", "json", "--timeout", "5s"], Some(&address)).objects();

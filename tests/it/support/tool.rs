@@ -1,6 +1,6 @@
 //! The real binary as a process: one command, or `bifrost dev` while it is needed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -120,7 +120,11 @@ impl Dev {
     /// Starts it with these arguments, at free ports unless they name one, and waits until it is ready.
     #[track_caller]
     pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut command = command(["dev", "--output", "json", "--port", "0"]);
+        let arguments: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        let mut command = command(["dev", "--output", "json"]);
+        if !arguments.iter().any(|argument| argument == "--port") {
+            command.args(["--port", "0"]);
+        }
         command.args(arguments).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
