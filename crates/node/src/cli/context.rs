@@ -213,7 +213,7 @@ impl Context {
             (Err(LogError::Catalog(CatalogError::UnknownLog)), LogRef::Name(name)) => {
                 Err(failures::unknown_log(name, self.log_like(name).await.as_deref()))
             }
-            (Err(error), _) => Err(failures::log_error(log, error)),
+            (Err(error), _) => Err(failures::look_error(log, error)),
         }
     }
 

@@ -64,6 +64,16 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
     }
 }
 
+/// An error of an operation that only looks: nothing can have been changed, so no answer is just that.
+pub(crate) fn look_error(log: &LogRef, error: LogError) -> CliError {
+    match error {
+        LogError::Catalog(CatalogError::Metadata(MetadataError::Unknown)) => {
+            catalog_error(CatalogError::Metadata(MetadataError::Unavailable))
+        }
+        error => log_error(log, error),
+    }
+}
+
 /// There is no such log; `like` is the nearest name that there is.
 pub(crate) fn unknown_log(name: &str, like: Option<&str>) -> CliError {
     let error = CliError::new(ErrorCode::UnknownLog, format!("there is no log `{name}`"));
@@ -119,6 +129,11 @@ pub(crate) async fn not_connected(addresses: &[String], error: &StartError) -> C
     if let StartError::Address { address } = error {
         return CliError::new(ErrorCode::InvalidArgument, format!("`{address}` is not an address"))
             .with_advice("an address is HOST:PORT, such as 127.0.0.1:2437");
+    }
+    if let StartError::Catalog(error) = error
+        && !error.is_passing()
+    {
+        return catalog_error(*error);
     }
     let tried = probe(addresses).await;
     let reasons: Vec<String> = tried.iter().map(|(address, reason)| format!("{address}: {reason}")).collect();

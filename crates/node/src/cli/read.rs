@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::context::Context;
 use super::error::{CliError, ErrorCode};
 use super::exit::Exit;
-use super::failures::{log_error, read_error, timed_out};
+use super::failures::{look_error, read_error, timed_out};
 use super::log_ref::LogRef;
 use super::progress::{Unit, bar};
 use super::values::{Start, parse_key_filter, parse_lsn, parse_start};
@@ -93,7 +93,7 @@ async fn range(context: &Context, args: &ReadArgs, log: &Log) -> Result<Range, C
     let relative = matches!(args.from, Start::BeforeTail(_));
     let tail = if relative || !args.follow {
         let tail = context.within("asking for the tail", log.find_tail(TailKind::Linearizable)).await?;
-        Some(tail.map_err(|error| log_error(&args.log, error))?.lsn)
+        Some(tail.map_err(|error| look_error(&args.log, error))?.lsn)
     } else {
         None
     };

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::context::{Context, Output};
 use super::error::CliError;
 use super::exit::Exit;
-use super::failures::log_error;
+use super::failures::look_error;
 use super::log_ref::LogRef;
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: TailArgs) -> Result<Exit, CliEr
     let (kind, word) =
         if args.cached { (TailKind::Cached, "cached") } else { (TailKind::Linearizable, "linearizable") };
     let tail = context.within("asking for the tail", log.find_tail(kind)).await?;
-    let tail = tail.map_err(|error| log_error(&args.log, error))?.lsn.get();
+    let tail = tail.map_err(|error| look_error(&args.log, error))?.lsn.get();
     if context.output() == Output::Json {
         context.print_json(&TailReport { log: log.id().get(), name: log.name(), tail, kind: word })?;
     } else {
