@@ -284,11 +284,15 @@ impl Ahead {
         }
     }
 
-    /// They were taken, and are counted by whoever has them now.
+    /// They were taken, and are counted by whoever has them now. What a service did not count is not given back: one that
+    /// only passes reads on puts nothing.
     pub(crate) fn took(&self, bytes: u64) {
         if let Some(counted) = &self.counted {
-            counted.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            counted.account.give_back(bytes);
+            let less = |put: u64| Some(put.saturating_sub(bytes));
+            let put = match counted.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+                Ok(put) | Err(put) => put,
+            };
+            counted.account.give_back(put.min(bytes));
         }
     }
 }

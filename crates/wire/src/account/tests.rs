@@ -101,3 +101,18 @@ fn if_everybody_takes_something_the_slowest_large_one_is_ended() {
     assert_eq!(answers.look(), [(peer(1), 500)]);
     assert_eq!(answers.look(), [(peer(2), 300)], "the first one is told already, and this one took nothing");
 }
+
+#[test]
+fn what_a_service_did_not_count_is_not_given_back() {
+    let answers = Answers::new(1000, 1);
+    let account = answers.open(peer(1));
+    let other = account.hold(10);
+    let ahead = Ahead::of(&account);
+    ahead.took(40);
+    assert_eq!((account.held(), answers.held()), (10, 10), "a service that passes reads on puts nothing");
+    ahead.put(30);
+    ahead.took(40);
+    assert_eq!((account.held(), answers.held()), (10, 10));
+    drop((other, ahead));
+    assert_eq!(answers.held(), 0);
+}
