@@ -10,7 +10,7 @@ use anyhow::Context;
 use bifrost::local_node::NodeError;
 use bifrost::{Appender, Bifrost, Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
 use bifrost_logserver::OpenError;
-use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
+use bifrost_node::local_cluster::{LocalCluster, LocalClusterError, LocalClusterOptions};
 use bifrost_node::server::ServerError;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -174,7 +174,10 @@ async fn a_store_whose_wal_is_damaged_refuses_to_open_and_the_others_go_on() -> 
     assert!(!damaged.is_empty(), "the payloads were not in the WAL");
     let refused = cluster.start_node(0).await.expect_err("acknowledged records would silently be gone");
     assert!(
-        matches!(refused.downcast_ref(), Some(ServerError::Node(NodeError::Open(OpenError::Damaged { .. })))),
+        matches!(
+            &refused,
+            LocalClusterError::Node { source: ServerError::Node(NodeError::Open(OpenError::Damaged { .. })), .. }
+        ),
         "not a typed refusal: {refused:?}"
     );
     append(&appender, RECORDS, 2 * RECORDS).await?;

@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod abuse;
 mod api;
 mod append_and_seal_concurrent;
 mod architecture;
@@ -33,7 +34,9 @@ mod fuzz;
 mod gateway;
 mod interrupted_reconfiguration;
 mod kill_nine;
+mod malformed;
 mod python;
+mod readme;
 mod replaced_successor;
 mod slow_copy;
 mod smoke;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
     set_default_local_recorder,
 };
 use parking_lot::Mutex;
@@ -23,9 +23,31 @@ impl Counters {
         set_default_local_recorder(self)
     }
 
-    /// The sum over all labels; 0 for what was never registered.
+    /// What a gauge shows; 0 for what was never registered.
+    pub fn gauge(&self, name: &str) -> f64 {
+        f64::from_bits(self.get(name))
+    }
+
+    /// The sum over all labels, or of one of them as `name{label="value"}`; 0 for what was never registered.
     pub fn get(&self, name: &str) -> u64 {
         self.values.lock().get(name).map_or(0, |value| value.load(Ordering::Relaxed))
+    }
+}
+
+struct Both {
+    labelled: Arc<AtomicU64>,
+    sum: Arc<AtomicU64>,
+}
+
+impl CounterFn for Both {
+    fn increment(&self, value: u64) {
+        self.labelled.fetch_add(value, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    fn absolute(&self, value: u64) {
+        self.labelled.fetch_max(value, Ordering::Relaxed);
+        self.sum.fetch_max(value, Ordering::Relaxed);
     }
 }
 
@@ -37,11 +59,18 @@ impl Recorder for Counters {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if let Some(label) = key.labels().next() {
+            // Once more by itself: `name{label="value"}` is one of the values that `name` sums up.
+            let labelled = format!("{}{{{}={:?}}}", key.name(), label.key(), label.value());
+            let labelled = self.values.lock().entry(labelled).or_default().clone();
+            let sum = self.values.lock().entry(key.name().to_owned()).or_default().clone();
+            return Counter::from_arc(Arc::new(Both { labelled, sum }));
+        }
         Counter::from_arc(self.values.lock().entry(key.name().to_owned()).or_default().clone())
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.values.lock().entry(key.name().to_owned()).or_default().clone())
     }
 
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {

@@ -1,7 +1,10 @@
 //! What several tests share.
 
+pub mod honest;
 pub mod interpose;
-pub mod stepped;
+pub mod protobuf;
+pub mod raw;
 pub mod small_disk;
+pub mod stepped;
 pub mod tool;
 pub mod world;
