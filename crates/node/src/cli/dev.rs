@@ -11,7 +11,7 @@ use bifrost_types::{ReplicationProperty, Scope};
 use serde::Serialize;
 
 use super::context::{Context, Output, Style};
-use super::error::{CliError, ErrorCode};
+use super::error::{CliError, ErrorCode, printable};
 use super::exit::Exit;
 use super::failures::catalog_error;
 use crate::config::PORT;
@@ -177,7 +177,7 @@ fn text(context: &Context, wanted: &Wanted, directory: &DataDirectory, nodes: &[
     for node in nodes {
         text += &format!("  {:<4} {:<6} {}\n", node.name, node.node, node.address);
     }
-    text += &format!("  data {}\n", directory.path().display());
+    text += &format!("  data {}\n", printable(&directory.named().display().to_string()));
     if directory.is_temporary() {
         text += "       temporary, removed at the end; --data-dir DIR keeps it\n";
     }

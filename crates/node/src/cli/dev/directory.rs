@@ -16,6 +16,8 @@ const METADATA: &str = "metadata";
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
+    /// As it was asked for.
+    named: PathBuf,
     temporary: Option<TempDir>,
 }
 
@@ -25,7 +27,8 @@ impl DataDirectory {
         let Some(asked) = asked else {
             let made = tempfile::Builder::new().prefix("bifrost-dev-").tempdir();
             let temporary = made.map_err(|error| unusable(&std::env::temp_dir(), &error))?;
-            return Ok(Self { path: temporary.path().to_owned(), temporary: Some(temporary) });
+            let path = temporary.path().to_owned();
+            return Ok(Self { named: path.clone(), path, temporary: Some(temporary) });
         };
         let path = fs::create_dir_all(asked).and_then(|()| fs::canonicalize(asked));
         let path = path.map_err(|error| unusable(asked, &error))?;
@@ -35,11 +38,16 @@ impl DataDirectory {
             let error = error.with_cause("what is in it is not the data of a cluster");
             return Err(error.with_advice("choose an empty or a new directory with --data-dir"));
         }
-        Ok(Self { path, temporary: None })
+        Ok(Self { path, named: asked.to_owned(), temporary: None })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory in the words of whoever asked for it.
+    pub(super) fn named(&self) -> &Path {
+        &self.named
     }
 
     pub(super) const fn is_temporary(&self) -> bool {
@@ -48,7 +56,7 @@ impl DataDirectory {
 
     /// Removes a temporary directory. One that was asked for is kept.
     pub(super) fn leave(self) -> Result<(), CliError> {
-        let Self { path, temporary } = self;
+        let Self { path, temporary, .. } = self;
         match temporary.map(TempDir::close) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
