@@ -15,6 +15,7 @@ use bifrost_types::{
     Actor, Chain, CloseReason, Finished, LogId, LogletOffset, LogletParams, OpId, Reconfiguration, SegmentIndex,
     Successor, Timings,
 };
+use bifrost_wire::metadata::MetadataError;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -347,11 +348,11 @@ impl Reconfigurer {
                 back_off.reset();
                 surroundings.seen(&written);
             }
-            Err(CatalogError::Conflict) => debug!(log = %self.log, "the chain was changed by somebody else"),
-            Err(error) if error.is_passing() => {
+            Err(error @ CatalogError::Metadata(MetadataError::Unavailable)) => {
                 debug!(log = %self.log, %error, "chain not written");
                 back_off.pause().await;
             }
+            Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
             Err(error) => return Err(error.into()),
         }
         Ok(())
