@@ -1,8 +1,8 @@
 //! The command line.
 //!
 //! Data goes to stdout, everything else to stderr. A command is one file with its arguments and an
-//! `async fn run(&Context, Args) -> Result<Exit, CliError>`; adding one takes a line in [`Command`] and one in
-//! [`Command::run`]. Shapes, exit codes and precedence are promises: `docs/CLI.md` has them.
+//! `async fn run(&Context, Args) -> Result<Exit, CliError>`; adding one takes a line in `Command` and one in
+//! `Command::run`. Shapes, exit codes and precedence are promises: `docs/CLI.md` has them.
 //!
 //! Reading order: this file, `context` (what a command gets), `exit`, `error` and `failures` (how errors reach people),
 //! `usage`, `signals`, `progress`, `values` and `log_ref` (arguments), then the commands.
