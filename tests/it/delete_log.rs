@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::catalog::{Catalog, CatalogError};
+use bifrost::connect::{Connect, GrpcConnect};
 use bifrost::delete::sweeper::{SweeperOptions, sweep};
 use bifrost::delete::{Deleter, give_back};
 use bifrost::directory::Directory;
@@ -14,9 +15,11 @@ use bifrost::{
     ReconfigureOptions, TailKind, catalog::StoredChain,
 };
 use bifrost_metadata::lossy::{CallKind, Fault, LossyMetadata};
+use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_types::{LogletParams, Lsn};
 use bifrost_wire::log_server::{CopyError, CopyState, StateRequest, StoreRequest};
 use bifrost_wire::metadata::MetadataError;
+use bifrost_wire::sequencer::{SequencerCallError, SequencerError};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
@@ -76,7 +79,7 @@ async fn swept(world: &World, log: LogId) {
     directory.refresh().await.expect("memory never fails");
     tokio::select! {
         biased;
-        () = sweep(catalog.clone(), directory, impatient()) => unreachable!("it sweeps for ever"),
+        () = sweep(catalog.clone(), directory, impatient(), |_| ()) => unreachable!("it sweeps for ever"),
         () = given_back(&catalog, log) => {}
     }
 }
@@ -371,4 +374,29 @@ async fn a_deleter_of_nothing_says_so_at_once() {
     let outcome = deleter.drive(op(1), &progress, &|_: &StoredChain| {}).now_or_never();
     assert_eq!(outcome, Some(Err(ReconfigureError::Catalog(CatalogError::UnknownLog))));
     world.shutdown().await;
+}
+
+/// A sequencer without appends never hears of a seal, and no later segment takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sequencer_of_a_deleted_log_ends_with_it() {
+    let cluster = LocalCluster::start(LocalClusterOptions::default()).await.expect("a cluster");
+    let client = cluster.connect().await.expect("a client");
+    let log = client.create_log("orders", LogOptions::default()).await.expect("a log");
+    log.appender().append("one").await.expect("all is well");
+    let stored = client.catalog().chain(log.id()).await.expect("it is there");
+    let sequencer = stored.chain.segments[0].params.sequencer;
+    let loglet = stored.chain.segments[0].params.id;
+    let nodes = client.nodes();
+    let record = nodes.iter().find(|record| record.id == sequencer).expect("it runs");
+    let services = GrpcConnect::default().connect(record).expect("an address");
+    services.sequencers.tails(loglet, sequencer).await.expect("it runs");
+    client.delete_log(log.id()).await.expect("all is well");
+    given_back(client.catalog(), log.id()).await;
+    // The sweeper of its node hears of it at once, and the chain knows nothing of it any more.
+    let not_open = SequencerCallError::Refused(SequencerError::NotOpen);
+    while services.sequencers.tails(loglet, sequencer).await != Err(not_open) {
+        tokio::task::yield_now().await;
+    }
+    client.shutdown().await;
+    cluster.shutdown().await;
 }

@@ -126,7 +126,9 @@ impl Node {
             }
         };
         let sweeper = stop.child_token();
-        let sweeping = sweep(catalog, directory.clone(), SweeperOptions::default());
+        let sequencers = local.sequencers().clone();
+        let gone = move |log| sequencers.end(log);
+        let sweeping = sweep(catalog, directory.clone(), SweeperOptions::default(), gone);
         tasks.spawn(async move {
             let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
         });

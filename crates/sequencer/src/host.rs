@@ -99,6 +99,14 @@ impl SequencerHost {
         running.map(|(log, slot)| LogletId::new(*log, slot.segment)).collect()
     }
 
+    /// Ends the sequencer of a log that is gone. Without appends it would never hear of the seal, and keep its task and
+    /// what it holds for slow copies until the node stops; no later segment takes its place.
+    pub fn end(&self, log: LogId) {
+        if let Some(slot) = self.inner.slots.lock().remove(&log) {
+            slot.stop.cancel();
+        }
+    }
+
     /// Ends every sequencer and waits for its tasks. Appends in flight are settled by whoever closes their loglet.
     ///
     /// # Cancel safety

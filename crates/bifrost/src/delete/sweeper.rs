@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
+use bifrost_types::LogId;
 use bifrost_wire::metadata::Revision;
 use futures_util::stream::{StreamExt, iter};
 use tokio::sync::watch;
@@ -40,22 +41,27 @@ impl Default for SweeperOptions {
 /// Logs that are worked on at once.
 const AT_ONCE: usize = 4;
 
-/// Finishes deletions for ever; run it as a task.
+/// Finishes deletions for ever, and tells `gone` of each log that is gone, perhaps several times; run it as a task.
 ///
 /// # Cancel safety
 /// Safe at every await: the next sweeper goes on.
-pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptions) {
+pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptions, gone: impl Fn(LogId)) {
     let mut pause = options.grace;
+    // Up to where changes were seen: a log may go, and its tombstone too, between two rounds.
+    let mut seen = None;
     loop {
-        let (left, revision) = match round(&catalog, &directory, &options).await {
-            Ok((left, revision)) => (left, Some(revision)),
+        let left = match round(&catalog, &directory, &options, &gone).await {
+            Ok((left, revision)) => {
+                seen.get_or_insert(revision);
+                left
+            }
             Err(error) => {
                 debug!(%error, "tombstones cannot be read");
-                (1, None)
+                1
             }
         };
         let until = (left > 0).then(|| Instant::now() + pause);
-        if news(&catalog, revision, until).await {
+        if news(&catalog, &mut seen, until, &gone).await {
             pause = options.grace;
             sleep(options.grace).await;
         } else {
@@ -69,8 +75,11 @@ async fn round(
     catalog: &Catalog,
     directory: &Directory,
     options: &SweeperOptions,
+    gone: &impl Fn(LogId),
 ) -> Result<(usize, Revision), CatalogError> {
     let (tombstones, revision) = catalog.tombstones().await?;
+    let removed = tombstones.iter().filter(|stored| stored.tombstone.removed.is_some());
+    removed.for_each(|stored| gone(stored.tombstone.log));
     let left = iter(tombstones)
         .map(|tombstone| async move {
             let log = tombstone.tombstone.log;
@@ -112,19 +121,23 @@ async fn finish(
 }
 
 /// Waits until somebody begins or advances a deletion, or until then; returns whether there is something new.
-async fn news(catalog: &Catalog, after: Option<Revision>, until: Option<Instant>) -> bool {
-    let Some(after) = after else {
+async fn news(catalog: &Catalog, seen: &mut Option<Revision>, until: Option<Instant>, gone: &impl Fn(LogId)) -> bool {
+    let Some(after) = *seen else {
         wait(until).await;
         return false;
     };
     let watching = async {
-        let mut watch = catalog.watch_tombstones(after).await.ok()?;
-        while let Some(Ok(changes)) = watch.recv().await {
-            if changes.changes.iter().any(|change| change.value.is_some()) {
-                return Some(());
+        if let Ok(mut watch) = catalog.watch_tombstones(after).await {
+            while let Some(Ok(changes)) = watch.recv().await {
+                *seen = Some(changes.revision);
+                changes.changes.iter().filter_map(Catalog::gone).for_each(gone);
+                if changes.changes.iter().any(|change| change.value.is_some()) {
+                    return Some(());
+                }
             }
         }
         // The watch broke: what happened meanwhile is found by listing again.
+        *seen = None;
         None
     };
     let watched = match until {
