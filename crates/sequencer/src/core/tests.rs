@@ -246,7 +246,9 @@ fn a_full_or_busy_copy_is_left_alone_for_a_while() {
 fn nothing_gets_an_offset_while_no_write_quorum_has_room() {
     let mut rig = Rig::healthy();
     rig.append(1);
-    (0..3).for_each(|copy| drop(rig.sent(copy)));
+    for copy in 0..3 {
+        let _sent = rig.sent(copy);
+    }
     rig.refused(0, CopyError::DiskFull);
     assert!(rig.append(1).is_empty(), "two of three still have room");
     rig.refused(1, CopyError::DiskFull);
@@ -271,7 +273,9 @@ fn nothing_gets_an_offset_while_no_write_quorum_has_room() {
 fn a_full_copy_that_goes_away_is_asked_again_when_it_comes_back() {
     let mut rig = Rig::healthy();
     rig.append(1);
-    (0..3).for_each(|copy| drop(rig.sent(copy)));
+    for copy in 0..3 {
+        let _sent = rig.sent(copy);
+    }
     rig.refused(0, CopyError::DiskFull);
     rig.refused(1, CopyError::DiskFull);
     rig.step(Event::CopyDown { index: rig.indexes[0], connection: 1 });
