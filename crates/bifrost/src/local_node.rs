@@ -1,7 +1,9 @@
 //! A node inside this process: a log server on its disk, and sequencers. The embedded back ends run one; the daemon runs
 //! one behind a gRPC listener.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "rocksdb")]
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bifrost_logserver::{LogServerHandle, Marker, MarkerError, MemoryStore, ServerOptions, StartError, WriterRuntime};

@@ -1,13 +1,36 @@
-//! A real file system of a few MiB, to be filled. Mounting one needs root.
+//! A real file system of a few MiB, to be filled. Mounting one needs root: who is not, is in a namespace of its own.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 const CHUNK: usize = 1 << 20;
+
+/// Set for the second run of a test, so that there is no third.
+const RERUN: &str = "BIFROST_TEST_RERUN";
+
+/// Runs the calling test once more, in a user namespace where it is root and a mount namespace that nobody else sees,
+/// unless it is root already. Returns whether it did; then the test is over.
+#[track_caller]
+pub fn ran_as_root() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    if root || std::env::var_os(RERUN).is_some() {
+        return false;
+    }
+    let thread = std::thread::current();
+    let test = thread.name().expect("a test has a thread of its name");
+    let binary = std::env::current_exe().expect("the test binary");
+    let mut rerun = Command::new("unshare");
+    rerun.args(["--user", "--map-root-user", "--mount"]).arg(binary).args(["--exact", test, "--nocapture"]);
+    let ended = rerun.env(RERUN, "yes").output().expect("`unshare` starts");
+    let told = [ended.stdout, ended.stderr].concat();
+    assert!(ended.status.success(), "{test}, as root of a namespace:\n{}", String::from_utf8_lossy(&told));
+    true
+}
 
 /// A tmpfs; unmounted when it is dropped.
 #[derive(Debug)]
@@ -30,7 +53,10 @@ impl SmallDisk {
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "bifrost-test"]).arg(at.path()).output();
         let mounted = mounted.expect("`mount` starts");
         let told = String::from_utf8_lossy(&mounted.stderr).into_owned();
-        assert!(mounted.status.success(), "this test mounts a tmpfs of its own and must run as root: {told}");
+        assert!(
+            mounted.status.success(),
+            "this test mounts a tmpfs and must be root, or be allowed to make a user namespace: {told}"
+        );
         Self { at }
     }
 

@@ -12,6 +12,10 @@ use tonic::{Status, Streaming};
 use crate::codec::DecodeError;
 use crate::grpc::status::{malformed, stopped};
 
+/// Items of one stream that still go out after the shutdown token fired, if they are ready: a service that always has one
+/// must not keep the server from stopping.
+const LAST_WORDS: u32 = 256;
+
 /// The first message of a client.
 pub(super) async fn opening<M>(requests: &mut Streaming<M>) -> Result<M, Status> {
     let missing = || malformed(DecodeError::Missing { field: "the opening of the stream" });
@@ -91,6 +95,7 @@ impl Life {
             items,
             failed,
             shutdown: Box::pin(self.shutdown.cancelled_owned()),
+            last_words: LAST_WORDS,
             ended: false,
             _receiving: self.stream.drop_guard(),
         }
@@ -103,6 +108,8 @@ pub(crate) struct Replies<S> {
     items: S,
     failed: Option<oneshot::Receiver<Status>>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// How many items may still follow the shutdown.
+    last_words: u32,
     ended: bool,
     /// Ends the receiving half also while it waits for a service that does not take anything.
     _receiving: DropGuard,
@@ -128,15 +135,20 @@ where
                 return Poll::Ready(Some(Err(status)));
             }
         }
-        // Before the items: a service that always has one must not keep the server from stopping.
-        if this.shutdown.as_mut().poll(cx).is_ready() {
+        let stopping = this.last_words == 0 || this.shutdown.as_mut().poll(cx).is_ready();
+        // What the service has said already goes out before the end: it may be an outcome, or why there is none.
+        if this.last_words > 0 {
+            let item = Pin::new(&mut this.items).poll_next(cx);
+            if let Poll::Ready(item) = item {
+                this.last_words -= u32::from(stopping);
+                this.ended = !matches!(item, Some(Ok(_)));
+                return Poll::Ready(item);
+            }
+        }
+        if stopping {
             this.ended = true;
             return Poll::Ready(Some(Err(stopped())));
         }
-        let item = Pin::new(&mut this.items).poll_next(cx);
-        if let Poll::Ready(None | Some(Err(_))) = &item {
-            this.ended = true;
-        }
-        item
+        Poll::Pending
     }
 }
