@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Only a process that hangs gets here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,6 +115,8 @@ pub struct Dev {
     stdout: BufReader<std::process::ChildStdout>,
     /// What it said when it was ready.
     pub ready: Value,
+    /// Where it keeps its data unless it was told: what is killed cannot tidy up.
+    _temporary: TempDir,
 }
 
 impl Dev {
@@ -125,7 +128,8 @@ impl Dev {
         if !arguments.iter().any(|argument| argument == "--port") {
             command.args(["--port", "0"]);
         }
-        command.args(arguments).stderr(Stdio::inherit());
+        let temporary = tempfile::tempdir().expect("a directory");
+        command.args(arguments).env("TMPDIR", temporary.path()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let (done, told) = sync_channel(1);
@@ -140,7 +144,7 @@ impl Dev {
         };
         let line = line.expect("a line");
         let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not ready: {line:?}"));
-        Self { child, stdout, ready }
+        Self { child, stdout, ready, _temporary: temporary }
     }
 
     /// The addresses of the nodes, in order.
