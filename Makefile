@@ -27,12 +27,12 @@ demo: ## build and run the demo: three log servers, 64 appenders, a reconfigurat
 	$(CARGO) run --locked --package bifrost-node --bin bifrost -- demo $(ARGS)
 
 test: setup ## build and run every test, doc tests included
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --exclude bifrost-sim --exclude bifrost-model --locked
 
 lint: ## check formatting and run clippy; a warning is an error
 	@scripts/setup lint
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --exclude bifrost-sim --exclude bifrost-model --all-targets --locked -- -D warnings
 
 check: lint ## the same as lint
 

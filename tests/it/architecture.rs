@@ -14,7 +14,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metadata", &["types", "wire"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),
-    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost"]),
+    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),
+    ("checker", &["types"]),
+    // These two name anything, and nothing names them.
+    ("model", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),
+    ("sim", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "node", "checker", "model"]),
 ];
 
 /// Named in `Cargo.toml` and not in a source file: the code that `build.rs` generates calls into it.

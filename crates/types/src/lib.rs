@@ -1,7 +1,7 @@
 //! The nouns of Bifrost: ids, positions, topology, records, chains, limits. No IO, no async, no decisions of a protocol.
 //!
 //! Reading order: [`id`], [`position`], [`topology`], [`record`], [`loglet`], [`chain`], [`tombstone`],
-//! [`node`], [`limits`].
+//! [`node`], [`limits`], [`plant`].
 //!
 //! One word has one meaning here (see `docs/GLOSSARY.md`). A `tail` is exclusive: the first position not written.
 //! `first_`, `last_` and `_point` are inclusive. Ranges are half-open.
@@ -11,6 +11,7 @@ pub mod id;
 pub mod limits;
 pub mod loglet;
 pub mod node;
+pub mod plant;
 pub mod position;
 pub mod record;
 pub mod tombstone;
