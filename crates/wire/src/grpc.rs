@@ -15,9 +15,10 @@
 //! a dropped stream keeps its window's worth of bytes until the peer takes or ends it, or the connection ends. At a server
 //! [`account`](crate::account) bounds what such streams hold.
 //!
-//! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `protobuf`, `coalesce`,
-//! `cluster` (whom a request is meant for), `connect`; `serve` and what it is made of: `accept`, `greeting`, `connection`,
-//! `front`, `requests`, `answers`; then `client` and `server`, one file per service.
+//! Reading order: [`ServerLimits`] and [`ClientOptions`] (`limits`), `status` (what a gRPC status means here), `protobuf`,
+//! `coalesce`, `cluster` (whom a request is meant for), `network` (TCP, or what a test or the simulator puts in its place),
+//! `connect`; `serve` and what it is made of: `accept`, `greeting`, `connection`, `front`, `requests`, `answers`; then
+//! `client` and `server`, one file per service.
 
 mod accept;
 mod answers;
@@ -29,6 +30,7 @@ mod connection;
 mod front;
 mod greeting;
 mod limits;
+mod network;
 pub(crate) mod protobuf;
 mod requests;
 mod serve;
@@ -41,6 +43,7 @@ mod tests;
 pub use client::{GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcSequencers};
 pub use connect::{InvalidAddress, connect_lazy};
 pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
+pub use network::{Dial, Listener, Socket};
 pub use serve::{ServeError, serve};
 pub use server::{HealthGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, SequencersGrpc, add_reflection};
 pub use tonic::service::{Routes, RoutesBuilder};

@@ -1,11 +1,11 @@
 //! The door of a listener: accepts sockets up to a limit, and hands those on that begin to speak HTTP/2.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::connection::{Connection, Peer, Place};
 use super::greeting::{Greeting, greeting};
 use super::limits::ServerLimits;
+use super::network::{Listener, Socket};
 use crate::account::Answers;
 use crate::metrics::{CloseReason, Metrics};
 
@@ -26,18 +27,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What every connection needs.
-#[derive(Debug, Clone)]
-pub(super) struct Door {
+pub(super) struct Door<S> {
     pub(super) limits: Arc<ServerLimits>,
     pub(super) answers: Arc<Answers>,
-    pub(super) accepted: mpsc::Sender<io::Result<Connection>>,
+    pub(super) accepted: mpsc::Sender<io::Result<Connection<S>>>,
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
 }
 
-impl Door {
+impl<S> Clone for Door<S> {
+    fn clone(&self) -> Self {
+        Self {
+            limits: Arc::clone(&self.limits),
+            answers: Arc::clone(&self.answers),
+            accepted: self.accepted.clone(),
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Door<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<S: Socket> Door<S> {
     /// Accepts until the token fires; then the listener is closed.
-    pub(super) async fn run(self, listener: TcpListener) {
+    pub(super) async fn run(self, mut listener: impl Listener<Socket = S>) {
         let places = Arc::new(Semaphore::new(self.limits.connections_max));
         let greeting = TaskTracker::new();
         let mut turned_away = 0_u64;
@@ -74,7 +92,7 @@ impl Door {
     }
 
     /// Waits for the peer's first words and hands the connection on, or closes it.
-    async fn greet(self, mut socket: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn greet(self, mut socket: S, address: SocketAddr, permit: OwnedSemaphorePermit) {
         let place = Place::new(self.metrics.clone(), permit);
         // Answers are small and must not wait for more; a socket without the option works as well, only slower.
         let _ = socket.set_nodelay(true);

@@ -1,9 +1,18 @@
 //! A connection to one peer.
 
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
 use super::limits::ClientOptions;
+use super::network::{Dial, Socket};
 
 /// A text that is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -17,11 +26,12 @@ pub struct InvalidAddress;
 /// [`InvalidAddress`]. That nobody listens there is found by the first call.
 pub fn connect_lazy(address: &str, options: &ClientOptions) -> Result<Channel, InvalidAddress> {
     let (host, port) = address.rsplit_once(':').ok_or(InvalidAddress)?;
-    if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
+    let port: u16 = port.parse().map_err(|_| InvalidAddress)?;
+    if host.is_empty() || host.contains('/') {
         return Err(InvalidAddress);
     }
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| InvalidAddress)?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
         .initial_stream_window_size(options.stream_window_bytes)
@@ -30,8 +40,37 @@ pub fn connect_lazy(address: &str, options: &ClientOptions) -> Result<Channel, I
         .http2_max_header_list_size(options.header_list_bytes_max)
         .http2_keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+        .keep_alive_while_idle(true);
+    let Some(dial) = &options.dial else { return Ok(endpoint.connect_lazy()) };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    Ok(endpoint.connect_with_connector_lazy(Dialer { dial: Arc::clone(dial), host, port }))
+}
+
+/// Dials one address, whenever the channel has no connection.
+struct Dialer {
+    dial: Arc<dyn Dial>,
+    host: String,
+    port: u16,
+}
+
+impl Service<Uri> for Dialer {
+    type Response = TokioIo<Box<dyn Socket>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialing = self.dial.dial(&self.host, self.port);
+        Box::pin(async {
+            let socket = dialing.await?;
+            // As with TCP: requests are small and must not wait for more.
+            let _ = socket.set_nodelay(true);
+            Ok(TokioIo::new(socket))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
+use super::network::Socket;
 use crate::account::Account;
 use crate::metrics::{CloseReason, Metrics};
 
@@ -50,8 +50,8 @@ impl Drop for Place {
 /// HTTP/2 has its own way to end connections, but it has to write for that: a peer that takes nothing from the socket
 /// would never be told. So the socket itself fails, for reading and writing.
 #[derive(Debug)]
-pub(super) struct Connection {
-    socket: TcpStream,
+pub(super) struct Connection<S> {
+    socket: S,
     /// Read from the socket already.
     greeting: Bytes,
     peer: Peer,
@@ -63,8 +63,8 @@ pub(super) struct Connection {
     place: Place,
 }
 
-impl Connection {
-    pub(super) fn new(socket: TcpStream, greeting: Bytes, peer: Peer, stall_timeout: Duration, place: Place) -> Self {
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(socket: S, greeting: Bytes, peer: Peer, stall_timeout: Duration, place: Place) -> Self {
         let closing = Box::pin(peer.account.closing().clone().cancelled_owned());
         let stall = Box::pin(tokio::time::sleep(stall_timeout));
         Self { socket, greeting, peer, closing, stall_timeout, stall, stalled: false, place }
@@ -99,7 +99,7 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
+impl<S: Socket> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -107,7 +107,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: Socket> AsyncRead for Connection<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.poll_closing(cx)?;
@@ -120,7 +120,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: Socket> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.poll_closing(cx)?;

@@ -1,10 +1,13 @@
 //! The numbers of both sides. tonic's defaults bound neither streams nor waiting, and its windows are 64 KiB.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_types::ClusterId;
 use bifrost_types::limits::MESSAGE_BYTES_MAX;
 use thiserror::Error;
+
+use super::network::Dial;
 
 /// HTTP/2 window of one stream of a client: what the server may have under way before the caller takes anything.
 /// 10 Gbit/s over a round trip of 3 ms.
@@ -161,7 +164,7 @@ impl ServerLimits {
 }
 
 /// Options of a client: one connection to one peer, unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// The cluster that the peer must belong to; another one refuses every request
     /// ([`RpcError::OtherCluster`](crate::RpcError::OtherCluster)). Default `None`: not known yet. Whoever connects to a
@@ -190,6 +193,8 @@ pub struct ClientOptions {
     pub keepalive_interval: Duration,
     /// Time after which an unanswered ping closes the connection. Default 5 s.
     pub keepalive_timeout: Duration,
+    /// Makes the connections. Default `None`: TCP.
+    pub dial: Option<Arc<dyn Dial>>,
 }
 
 impl Default for ClientOptions {
@@ -206,6 +211,7 @@ impl Default for ClientOptions {
             message_bytes_max: MESSAGE_BYTES_MAX,
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
+            dial: None,
         }
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bifrost_types::ClusterId;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +24,7 @@ use tracing::warn;
 use super::accept::{ACCEPTED_QUEUED, Door};
 use super::front::Front;
 use super::limits::ServerLimits;
+use super::network::Listener;
 use crate::account::Answers;
 use crate::metrics::{CloseReason, Metrics};
 
@@ -64,7 +64,7 @@ fn server_builder(limits: &ServerLimits) -> Server {
 /// # Cancel safety
 /// Dropping the future closes the listener; open connections end by themselves.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener,
     routes: Routes,
     limits: &ServerLimits,
     cluster: Option<ClusterId>,

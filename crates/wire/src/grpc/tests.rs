@@ -4,6 +4,7 @@
 mod log_server;
 mod logs;
 mod metadata;
+mod network;
 mod sequencer;
 
 use std::future::Future;
@@ -33,11 +34,17 @@ struct Host {
 
 impl Host {
     async fn start(offer: impl FnOnce(&mut RoutesBuilder, &ServerLimits, CancellationToken)) -> Self {
+        Self::start_at(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), offer)
+    }
+
+    fn start_at(
+        listener: impl Listener,
+        offer: impl FnOnce(&mut RoutesBuilder, &ServerLimits, CancellationToken),
+    ) -> Self {
         let limits = ServerLimits { drain_timeout: PATIENCE * 2, ..ServerLimits::default() };
         let shutdown = CancellationToken::new();
         let mut routes = RoutesBuilder::default();
         offer(&mut routes, &limits, shutdown.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let (routes, token) = (routes.routes(), shutdown.clone());
         let server = tokio::spawn(async move { serve(listener, routes, &limits, None, token).await });

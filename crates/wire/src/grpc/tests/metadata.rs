@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::metadata::*;
 
-type Watcher = (String, Revision, mpsc::Sender<Result<Changes, MetadataError>>);
+pub(super) type Watcher = (String, Revision, mpsc::Sender<Result<Changes, MetadataError>>);
 
 /// Gives fixed answers, or refuses everything; hands watches to the test.
 #[derive(Debug)]
-struct Fake {
-    refusal: Option<MetadataError>,
-    watchers: mpsc::Sender<Watcher>,
+pub(super) struct Fake {
+    pub(super) refusal: Option<MetadataError>,
+    pub(super) watchers: mpsc::Sender<Watcher>,
 }
 
 impl Fake {
@@ -25,7 +25,7 @@ impl Fake {
     }
 }
 
-fn value(revision: Revision) -> Versioned {
+pub(super) fn value(revision: Revision) -> Versioned {
     Versioned { revision, value: Bytes::from_static(b"value") }
 }
 
