@@ -18,6 +18,10 @@ pub struct CallId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReaderId(pub u64);
 
+/// One appender handle; never used twice in a history. It appends in the order of its invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppenderId(pub u64);
+
 /// What a record holds, in short. Each append of a history has a value of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(pub u64);
@@ -73,16 +77,18 @@ pub struct CopyFacts {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A client begins an append of one record.
+    /// A client begins an append of one record. The records of an atomic batch are one call each, in their order.
     AppendInvoked {
         /// The call.
         call: CallId,
+        /// By this appender.
+        appender: AppenderId,
         /// To this log.
         log: LogId,
         /// Of this record.
         value: Value,
     },
-    /// It learns the outcome.
+    /// It learns the outcome. Once more after [`AppendOutcome::Unknown`], if somebody finds out what became of it.
     AppendEnded {
         /// The call.
         call: CallId,
@@ -135,7 +141,7 @@ pub enum Event {
         /// How.
         outcome: ReconfigureOutcome,
     },
-    /// A reader begins.
+    /// A reader without a filter begins.
     ReaderOpened {
         /// The reader.
         reader: ReaderId,
@@ -164,13 +170,26 @@ pub enum Event {
         /// Why.
         gap: Gap,
     },
+    /// It is told that it has everything that there is.
+    CaughtUp {
+        /// The reader.
+        reader: ReaderId,
+        /// First LSN that is not written, as far as it knows.
+        tail: Lsn,
+    },
     /// It ends, wherever it is.
     ReaderClosed {
         /// The reader.
         reader: ReaderId,
     },
-    /// The metadata store took a chain. In the order of the store.
+    /// The metadata store took a chain. In the order of the store, and before anybody can know of it. Every one of them,
+    /// or none.
     ChainWritten {
+        /// The whole chain.
+        chain: Chain,
+    },
+    /// Somebody read a chain, new or old. For histories that cannot see each write.
+    ChainRead {
         /// The whole chain.
         chain: Chain,
     },
@@ -196,7 +215,7 @@ pub enum Event {
         /// The life.
         node: NodeGeneration,
     },
-    /// Bytes became durable on a disk.
+    /// A batch became durable on a disk. Of one group these come before the states of its copies.
     Stored {
         /// The node.
         node: NodeId,

@@ -1,0 +1,124 @@
+//! What was found, and how often each rule was put to the test.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::event::Micros;
+use crate::rule::Rule;
+
+/// Breaches of one rule that are told in full; the others are counted.
+const TOLD_PER_RULE_MAX: u64 = 5;
+
+/// The place of an event in the history, from 0: the n-th call of [`Checker::observe`](crate::Checker::observe).
+pub type EventNumber = u64;
+
+/// One rule did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breach {
+    /// Which one.
+    pub rule: Rule,
+    /// When it was noticed.
+    pub at: Micros,
+    /// What happened, in one sentence.
+    pub text: String,
+    /// The events that matter, ascending.
+    pub events: Vec<EventNumber>,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, at, text, events } = self;
+        write!(f, "{rule} at {}.{:06}: {text} (events {events:?})", at / 1_000_000, at % 1_000_000)
+    }
+}
+
+/// How often one rule was put to the test, and how often it did not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Times that it was checked.
+    pub checked: u64,
+    /// Times that it did not hold.
+    pub broken: u64,
+}
+
+/// Which rules were really exercised, and how often. A rule that never was is visible here: nobody checked it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How many events there were.
+    pub events: u64,
+    /// One tally for each rule, in the order of [`Rule::ALL`].
+    pub rules: Vec<(Rule, Tally)>,
+}
+
+impl Summary {
+    /// The rules that were never put to the test.
+    pub fn never_checked(&self) -> impl Iterator<Item = Rule> {
+        self.rules.iter().filter(|(_, tally)| tally.checked == 0).map(|(rule, _)| *rule)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} events", self.events)?;
+        for (rule, Tally { checked, broken }) in self.rules.iter().filter(|(_, tally)| tally.checked > 0) {
+            let mark = if *broken == 0 { "ok" } else { "BROKEN" };
+            writeln!(f, "{:<10} {mark:<6} {checked:>9} times, {broken} breaches: {}", rule.id(), rule.what())?;
+        }
+        let never: Vec<&str> = self.never_checked().map(Rule::id).collect();
+        if never.is_empty() { Ok(()) } else { writeln!(f, "never checked: {}", never.join(", ")) }
+    }
+}
+
+/// Takes note of each time that a rule is put to the test.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    /// When the present event happened.
+    pub(crate) at: Micros,
+    /// Its number.
+    pub(crate) now: EventNumber,
+    tallies: BTreeMap<Rule, Tally>,
+    told: Vec<Breach>,
+    count: u64,
+}
+
+impl Judge {
+    /// Puts a rule to the test. `events` are those that led here; the present one is added.
+    pub(crate) fn require(
+        &mut self,
+        rule: Rule,
+        holds: bool,
+        events: impl IntoIterator<Item = EventNumber>,
+        text: impl FnOnce() -> String,
+    ) {
+        let tally = self.tallies.entry(rule).or_default();
+        tally.checked = tally.checked.saturating_add(1);
+        if holds {
+            return;
+        }
+        tally.broken = tally.broken.saturating_add(1);
+        let tell = tally.broken <= TOLD_PER_RULE_MAX;
+        self.count = self.count.saturating_add(1);
+        if tell {
+            let mut events: Vec<EventNumber> = events.into_iter().chain([self.now]).collect();
+            events.sort_unstable();
+            events.dedup();
+            self.told.push(Breach { rule, at: self.at, text: text(), events });
+        }
+    }
+
+    pub(crate) fn told(&self) -> &[Breach] {
+        &self.told
+    }
+
+    pub(crate) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn tally(&self, rule: Rule) -> Tally {
+        self.tallies.get(&rule).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn summary(&self, events: u64) -> Summary {
+        Summary { events, rules: Rule::ALL.iter().map(|rule| (*rule, self.tally(*rule))).collect() }
+    }
+}
