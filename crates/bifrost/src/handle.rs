@@ -11,8 +11,8 @@ use std::time::Duration;
 use bifrost_metadata::LocalMetadata;
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, NodeRecord, OpId};
-use bifrost_wire::grpc::{ClientOptions, GrpcMetadata};
+use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId};
+use bifrost_wire::grpc::ClientOptions;
 use bifrost_wire::metadata::MetadataStore;
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -24,6 +24,7 @@ use tracing::debug;
 
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
+use crate::controller::{ControllerOptions, control};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
@@ -34,7 +35,7 @@ use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
 use crate::log_state::LogState;
 use crate::membership::Identity;
-use crate::metadata_pool::MetadataPool;
+use crate::metadata_pool::{MetadataPool, WrongAddress};
 use crate::options::{LogOptions, Options};
 use crate::placement::{Situation, default_replication, place};
 use crate::reconfigure::Progress;
@@ -167,7 +168,26 @@ impl Bifrost {
     }
 
     fn assemble(cluster: Arc<Cluster>, hosted: Option<Hosted>) -> Self {
-        Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) }
+        let alone = hosted.is_some();
+        let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) };
+        if alone {
+            bifrost.start_controller(None, ControllerOptions::embedded());
+        }
+        bifrost
+    }
+
+    /// Cares for the logs of the cluster that nobody touches, until the shutdown: see [`controller`](crate::controller).
+    /// A daemon starts one, as `me`; an embedded back end has one.
+    pub fn start_controller(&self, me: Option<NodeId>, options: ControllerOptions) {
+        let Inner { cluster, .. } = &*self.inner;
+        // It does not keep this handle alive.
+        let inner = Arc::downgrade(&self.inner);
+        let open = Arc::new(move |stored| inner.upgrade().map(|inner| Self { inner }.state(stored)));
+        let controlling = control(cluster.clone(), open, me, options);
+        let stop = cluster.stop.child_token();
+        cluster.tasks.spawn(async move {
+            let _stopped = stop.run_until_cancelled_owned(controlling).await;
+        });
     }
 
     /// Makes a log. A name is 1 to 255 bytes of letters, digits, `-`, `_` and `.`, not a plain number.
@@ -405,13 +425,8 @@ impl Drop for Inner {
 
 /// Metadata behind any of these addresses.
 fn metadata_at<A: AsRef<str>>(addresses: &[A], client: &ClientOptions) -> Result<Arc<MetadataPool>, StartError> {
-    let member = |address: &A| {
-        let address = address.as_ref();
-        let member = GrpcMetadata::connect_lazy(address, client.clone());
-        member.map_err(|_| StartError::Address { address: address.to_owned() })
-    };
-    let members = addresses.iter().map(member).collect::<Result<_, _>>()?;
-    Ok(Arc::new(MetadataPool::new(members)))
+    let pool = MetadataPool::connect_lazy(addresses, client);
+    Ok(Arc::new(pool.map_err(|WrongAddress { address }| StartError::Address { address })?))
 }
 
 /// Starts the only node of an embedded back end.

@@ -31,8 +31,8 @@
 //! ```
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
-//! [`reconfigure`] and [`delete`] (the steps), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
-//! [`directory`], [`connect`], [`membership`] and [`local_node`] (a node in this process), [`error`],
+//! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), `log_state` (what handles share), `settle` (A7), [`placement`], [`catalog`],
+//! [`directory`], [`connect`], [`metadata_pool`], [`membership`] and [`local_node`] (a node in this process), [`error`],
 //! [`options`]; and [`explain`] for people.
 
 pub mod appender;
@@ -42,6 +42,7 @@ pub mod chain;
 mod clock;
 mod cluster;
 pub mod connect;
+pub mod controller;
 pub mod delete;
 pub mod directory;
 pub mod error;
@@ -51,7 +52,7 @@ pub mod local_node;
 pub mod log;
 mod log_state;
 pub mod membership;
-mod metadata_pool;
+pub mod metadata_pool;
 pub mod options;
 pub mod placement;
 pub mod reader;

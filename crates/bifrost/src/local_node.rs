@@ -1,14 +1,19 @@
 //! A node inside this process: a log server on its disk, and sequencers. The embedded back ends run one; the daemon runs
 //! one behind a gRPC listener.
 
-use std::path::Path;
+#[cfg(feature = "rocksdb")]
+mod directory_disk;
+mod disk;
+#[cfg(test)]
+mod tests;
+
 #[cfg(feature = "rocksdb")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bifrost_logserver::{LogServerHandle, Marker, MarkerError, MemoryStore, ServerOptions, StartError, WriterRuntime};
+use bifrost_logserver::{LogServerHandle, MarkerError, ServerOptions, StartError, StoreError};
 #[cfg(feature = "rocksdb")]
-use bifrost_logserver::{OpenError, RocksOptions, RocksStore};
+use bifrost_logserver::{OpenError, RocksOptions};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_sequencer::{LogletSource, SequencerHost};
 use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, StorageState};
@@ -22,12 +27,15 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::random_id;
 use crate::connect::NodeServices;
 use crate::directory::Directory;
+use crate::membership::{BootStep, Identity, Refusal, before_boot, begin_life, boot_step};
+
 #[cfg(feature = "rocksdb")]
-use crate::membership::before_boot;
-use crate::membership::{BootStep, Identity, Refusal, begin_life, boot_step};
+use self::directory_disk::DirectoryDisk;
+use self::disk::MemoryDisk;
+pub use self::disk::{Disk, OpenStore};
 
 /// Where a node keeps its copies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Storage {
     /// In memory: gone with the process.
     Memory,
@@ -39,6 +47,19 @@ pub enum Storage {
         /// Settings of RocksDB.
         options: RocksOptions,
     },
+    /// On a disk of the caller's making: how a simulation brings its own.
+    Given(Arc<dyn Disk>),
+}
+
+impl Storage {
+    fn into_disk(self) -> Arc<dyn Disk> {
+        match self {
+            Self::Memory => Arc::new(MemoryDisk::default()),
+            #[cfg(feature = "rocksdb")]
+            Self::Disk { directory, options } => Arc::new(DirectoryDisk { directory, options }),
+            Self::Given(disk) => disk,
+        }
+    }
 }
 
 /// Why a node did not start.
@@ -57,6 +78,9 @@ pub enum NodeError {
     #[cfg(feature = "rocksdb")]
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The store of a given disk cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[source] StoreError),
     /// The log server cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -87,24 +111,14 @@ impl LocalNode {
         limits: SegmentLimits,
     ) -> Result<Self, NodeError> {
         let cluster = catalog.cluster_id(ClusterId::new(random_id())).await?;
-        let (record, log_server) = match storage {
-            Storage::Memory => {
-                let record = claim(&catalog, identity, cluster, None).await?;
-                let log_server = start_log_server(MemoryStore::new(), &record, WriterRuntime::Task).await?;
-                (record, log_server)
-            }
-            #[cfg(feature = "rocksdb")]
-            Storage::Disk { directory, options } => {
-                // Whatever is refused is refused before the directory is touched: opening a store writes to it.
-                check(&catalog, identity, cluster, &directory).await?;
-                // The directory is locked before the record is touched, so that a second process on the same disk
-                // fails without disturbing the first.
-                let store = RocksStore::open(&directory, &options)?;
-                let record = claim(&catalog, identity, cluster, Some(&directory)).await?;
-                let log_server = start_log_server(store, &record, WriterRuntime::Thread).await?;
-                (record, log_server)
-            }
-        };
+        let disk = storage.into_disk();
+        // Whatever is refused is refused before the disk is touched: opening a store writes to it.
+        check(&catalog, identity, cluster, disk.as_ref()).await?;
+        // The disk is locked before the record is touched, so that a second process on the same disk fails without
+        // disturbing the first.
+        let store = disk.open().await?;
+        let record = claim(&catalog, identity, cluster, disk.as_ref()).await?;
+        let log_server = store.serve(server_options(&record)?).await?;
         let source = Arc::new(CatalogSource { catalog });
         let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
         info!(node = %record.id, name = record.name, address = record.address, "node runs");
@@ -141,22 +155,15 @@ impl LocalNode {
     }
 }
 
-async fn start_log_server<S: bifrost_logserver::LogStore>(
-    store: S,
-    record: &NodeRecord,
-    runtime: WriterRuntime,
-) -> Result<LogServerHandle, NodeError> {
+fn server_options(record: &NodeRecord) -> Result<ServerOptions, Refusal> {
     let disk = record.disk.ok_or(Refusal::OutOfService { state: record.storage })?;
-    let options = ServerOptions::new(record.id.node, disk);
-    Ok(LogServerHandle::start(Arc::new(store), options, runtime).await?)
+    Ok(ServerOptions::new(record.id.node, disk))
 }
 
-/// Refuses a directory that is not this node's, without a trace in it.
-#[cfg(feature = "rocksdb")]
-async fn check(catalog: &Catalog, identity: &Identity, cluster: ClusterId, directory: &Path) -> Result<(), NodeError> {
-    let path = directory.to_owned();
-    blocking(move || bifrost_logserver::check_directory(&path)).await?;
-    let marker = read_marker(directory).await?;
+/// Refuses a disk that is not this node's, without a trace on it.
+async fn check(catalog: &Catalog, identity: &Identity, cluster: ClusterId, disk: &dyn Disk) -> Result<(), NodeError> {
+    disk.check().await?;
+    let marker = disk.read_marker().await?;
     let known = catalog.node_by_name(&identity.name).await?;
     let record = known.as_ref().map(|(record, _)| record);
     match (before_boot(record, marker, cluster, DiskId::new(random_id())), known) {
@@ -174,21 +181,14 @@ async fn claim(
     catalog: &Catalog,
     identity: &Identity,
     cluster: ClusterId,
-    directory: Option<&Path>,
+    disk: &dyn Disk,
 ) -> Result<NodeRecord, NodeError> {
     let (mut record, mut revision) = begin_life(catalog, identity).await?;
-    let mut in_memory: Option<Marker> = None;
     let fresh = DiskId::new(random_id());
     loop {
-        let marker = match directory {
-            Some(directory) => read_marker(directory).await?,
-            None => in_memory,
-        };
+        let marker = disk.read_marker().await?;
         match boot_step(&record, marker, cluster, fresh) {
-            BootStep::WriteMarker(marker) => match directory {
-                Some(directory) => write_marker(directory, marker).await?,
-                None => in_memory = Some(marker),
-            },
+            BootStep::WriteMarker(marker) => disk.write_marker(marker).await?,
             BootStep::Desire(state, disk) => desire(catalog, &mut record, &mut revision, state, disk).await?,
             BootStep::Serve(_) => return Ok(record),
             BootStep::LoseDisk(lost) => {
@@ -226,23 +226,6 @@ async fn desire(
             Ok(())
         }
         Err(error) => Err(error),
-    }
-}
-
-async fn read_marker(directory: &Path) -> Result<Option<Marker>, MarkerError> {
-    let directory = directory.to_owned();
-    blocking(move || Marker::read(&directory)).await
-}
-
-async fn write_marker(directory: &Path, marker: Marker) -> Result<(), MarkerError> {
-    let directory = directory.to_owned();
-    blocking(move || marker.write(&directory)).await
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -2,21 +2,46 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bifrost_wire::grpc::GrpcMetadata;
+use bifrost_wire::grpc::{ClientOptions, GrpcMetadata, InvalidAddress};
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
 use futures_util::future::BoxFuture;
+use thiserror::Error;
+
+/// An address that is none.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{address:?} is not an address of the form host:port")]
+pub struct WrongAddress {
+    /// The text.
+    pub address: String,
+}
 
 /// Asks one address until it fails, then the next. A read is tried at each address once; a transaction is sent to one
-/// address only, because a second attempt after a lost reply is the caller's decision (M2).
+/// address only, because a second attempt after a lost reply is the caller's decision (M2). Addresses are tried in the order
+/// in which they were given.
 #[derive(Debug)]
-pub(crate) struct MetadataPool {
+pub struct MetadataPool {
     members: Vec<GrpcMetadata>,
     current: AtomicUsize,
 }
 
 impl MetadataPool {
-    pub(crate) const fn new(members: Vec<GrpcMetadata>) -> Self {
-        Self { members, current: AtomicUsize::new(0) }
+    /// Metadata behind these addresses (`host:port`), each connected by the first call that goes there. Must be called
+    /// inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`WrongAddress`] names the first that is none. Without addresses every call is answered
+    /// [`MetadataError::Unavailable`].
+    pub fn connect_lazy<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: &ClientOptions,
+    ) -> Result<Self, WrongAddress> {
+        let member = |address: A| {
+            let address = address.as_ref();
+            GrpcMetadata::connect_lazy(address, options.clone())
+                .map_err(|InvalidAddress| WrongAddress { address: address.to_owned() })
+        };
+        let members = addresses.into_iter().map(member).collect::<Result<_, _>>()?;
+        Ok(Self { members, current: AtomicUsize::new(0) })
     }
 
     async fn read<'a, T>(

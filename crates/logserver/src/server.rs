@@ -45,9 +45,9 @@ const READ_TURNS: usize = 8;
 /// Where the writer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterRuntime {
-    /// On a thread of its own: for stores whose commits block.
+    /// On a thread of its own: for stores whose commits block. Closing the store may block too.
     Thread,
-    /// As a task of the runtime: for stores whose commits wait, such as a simulated disk.
+    /// As a task of the runtime: for stores whose commits wait, such as a simulated disk. No thread takes part.
     Task,
 }
 
@@ -74,6 +74,7 @@ pub struct LogServerHandle {
 
 struct Server {
     options: ServerOptions,
+    runtime: WriterRuntime,
     published: Arc<Published>,
     metrics: Metrics,
     /// Taken at shutdown, so that handles that are still around do not keep the data directory locked.
@@ -140,6 +141,7 @@ impl LogServerHandle {
             next_stream: AtomicU64::new(0),
             stop,
             tasks,
+            runtime,
             options,
         };
         Ok(Self { server: Arc::new(server) })
@@ -155,10 +157,14 @@ impl LogServerHandle {
         self.server.tasks.close();
         self.server.tasks.wait().await;
         let store = self.server.store.lock().take();
-        // Closing a store on disk blocks.
-        let closed = tokio::task::spawn_blocking(move || drop(store)).await;
-        if let Err(error) = closed {
-            tracing::error!(%error, "closing the store failed");
+        match self.server.runtime {
+            WriterRuntime::Task => drop(store),
+            // Closing a store on disk blocks.
+            WriterRuntime::Thread => {
+                if let Err(error) = tokio::task::spawn_blocking(move || drop(store)).await {
+                    tracing::error!(%error, "closing the store failed");
+                }
+            }
         }
     }
 
