@@ -52,7 +52,7 @@ pub struct Timings {
 }
 
 /// Life of a segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SegmentState {
     /// Takes appends; always the last segment, and only that one.
     Open,
@@ -72,7 +72,7 @@ pub enum SegmentState {
 }
 
 /// One link of the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Segment {
     /// LSN of offset 1.
     pub base_lsn: Lsn,
@@ -98,7 +98,7 @@ impl Segment {
 }
 
 /// What the segment after the closing one should be. The loglet id is allocated by the deciding transaction (C2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Successor {
     /// Its nodeset.
     pub nodeset: Nodeset,
@@ -109,7 +109,7 @@ pub struct Successor {
 }
 
 /// A reconfiguration that was announced and is not decided yet (T1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reconfiguration {
     /// Its identity.
     pub op: OpId,
@@ -128,7 +128,7 @@ pub struct Reconfiguration {
 }
 
 /// Outcome of a reconfiguration, kept so that a lost reply can be recognised (M2, C4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finished {
     /// Which one.
     pub op: OpId,
@@ -142,7 +142,7 @@ pub struct Finished {
 
 /// The whole chain. Pointer order: segments are in order of index and contiguous in LSN; all but the last are sealed;
 /// every index is below `next_segment`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// The log.
     pub log: LogId,

@@ -26,6 +26,11 @@ macro_rules! plants {
                 }
             }
 
+            /// The one with this name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|plant| plant.name() == name)
+            }
+
             /// What is wrong, in one sentence.
             pub const fn what(self) -> &'static str {
                 match self {
@@ -45,13 +50,15 @@ plants! {
     AcknowledgedBeforeFsync = "acknowledged-before-fsync",
     /// A seal is answered and obeyed without being written to the disk.
     SealNotDurable = "seal-not-durable",
-    /// A store that waits in the same group as a seal is taken behind it.
+    /// A store that was on its way when its copy was sealed is taken and counted.
     StoreRacesSeal = "store-races-seal",
-    /// A batch on a write quorum is committed although one before it is not.
+    /// Batches that are committed at the same time are acknowledged in each other's place.
     CommittedOutOfOrder = "committed-out-of-order",
+    /// The committed tail is the highest local tail of a write quorum, not the lowest.
+    CommittedAhead = "committed-ahead",
     /// Two answers of one server count as two copies.
     AnswerCountedTwice = "answer-counted-twice",
-    /// An answer that belongs to an earlier attempt counts for the present one.
+    /// What a writer found out about an earlier attempt counts for the present one.
     EarlierAttemptCounted = "earlier-attempt-counted",
     /// Repair stops one offset short of the candidate tail.
     RepairOffByOne = "repair-off-by-one",
@@ -65,15 +72,17 @@ plants! {
     RetriedStateIsConflict = "retried-state-is-conflict",
     /// A wiped disk answers for the old one, as empty.
     WipedDiskVotes = "wiped-disk-votes",
-    /// A copy takes stores of a sequencer that it is not bound to.
+    /// Sequencers and copies look at the node of a sequencer and not at its generation.
     StaleGenerationAccepted = "stale-generation-accepted",
-    /// A successor gets the index of the segment that it follows once more.
+    /// A node that starts again goes on under the generation of its last life.
+    GenerationNotRaised = "generation-not-raised",
+    /// The index of an empty segment is given to its successor once more.
     LogletIdReused = "loglet-id-reused",
-    /// A reader waits at the tail of a closed segment for ever.
+    /// A reader that has everything of a segment is not told that the segment was closed, and waits for ever.
     ReaderParksOnSeal = "reader-parks-on-seal",
     /// A step that ends early leaves its flag set, and the copy is never caught up.
     FlagNotCleared = "flag-not-cleared",
-    /// A copy trims above the committed tail when it is asked to.
+    /// What is not committed is trimmed when somebody asks for it.
     TrimAboveCommitted = "trim-above-committed",
     /// A failed fsync is tried again, and the second one's success is believed.
     FsyncRetried = "fsync-retried",
@@ -83,7 +92,7 @@ plants! {
     BackOffNeverDecays = "back-off-never-decays",
     /// A write quorum counts nodes and ignores zones.
     ZonesIgnored = "zones-ignored",
-    /// Offsets of a later segment are mapped to LSNs one too low.
+    /// An appender maps offsets of a later segment to LSNs one too low.
     OffsetMappedWrongly = "offset-mapped-wrongly",
     /// A fenced sequencer answers for the linearizable tail without proof.
     FencedSequencerAnswers = "fenced-sequencer-answers",
@@ -97,6 +106,20 @@ plants! {
     ConflictOverwrites = "conflict-overwrites",
     /// A trim point that is lower than the known one replaces it.
     TrimGoesBack = "trim-goes-back",
+    /// A copy takes what lies behind a hole.
+    HoleTaken = "hole-taken",
+    /// A group that a full disk refused counts as written.
+    RefusedGroupCounts = "refused-group-counts",
+    /// A copy gives readers what it has, committed or not.
+    UncommittedIsRead = "uncommitted-is-read",
+    /// A reader passes over what its copy does not have.
+    HoleSkipped = "hole-skipped",
+    /// A reader takes a record for lost because one copy of it is damaged.
+    DamagedToldAsLost = "damaged-told-as-lost",
+    /// Servers are told a candidate tail as if it were decided.
+    SettledBeforeDecided = "settled-before-decided",
+    /// What the older stream of a writer still carries gets offsets after the newer one was opened.
+    OlderStreamNotFenced = "older-stream-not-fenced",
 }
 
 /// Whether this process carries a bug. Constant `false` unless the build was made for plants.
@@ -107,7 +130,18 @@ pub const fn is(_: Plant) -> bool {
 }
 
 #[cfg(bifrost_plant)]
-pub use active::{is, set};
+pub use active::{is, set, set_from_env};
+
+// Without the cfg no plant can be in a program: what it guards is dead code to the compiler. This does not compile
+// otherwise.
+#[cfg(not(bifrost_plant))]
+const _: () = {
+    let mut index = 0;
+    while index < Plant::ALL.len() {
+        assert!(!is(Plant::ALL[index]), "a planted bug in the product");
+        index += 1;
+    }
+};
 
 #[cfg(bifrost_plant)]
 mod active {
@@ -125,5 +159,33 @@ mod active {
     /// Gives this process a bug, for good. Returns whether it had none before.
     pub fn set(plant: Plant) -> bool {
         ACTIVE.set(plant).is_ok()
+    }
+
+    /// For tests: gives this process the bug that `BIFROST_PLANT` names, if it names one.
+    ///
+    /// # Panics
+    /// When there is no plant of that name: a test would pass without the bug.
+    pub fn set_from_env() {
+        if let Ok(name) = std::env::var("BIFROST_PLANT") {
+            assert!(Plant::named(&name).is_some_and(|plant| set(plant) || is(plant)), "no plant is called {name}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Plant;
+
+    #[test]
+    fn each_plant_is_found_by_its_name_alone() {
+        let names: BTreeSet<&str> = Plant::ALL.iter().map(|plant| plant.name()).collect();
+        assert_eq!(names.len(), Plant::ALL.len());
+        for plant in Plant::ALL {
+            assert_eq!(Plant::named(plant.name()), Some(*plant));
+            assert!(plant.what().trim().ends_with('.'), "one sentence: {:?}", plant.what());
+        }
+        assert_eq!(Plant::named("none-such"), None);
     }
 }
