@@ -1,13 +1,19 @@
 //! A node of a cluster: a log server and sequencers behind one gRPC listener, and the tools of the binary `bifrost`.
 //!
-//! Reading order: [`server`] (one node), [`gateway`] (its door for thin clients), [`local_cluster`] (several nodes in this
-//! process), [`ledger`] (what was acknowledged and read, and the verdicts on it), [`demo`], [`config`], [`cli`].
+//! Reading order: [`server`] (one node), [`gateway`] (its door for thin clients), [`ledger`] (what was acknowledged and read,
+//! and the verdicts on it); with the feature `rocksdb` [`local_cluster`] (several nodes in this process), and with `cli`
+//! [`demo`], [`config`], [`cli`].
 
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "cli")]
 pub mod demo;
 pub mod gateway;
 pub mod ledger;
+#[cfg(feature = "rocksdb")]
 pub mod local_cluster;
+#[cfg(feature = "cli")]
 mod nearest;
 pub mod server;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
-use bifrost::{Bifrost, StartError};
+use bifrost::{Bifrost, Options, StartError};
 use bifrost_logserver::RocksOptions;
 use bifrost_metadata::{LocalMetadata, MemoryMetadata, OpenError};
 use bifrost_sequencer::core::SegmentLimits;
@@ -250,6 +250,7 @@ impl LocalCluster {
             server: self.options.server.clone(),
             client: self.options.client.clone(),
             gateway: self.options.gateway.clone(),
+            logs: Options::default(),
             interpose: self.options.interpose.clone(),
         };
         let started = Node::start(options, listener).await;

@@ -13,25 +13,30 @@ use bifrost::{Bifrost, Options as BifrostOptions, StartError};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
 use bifrost_wire::grpc::{
-    ClientOptions, HealthGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, RoutesBuilder, SequencersGrpc,
-    ServerLimits, add_reflection, serve,
+    ClientOptions, HealthGrpc, Listener, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, RoutesBuilder,
+    SequencersGrpc, ServerLimits, add_reflection, serve,
 };
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::logs::Logs;
 use bifrost_wire::metadata::MetadataStore;
 use bifrost_wire::sequencer::Sequencers;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::gateway::{Gateway, GatewayOptions};
 
-/// Stands between a log server and everybody who calls it: how tests lose replies, delay and refuse.
+/// Stands between a node and everybody whom it answers or calls: how tests lose replies, delay and refuse.
 pub trait Interpose: Send + Sync + fmt::Debug {
     /// What callers get in place of this node's log server.
     fn log_server(&self, node: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer>;
+
+    /// How the node of this identity reaches all others. By default as it would: through the network.
+    fn connect(&self, node: &Identity, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
+        let _ = node;
+        inner
+    }
 }
 
 /// What health checks may ask for by name.
@@ -59,6 +64,8 @@ pub struct NodeOptions {
     pub client: ClientOptions,
     /// Limits of the door for thin clients.
     pub gateway: GatewayOptions,
+    /// What its handle of the logs does, which thin clients share.
+    pub logs: BifrostOptions,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -101,12 +108,17 @@ impl Node {
     ///
     /// # Cancel safety
     /// Safe: the steps that were taken are recognised at the next start.
-    pub async fn start(options: NodeOptions, listener: TcpListener) -> Result<Self, ServerError> {
+    pub async fn start(options: NodeOptions, listener: impl Listener) -> Result<Self, ServerError> {
         let address = listener.local_addr().map_err(ServerError::Listener)?.to_string();
         let identity = Identity { address, ..options.identity };
         let catalog = Catalog::new(options.metadata.clone());
         let cluster = catalog.ensure_cluster_id().await?;
-        let connect = SelfConnect::new(ClientOptions { cluster: Some(cluster), ..options.client });
+        let client = ClientOptions { cluster: Some(cluster), ..options.client };
+        let mut remote: Arc<dyn Connect> = Arc::new(GrpcConnect { options: client });
+        if let Some(interpose) = &options.interpose {
+            remote = interpose.connect(&identity, remote);
+        }
+        let connect = SelfConnect { local: LocalConnect::default(), remote };
         let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
         let local =
             LocalNode::start(catalog.clone(), directory.clone(), &identity, options.storage, options.segments).await?;
@@ -140,7 +152,7 @@ impl Node {
         let opened = async {
             let mut routes = RoutesBuilder::default();
             add_reflection(&mut routes, &limits)?;
-            let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), BifrostOptions::default());
+            let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), options.logs);
             let bifrost = parts.await.map_err(ServerError::Gateway)?;
             Ok((routes, Gateway::start(bifrost, options.gateway)))
         };
@@ -201,13 +213,7 @@ impl Node {
 #[derive(Debug, Clone)]
 struct SelfConnect {
     local: LocalConnect,
-    remote: GrpcConnect,
-}
-
-impl SelfConnect {
-    fn new(options: ClientOptions) -> Self {
-        Self { local: LocalConnect::default(), remote: GrpcConnect { options } }
-    }
+    remote: Arc<dyn Connect>,
 }
 
 impl Connect for SelfConnect {
