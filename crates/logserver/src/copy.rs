@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, NodeGeneration, OpId};
 use bifrost_wire::log_server::{CopyError, CopyState};
 
@@ -18,7 +19,7 @@ use crate::store::{Chunk, PlacedBatch, Stored};
 /// so a later seal by another operation leaves the loglet sealed and makes its own operation the one that may repair.
 /// That is safe: repairs never raise the committed tail beyond the sequencer's (S4), and which repaired tail counts is
 /// decided by one transaction (C1). It keeps an orphan from blocking a loglet for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seal {
     /// The operation that sealed first; kept for whoever asks how an orphaned seal came about.
     pub first: OpId,
@@ -30,7 +31,7 @@ pub struct Seal {
 ///
 /// `trim_point < committed_tail <= decided_tail`, `local_tail <= decided_tail`, and a decided tail implies a seal.
 /// Offsets in `[committed_tail, local_tail)` are all here: holes lie below the committed tail (L1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DurableState {
     /// The sequencer whose stores are taken (L5).
     pub bound: Option<NodeGeneration>,
@@ -116,7 +117,7 @@ pub enum Change {
 ///
 /// `durable.local_tail <= staged.local_tail`, except after a settle, which cuts. What is staged and not durable has
 /// not been answered to anybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CopyCore {
     /// As the store has it.
     durable: DurableState,
@@ -160,6 +161,9 @@ impl CopyCore {
 
     /// The group left no trace: the disk was full. News of the committed tail stays.
     pub fn on_refused(&mut self) {
+        if plant::is(Plant::RefusedGroupCounts) {
+            return;
+        }
         let committed_tail = match self.durable.decided_tail {
             // A settle that was refused raised the committed tail to a decided tail, which is true as well, but it
             // is taken back with it so that the pointers keep their order.
@@ -174,11 +178,16 @@ impl CopyCore {
     /// # Errors
     /// Sealed, or bound to another sequencer.
     pub fn check_sequencer(&self, sequencer: NodeGeneration) -> Result<(), CopyError> {
-        if let Some(seal) = self.staged.seal {
+        let races = plant::is(Plant::StoreRacesSeal) && self.staged.decided_tail.is_none();
+        if let Some(seal) = self.staged.seal
+            && !races
+        {
             return Err(CopyError::Sealed { op: seal.repair });
         }
+        let one_node =
+            |bound: NodeGeneration| plant::is(Plant::StaleGenerationAccepted) && bound.node == sequencer.node;
         match self.staged.bound {
-            Some(bound) if bound != sequencer => Err(CopyError::OtherSequencer { bound }),
+            Some(bound) if bound != sequencer && !one_node(bound) => Err(CopyError::OtherSequencer { bound }),
             Some(_) | None => Ok(()),
         }
     }
@@ -229,6 +238,9 @@ impl CopyCore {
         let decision = self.place(committed_tail, batches, found)?;
         if !matches!(decision, Decision::Compare { .. }) {
             self.stage(committed_tail, batches);
+            if plant::is(Plant::RepairedTailVisible) {
+                self.staged.committed_tail = committed_tail.max(self.staged.local_tail);
+            }
         }
         Ok(decision)
     }
@@ -270,10 +282,11 @@ impl CopyCore {
     /// # Errors
     /// [`CopyError::OutOfRange`] at or above the committed tail: what is not known to be committed is not trimmed.
     pub fn trim(&mut self, trim_point: LogletOffset) -> Result<Change, CopyError> {
-        if trim_point >= self.staged.committed_tail {
+        if trim_point >= self.staged.committed_tail && !plant::is(Plant::TrimAboveCommitted) {
             return Err(CopyError::OutOfRange);
         }
-        if self.staged.trim_point.is_some_and(|known| known >= trim_point) {
+        let goes_back = plant::is(Plant::TrimGoesBack) && self.staged.trim_point != Some(trim_point);
+        if self.staged.trim_point.is_some_and(|known| known >= trim_point) && !goes_back {
             return Ok(Change::Unchanged);
         }
         self.staged.trim_point = Some(trim_point);
@@ -315,7 +328,7 @@ impl CopyCore {
         let tail = self.staged.local_tail;
         // L1: a hole may only lie below the committed tail, where another copy is known to have the record.
         let expected = tail.max(committed_tail);
-        if first.first_offset > expected {
+        if first.first_offset > expected && !plant::is(Plant::HoleTaken) {
             return Err(CopyError::Hole { expected });
         }
         let trimmed =
@@ -369,6 +382,7 @@ fn is_missing(batch: &PlacedBatch, committed_tail: LogletOffset, found: Option<&
     for part in overlapping {
         match part {
             Stored::Batch(stored) if stored == batch => return Ok(false),
+            Stored::Batch(_) if plant::is(Plant::ConflictOverwrites) => {}
             Stored::Batch(_) => return Err(conflict),
             Stored::Damaged { .. } => {}
         }

@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{KeyFilter, LogletId, LogletOffset};
 use bifrost_wire::RpcError;
 use bifrost_wire::account::Ahead;
@@ -97,7 +98,8 @@ impl Cursor {
 
     /// R1: one owner of "how far may I read". Once the decided tail is known nothing else counts.
     fn readable(&self, state: &CopyState) -> LogletOffset {
-        state.decided_tail.unwrap_or_else(|| state.committed_tail.max(self.readable_tail))
+        let here = if plant::is(Plant::UncommittedIsRead) { state.local_tail } else { state.committed_tail };
+        state.decided_tail.unwrap_or_else(|| here.max(self.readable_tail))
     }
 
     fn next(&mut self, state: &CopyState) -> Next {

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletId, LogletOffset, OpId};
 use bifrost_wire::log_server::{CopyError, CopyState, StoreReply};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::copy::{self, CopyCore, Decision, RepairFacts, StoreFacts};
+use crate::copy::{self, CopyCore, Decision, DurableState, RepairFacts, StoreFacts};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::published::Published;
@@ -376,10 +377,16 @@ impl<S: LogStore> Writer<S> {
     async fn commit(&mut self) -> Result<(), StoreError> {
         for (loglet, _) in self.touched.iter().filter(|(_, written)| **written) {
             if let Some(known) = self.loglets.get(loglet) {
-                self.group.push(Change::Put { loglet: *loglet, state: *known.core.staged() });
+                let mut state = *known.core.staged();
+                if plant::is(Plant::SealNotDurable) && state.decided_tail.is_none() {
+                    state = DurableState { seal: None, ..state };
+                }
+                self.group.push(Change::Put { loglet: *loglet, state });
             }
         }
-        let group = std::mem::take(&mut self.group);
+        let mut group = std::mem::take(&mut self.group);
+        let acknowledged_first = plant::is(Plant::AcknowledgedBeforeFsync) && self.callers.is_empty();
+        let late = acknowledged_first.then(|| std::mem::take(&mut group));
         let dropped: Vec<Change> = group.changes().iter().filter(|change| is_drop(change)).cloned().collect();
         let full = match self.write(group).await {
             Ok(()) => false,
@@ -426,7 +433,10 @@ impl<S: LogStore> Writer<S> {
                 Ok(published.state(loglet))
             }
         });
-        Ok(())
+        match late {
+            Some(late) => self.write(late).await,
+            None => Ok(()),
+        }
     }
 
     async fn write(&self, group: Group) -> Result<(), StoreError> {
@@ -436,7 +446,10 @@ impl<S: LogStore> Writer<S> {
         self.metrics.group_bytes.record(group.bytes() as f64);
         self.metrics.group_batches.record(group.batches() as f64);
         let started = Instant::now();
-        let outcome = self.store.commit(group).await;
+        let mut outcome = self.store.commit(group).await;
+        if plant::is(Plant::FsyncRetried) && matches!(outcome, Err(StoreError::Failed { .. })) {
+            outcome = self.store.commit(Group::default()).await;
+        }
         self.metrics.commit_seconds.record(started.elapsed());
         outcome
     }
