@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, NodeIndex, NodeSet, Nodeset, ReplicationProperty, Scope};
 use thiserror::Error;
 
@@ -125,7 +126,9 @@ impl Quorum {
     /// Whether a record that is durable on `set` may be acknowledged.
     pub fn is_write_quorum(&self, set: NodeSet) -> bool {
         let set = set.intersection(self.all);
-        set.count() >= self.nodes_wanted && self.larger.iter().all(|domains| domains.reached_by(set) >= domains.wanted)
+        let nodes_only = plant::is(Plant::ZonesIgnored);
+        set.count() >= self.nodes_wanted
+            && (nodes_only || self.larger.iter().all(|domains| domains.reached_by(set) >= domains.wanted))
     }
 
     /// Whether `set` meets every write quorum (W1). Also: whether the members outside of it are no write quorum.
@@ -197,6 +200,10 @@ impl Quorum {
                 if *tail == Some(level) {
                     reached.insert(*index);
                 }
+            }
+            let one_short = |index| self.is_f_majority(union(reached, NodeSet::from_iter([index])));
+            if plant::is(Plant::SealedByTooFew) && self.complement(reached).iter().any(one_short) {
+                return Some(level);
             }
             if self.is_f_majority(reached) {
                 return Some(level);

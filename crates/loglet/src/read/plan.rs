@@ -9,6 +9,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, LogletParams, NodeIndex};
 
 use super::copies::Copies;
@@ -300,6 +301,10 @@ impl ReadPlan {
             PartKind::Filtered => self.deliver(now, node, Delivery::Filtered { from, end }, end, out),
             PartKind::Trimmed => {
                 self.deliver(now, node, Delivery::Gap { from, end, kind: GapKind::Trimmed }, end, out);
+            }
+            PartKind::Missing if plant::is(Plant::HoleSkipped) => self.advance(now, end),
+            PartKind::Corrupt if plant::is(Plant::DamagedToldAsLost) => {
+                self.deliver(now, node, Delivery::Gap { from, end, kind: GapKind::Lost }, end, out);
             }
             PartKind::Missing => self.on_denial(now, stream, node, end, out),
             PartKind::Corrupt => {
