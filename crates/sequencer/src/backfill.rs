@@ -7,6 +7,7 @@ use std::time::Duration;
 use bifrost_loglet::peers::Peers;
 use bifrost_loglet::read::{Item, ReadOptions, read_range};
 use bifrost_types::limits::STORE_MESSAGE_BYTES;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{KeyFilter, LogletOffset, LogletParams, NodeSet};
 use bifrost_wire::log_server::StoreRequest;
 use tokio::sync::mpsc;
@@ -36,6 +37,9 @@ pub(crate) async fn run_backfill(
         let until = done.unwrap_or(wish.from);
         debug!(loglet = %params.id, copy = wish.index.get(), from = %wish.from, %until, "backfill");
         sleep(if done.is_some() { STRETCH_PAUSE } else { FAILURE_PAUSE }).await;
+        if plant::is(Plant::FlagNotCleared) && done.is_none() {
+            continue;
+        }
         if inputs.send(Input::Backfilled { index: wish.index, until }).await.is_err() {
             return;
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bifrost_loglet::quorum::{Quorum, QuorumError};
 use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX, STORE_MESSAGE_BYTES};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, LogletParams, NodeIndex, WriterId};
 use bifrost_wire::log_server::{CopyError, CopyState, StoreRequest};
 use bifrost_wire::sequencer::{SequencerError, SequencerTails};
@@ -318,7 +319,9 @@ impl<P> Core<P> {
         if let Some(older) = older {
             // A7: from here on nothing that the older stream still carries gets an offset, so the tails answered
             // below bound everything that it carried.
-            self.forget_stream(older);
+            if !plant::is(Plant::OlderStreamNotFenced) {
+                self.forget_stream(older);
+            }
             out.push(Effect::Close { stream: older, error: SequencerError::Superseded });
         }
         self.writers.insert(writer, stream);
@@ -387,6 +390,9 @@ impl<P> Core<P> {
                 // were never given, so a copy that claims them is not believed that far.
                 copy.stored(state.local_tail.min(next_offset));
                 if let Some(op) = state.sealed {
+                    if plant::is(Plant::StoreRacesSeal) {
+                        self.commit(out);
+                    }
                     self.end(SequencerError::Sealed { op }, out);
                     return;
                 }
@@ -432,9 +438,13 @@ impl<P> Core<P> {
         if !self.window.is_settled()
             && let Some(tail) = self.on_write_quorum()
         {
+            let before = out.len();
             self.window.commit(tail, |first_offset, waiter| {
                 out.push(Effect::Committed { stream: waiter.stream, first_offset });
             });
+            if plant::is(Plant::CommittedOutOfOrder) {
+                out[before..].reverse();
+            }
         }
         let following = self.copies.iter().filter(|copy| copy.link != Link::Lost).map(|copy| copy.stored_tail);
         let needed = following.min().unwrap_or(self.window.committed_tail());
@@ -443,10 +453,19 @@ impl<P> Core<P> {
 
     /// The highest offset below which a write quorum has everything above the holes.
     fn on_write_quorum(&mut self) -> Option<LogletOffset> {
+        let twice = plant::is(Plant::AnswerCountedTwice);
+        let answered_before = if twice { self.stored_tails.iter().copied().max().flatten() } else { None };
         for (slot, copy) in self.stored_tails.iter_mut().zip(&self.copies) {
             *slot = (copy.link != Link::Lost).then_some(copy.stored_tail);
         }
-        self.quorum.best_committed(&self.stored_tails)
+        if twice && let Some(slot) = self.stored_tails.iter_mut().min() {
+            *slot = (*slot).max(answered_before);
+        }
+        let tail = self.quorum.best_committed(&self.stored_tails)?;
+        if plant::is(Plant::CommittedAhead) && self.window.committed_tail() < tail {
+            return self.stored_tails.iter().copied().max().flatten();
+        }
+        Some(tail)
     }
 
     /// No append any more. What is in flight is settled by whoever closes the loglet: its decided tail says.
