@@ -72,16 +72,38 @@ impl fmt::Display for Summary {
 /// Takes note of each time that a rule is put to the test.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
-    /// When the present event happened.
-    pub(crate) at: Micros,
-    /// Its number.
-    pub(crate) now: EventNumber,
+    at: Micros,
+    now: EventNumber,
+    /// Whether the history is over: no event is the present one.
+    ended: bool,
     tallies: BTreeMap<Rule, Tally>,
     told: Vec<Breach>,
     count: u64,
 }
 
 impl Judge {
+    /// The next event. Returns when the one before it happened.
+    pub(crate) const fn begin(&mut self, at: Micros, number: EventNumber) -> Micros {
+        self.now = number;
+        std::mem::replace(&mut self.at, at)
+    }
+
+    /// The history is over.
+    pub(crate) const fn end(&mut self, at: Micros) {
+        self.at = at;
+        self.ended = true;
+    }
+
+    /// The number of the present event.
+    pub(crate) const fn now(&self) -> EventNumber {
+        self.now
+    }
+
+    /// When the present event happened.
+    pub(crate) const fn at(&self) -> Micros {
+        self.at
+    }
+
     /// Puts a rule to the test. `events` are those that led here; the present one is added.
     pub(crate) fn require(
         &mut self,
@@ -99,11 +121,17 @@ impl Judge {
         let tell = tally.broken <= TOLD_PER_RULE_MAX;
         self.count = self.count.saturating_add(1);
         if tell {
-            let mut events: Vec<EventNumber> = events.into_iter().chain([self.now]).collect();
+            let present = (!self.ended).then_some(self.now);
+            let mut events: Vec<EventNumber> = events.into_iter().chain(present).collect();
             events.sort_unstable();
             events.dedup();
             self.told.push(Breach { rule, at: self.at, text: text(), events });
         }
+    }
+
+    /// A rule was put to the test, and held.
+    pub(crate) fn held(&mut self, rule: Rule) {
+        self.require(rule, true, [], String::new);
     }
 
     pub(crate) fn told(&self) -> &[Breach] {

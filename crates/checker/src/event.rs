@@ -3,6 +3,8 @@
 //! Events come in the order of one clock that all observers share. A call that has no end yet may take effect at any later
 //! time, and so may one that ended as unknown, each at most once.
 
+use std::fmt;
+
 use bifrost_types::{
     Chain, DiskId, Finished, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, NodeId, NodeRecord, OpId,
 };
@@ -25,6 +27,12 @@ pub struct AppenderId(pub u64);
 /// What a record holds, in short. Each append of a history has a value of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(pub u64);
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "value {:x}", self.0)
+    }
+}
 
 /// How an append ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +238,7 @@ pub enum Event {
         /// What was stored, in short.
         bytes: Value,
     },
-    /// The state of a copy became durable on a disk.
+    /// The state of a copy became durable on a disk. Of one group, the last state of each loglet.
     CopyWritten {
         /// The node.
         node: NodeId,

@@ -8,13 +8,25 @@
 //! It knows nothing of how the log works and shares no code with it: what a write quorum is, for example, is written
 //! down here a second time, as simply as can be. Used by the simulator, the integration tests and the process tests.
 //!
-//! Reading order: [`event`], [`Rule`], [`Checker`].
+//! Reading order: [`event`], [`Rule`], [`Checker`]; then `appends.rs` and `readers.rs` (what clients saw), `chain.rs` (what
+//! metadata took), `loglet.rs` and `quorum.rs` (what disks have), `progress.rs` (what the end shows).
 
+mod appends;
 mod breach;
+mod chain;
 mod checker;
 mod end;
 pub mod event;
+mod log;
+mod loglet;
+mod nodes;
+mod operations;
+mod progress;
+mod quorum;
+mod readers;
 mod rule;
+#[cfg(test)]
+mod testing;
 
 pub use breach::{Breach, EventNumber, Summary, Tally};
 pub use checker::Checker;
