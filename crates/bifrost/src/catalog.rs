@@ -26,6 +26,7 @@ use thiserror::Error;
 use crate::chain::{self, ChainError};
 use crate::cluster::random_id;
 
+mod chains;
 mod defaults;
 mod tombstones;
 

@@ -24,8 +24,8 @@ use tracing::debug;
 
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
-use crate::controller::{ControllerOptions, control};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
+use crate::controller::{ControllerOptions, control};
 use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;

@@ -295,11 +295,9 @@ impl Log {
         let state = self.state.clone();
         let loglet = segment.params.id;
         let stop = self.state.cluster.stop.child_token();
-        let closing = self
-            .state
-            .cluster
-            .tasks
-            .spawn(async move { stop.run_until_cancelled_owned(state.close_segment(loglet, reason)).await });
+        let closing = self.state.cluster.tasks.spawn(async move {
+            stop.run_until_cancelled_owned(state.close_segment(loglet, reason, Actor::Appender)).await
+        });
         match closing.await {
             Ok(Some(closed)) => Ok(closed?),
             Ok(None) | Err(_) => Err(LogError::ShutDown),

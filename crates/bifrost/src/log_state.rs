@@ -161,11 +161,17 @@ impl LogState {
     }
 
     /// Waits until a segment is closed, and closes it if nobody else in this process does. Returns with the closed
-    /// segment in [`chain`](Self::chain). Call it from a task.
+    /// segment in [`chain`](Self::chain). Call it from a task. `reason` and `actor` go into the chain if nobody has
+    /// announced anything.
     ///
     /// # Errors
     /// [`ReconfigureError`] when this process tried and could not; somebody else may still do it.
-    pub(crate) async fn close_segment(&self, loglet: LogletId, reason: CloseReason) -> Result<(), ReconfigureError> {
+    pub(crate) async fn close_segment(
+        &self,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+    ) -> Result<(), ReconfigureError> {
         let mut chain = self.chain.subscribe();
         let closed = async {
             while !is_closed(&chain.borrow_and_update().chain, loglet.segment) {
@@ -177,11 +183,11 @@ impl LogState {
         tokio::select! {
             biased;
             () = closed => Ok(()),
-            result = self.help(loglet, reason) => result,
+            result = self.help(loglet, reason, actor) => result,
         }
     }
 
-    async fn help(&self, loglet: LogletId, reason: CloseReason) -> Result<(), ReconfigureError> {
+    async fn help(&self, loglet: LogletId, reason: CloseReason, actor: Actor) -> Result<(), ReconfigureError> {
         let _helper = self.helper.lock().await;
         // The chain that the last helper saw may be older than what it or others did meanwhile.
         let stored = self.refresh().await?;
@@ -200,7 +206,7 @@ impl LogState {
                 Some(self.place(last, Some(sequencer), rotate).await?)
             }
         };
-        let intent = Intent { op: fresh_op(), segment: loglet.segment, actor: Actor::Appender, reason, successor };
+        let intent = Intent { op: fresh_op(), segment: loglet.segment, actor, reason, successor };
         self.drive(&intent).await.map(drop)
     }
 

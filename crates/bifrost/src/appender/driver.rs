@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_types::limits::{LSN_RESERVE, STORE_MESSAGE_BYTES};
-use bifrost_types::{AppendId, Chain, CloseReason, LogletOffset, Lsn, OutOfPositions, Segment, SegmentIndex, Sequence};
+use bifrost_types::{
+    Actor, AppendId, Chain, CloseReason, LogletOffset, Lsn, OutOfPositions, Segment, SegmentIndex, Sequence,
+};
 use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
     AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
@@ -190,7 +192,7 @@ impl Driver {
             },
         };
         let state = self.state.clone();
-        match self.patiently(state.close_segment(tried.params.id, close)).await {
+        match self.patiently(state.close_segment(tried.params.id, close, Actor::Appender)).await {
             Some(Ok(())) => true,
             Some(Err(error)) => {
                 warn!(log = %self.shared.log, %error, "segment not closed");

@@ -1,0 +1,72 @@
+//! Cares for logs that nobody touches: what an actor left half-way is finished, and a sequencer that can never answer
+//! again is replaced. Each node runs one; they need not know of each other.
+//!
+//! | metadata says | for longer than | what a controller does |
+//! |---|---|---|
+//! | an operation is pending, in the same attempt | `pending_grace` | joins it and drives it to its end (C4) |
+//! | the open segment's sequencer lives another life, or its node is gone, retired or lost its disk | `sequencer_grace` | closes the segment and opens the next elsewhere |
+//! | a tombstone | | nothing: that is the [sweeper](crate::delete::sweeper)'s |
+//!
+//! Nothing else that a dead actor leaves is to be seen in metadata alone: a chain, a name and a node record are each made
+//! in one transaction; a server that was not told a decided tail or a trim point keeps what nobody asks for (S5).
+//!
+//! No failure detector takes part, and no decision here needs to be right for safety. Everything is done as an appender
+//! does it, by the chain's transactions: two controllers at once, or one whose news is old, cost a few messages (C1, C4).
+//! To cost few of them, controllers take turns, begin each attempt with a look at the chain itself, and leave a log that
+//! cannot be helped alone for longer each time. A cluster without logs in trouble is listed once and then only watched.
+//!
+//! ```text
+//!  watches of chains and nodes ─► driver ─► Core::step ─► Attempt{log} ─► LogState::close_segment
+//!                                    ▲                                             │
+//!                                    └──────────── what it saw, ended ─────────────┘
+//! ```
+//!
+//! Memory: about a hundred bytes for each log that is not closed for good, and a log's whole state only while an attempt
+//! at it runs.
+
+pub mod core;
+mod driver;
+
+use std::time::Duration;
+
+pub(crate) use self::driver::control;
+
+/// When a controller does what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerOptions {
+    /// How long the same attempt of an operation may be pending before a controller joins it. Default 5 s: most
+    /// reconfigurations are over by then.
+    pub pending_grace: Duration,
+    /// How long the open segment may have a sequencer that is gone. Default 1 s: an appender that meets it replaces it at
+    /// once. `None` leaves it to whoever uses the log next, for one process that is the only user of its logs.
+    pub sequencer_grace: Option<Duration>,
+    /// How long one node's controller has before the next begins too. Default 1 s: most attempts are over by then.
+    pub turn: Duration,
+    /// The pause after the first attempt in vain; it doubles with each. Default 1 s.
+    pub pause_min: Duration,
+    /// The longest pause. Default 30 s: how late it may be noticed that servers answer again that never stopped.
+    pub pause_max: Duration,
+    /// How long one attempt may take. Default 30 s: time to repair a full window on slow disks. What was done stays done.
+    pub attempt_deadline: Duration,
+}
+
+impl Default for ControllerOptions {
+    fn default() -> Self {
+        Self {
+            pending_grace: Duration::from_secs(5),
+            sequencer_grace: Some(Duration::from_secs(1)),
+            turn: Duration::from_secs(1),
+            pause_min: Duration::from_secs(1),
+            pause_max: Duration::from_secs(30),
+            attempt_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ControllerOptions {
+    /// For one process that is the only user of its logs: what a kill left pending is finished, and a sequencer is
+    /// replaced when the log is used. So opening a directory changes no log that is well.
+    pub fn embedded() -> Self {
+        Self { sequencer_grace: None, ..Self::default() }
+    }
+}

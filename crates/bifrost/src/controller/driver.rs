@@ -1,0 +1,241 @@
+//! The driver of a controller: lists what there is, follows it, and carries attempts out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_types::{Actor, Chain, CloseReason, LogId, NodeId};
+use bifrost_wire::codec::decode_node_record;
+use bifrost_wire::metadata::{Change, Changes, MetadataError, Revision};
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::ControllerOptions;
+use super::core::{Core, Effect, Event, LogView, NodeView, Trouble};
+use crate::back_off::BackOff;
+use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::cluster::Cluster;
+use crate::log_state::LogState;
+use crate::reconfigure::ReconfigureError;
+
+/// Gives the shared state of a log, or `None` when whoever shares it is gone.
+pub(crate) type OpenLog = Arc<dyn Fn(StoredChain) -> Option<Arc<LogState>> + Send + Sync>;
+
+/// Cares for logs for ever; run it as a task.
+///
+/// # Cancel safety
+/// Safe at every await: attempts end with the cluster's stop, and another controller goes on (C4).
+pub(crate) async fn control(cluster: Arc<Cluster>, open: OpenLog, me: Option<NodeId>, options: ControllerOptions) {
+    let mut controller = Controller {
+        started: Instant::now(),
+        attempt_deadline: options.attempt_deadline,
+        core: Core::new(me, options),
+        cluster,
+        open,
+        attempts: FuturesUnordered::new(),
+    };
+    let mut seen = None;
+    let mut back_off = BackOff::new();
+    loop {
+        let before = seen;
+        if let Err(error) = controller.follow(&mut seen).await {
+            debug!(%error, "chains and nodes are not followed");
+            if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
+                seen = None;
+            }
+        }
+        if before != seen {
+            back_off.reset();
+        }
+        back_off.pause().await;
+    }
+}
+
+/// Up to where changes were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    nodes: Revision,
+    chains: Revision,
+}
+
+struct Controller {
+    started: Instant,
+    attempt_deadline: Duration,
+    core: Core,
+    cluster: Arc<Cluster>,
+    open: OpenLog,
+    /// Each waits for a task of its own: nothing in this process waits for an attempt that is not polled.
+    attempts: FuturesUnordered<BoxFuture<'static, (LogId, Saw)>>,
+}
+
+impl Controller {
+    /// Returns when a watch ends; `seen` is where to resume.
+    async fn follow(&mut self, seen: &mut Option<Seen>) -> Result<(), CatalogError> {
+        let catalog = self.cluster.catalog.clone();
+        let mut at = match *seen {
+            Some(at) => at,
+            None => {
+                let (listed, at) = list(&catalog).await?;
+                self.step(listed);
+                *seen.insert(at)
+            }
+        };
+        let mut nodes = catalog.watch_nodes(at.nodes).await?;
+        let mut chains = catalog.watch_chains(at.chains).await?;
+        loop {
+            let due = self.core.wake_at();
+            tokio::select! {
+                biased;
+                Some((log, saw)) = self.attempts.next() => self.on_attempted(log, saw),
+                changes = nodes.recv() => {
+                    let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
+                    changes.iter().filter_map(node_event).for_each(|event| self.step(event));
+                    at.nodes = revision;
+                }
+                changes = chains.recv() => {
+                    let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
+                    changes.iter().filter_map(chain_event).for_each(|event| self.step(event));
+                    at.chains = revision;
+                }
+                () = until(due.map(|due| self.started + due)) => self.step(Event::Woken),
+            }
+            *seen = Some(at);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.core.step(self.started.elapsed(), event, &mut effects);
+        for Effect::Attempt { log, trouble } in effects {
+            self.begin(log, trouble);
+        }
+    }
+
+    fn begin(&mut self, log: LogId, trouble: Trouble) {
+        let (cluster, open) = (self.cluster.clone(), self.open.clone());
+        let (stop, deadline) = (self.cluster.stop.child_token(), self.attempt_deadline);
+        let task = self.cluster.tasks.spawn(async move {
+            let attempting = timeout(deadline, attempt(&cluster, &open, log, trouble));
+            match stop.run_until_cancelled_owned(attempting).await {
+                Some(Ok(Ok(saw))) => saw,
+                Some(Ok(Err(error))) => {
+                    report(log, &error);
+                    Saw::Nothing
+                }
+                Some(Err(_)) => {
+                    debug!(%log, "an attempt at a log in trouble takes long");
+                    Saw::Nothing
+                }
+                None => Saw::Nothing,
+            }
+        });
+        self.attempts.push(async move { (log, task.await.unwrap_or(Saw::Nothing)) }.boxed());
+    }
+
+    fn on_attempted(&mut self, log: LogId, saw: Saw) {
+        match saw {
+            Saw::Log { revision, view } => self.step(Event::LogSeen { log, revision, view }),
+            Saw::Gone => self.step(Event::LogGone { log }),
+            Saw::Nothing => {}
+        }
+        self.step(Event::AttemptEnded { log });
+    }
+}
+
+/// What an attempt saw last of its log.
+#[derive(Debug)]
+enum Saw {
+    Log { revision: Revision, view: Option<LogView> },
+    Gone,
+    Nothing,
+}
+
+impl Saw {
+    fn of(stored: &StoredChain) -> Self {
+        Self::Log { revision: stored.revision, view: LogView::of(&stored.chain) }
+    }
+}
+
+/// Reads everything. Chains first: a sequencer that a chain names is among the nodes that are read after it, or gone.
+async fn list(catalog: &Catalog) -> Result<(Event, Seen), CatalogError> {
+    let mut logs = BTreeMap::new();
+    let visit = |stored: StoredChain| {
+        if let Some(view) = LogView::of(&stored.chain) {
+            logs.insert(stored.chain.log, (stored.revision, view));
+        }
+    };
+    let chains = catalog.visit_chains(visit).await?;
+    let (records, nodes) = catalog.nodes().await?;
+    let views = records.iter().map(|record| (record.id.node, NodeView::from(record)));
+    Ok((Event::Listed { nodes: views.collect(), logs }, Seen { nodes, chains }))
+}
+
+fn node_event(change: &Change) -> Option<Event> {
+    match change.value.as_ref().map(|value| decode_node_record(value)) {
+        Some(Ok(record)) => Some(Event::NodeSeen { node: record.id.node, view: NodeView::from(&record) }),
+        Some(Err(error)) => {
+            warn!(key = change.key, %error, "a node record cannot be read");
+            None
+        }
+        None => Catalog::node_of(&change.key).map(|node| Event::NodeGone { node }),
+    }
+}
+
+fn chain_event(change: &Change) -> Option<Event> {
+    let (log, stored) = Catalog::chain_change(change)?;
+    Some(match stored {
+        Some(stored) => Event::LogSeen { log, revision: stored.revision, view: LogView::of(&stored.chain) },
+        None => Event::LogGone { log },
+    })
+}
+
+/// One attempt. It begins with a look at metadata itself, since watches may be late and others may have helped.
+async fn attempt(cluster: &Cluster, open: &OpenLog, log: LogId, trouble: Trouble) -> Result<Saw, ReconfigureError> {
+    let stored = match cluster.catalog.chain(log).await {
+        Err(CatalogError::UnknownLog) => return Ok(Saw::Gone),
+        stored => stored?,
+    };
+    let (Some(last), true) = (stored.chain.last(), trouble_of(&cluster.catalog, &stored.chain).await? == Some(trouble))
+    else {
+        return Ok(Saw::of(&stored));
+    };
+    let loglet = last.params.id;
+    let reason = stored.chain.pending.as_ref().map_or(CloseReason::SequencerGone, |pending| pending.reason);
+    let Some(state) = open(stored.clone()) else { return Ok(Saw::Nothing) };
+    info!(%log, ?trouble, "a controller closes a segment");
+    state.close_segment(loglet, reason, Actor::Controller).await?;
+    Ok(Saw::of(&state.chain()))
+}
+
+/// What is wrong with a log now. A pending operation is visible in the chain; for anything else the nodes are read after
+/// it.
+async fn trouble_of(catalog: &Catalog, chain: &Chain) -> Result<Option<Trouble>, CatalogError> {
+    let Some(view) = LogView::of(chain) else { return Ok(None) };
+    let node = match view.pending {
+        Some(_) => None,
+        None => catalog.node(view.sequencer.node).await?,
+    };
+    Ok(view.trouble(node.as_ref().map(NodeView::from)))
+}
+
+/// What passes by itself is no news; the next attempt comes after a pause.
+fn report(log: LogId, error: &ReconfigureError) {
+    match error {
+        ReconfigureError::NoPlacement => debug!(%log, %error, "a log in trouble cannot be helped now"),
+        ReconfigureError::Catalog(error) if error.is_passing() => {
+            debug!(%log, %error, "a log in trouble cannot be helped now");
+        }
+        ReconfigureError::Catalog(_) | ReconfigureError::Chain(_) | ReconfigureError::Close(_) => {
+            warn!(%log, %error, "a log in trouble cannot be helped");
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
