@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bifrost_types::plant::{self, Plant};
 use tokio::time::sleep;
 
 /// The first pause: about what a healthy peer needs for a few answers.
@@ -28,7 +29,7 @@ impl BackOff {
     /// Waits.
     pub(crate) async fn pause(&mut self) {
         let pause = self.next;
-        self.next = (pause * 2).min(MAX);
+        self.next = if plant::is(Plant::BackOffNeverDecays) { pause } else { (pause * 2).min(MAX) };
         sleep(pause).await;
     }
 }

@@ -2,6 +2,7 @@
 //! nothing else changes a chain.
 
 use bifrost_types::limits::CHAIN_FINISHED_MAX;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
     Chain, Finished, LogId, LogletId, LogletOffset, LogletParams, Lsn, OpId, OutOfPositions, Reconfiguration, Segment,
     SegmentIndex, SegmentState, Successor, Timings,
@@ -60,6 +61,9 @@ pub enum Announce {
 /// How an operation ended, if the chain knows it: from the last few outcomes, and beyond them from the segment that it
 /// closed. So an operation that is asked for very late is still not carried out twice (C4).
 pub fn outcome(chain: &Chain, op: OpId) -> Option<Finished> {
+    if plant::is(Plant::FinishedOpRunsAgain) {
+        return chain.finished.last().filter(|newest| newest.op == op).cloned();
+    }
     if let Some(finished) = chain.outcome(op) {
         return Some(finished.clone());
     }
@@ -131,7 +135,11 @@ pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> 
     let base_lsn = tail.to_lsn(last.base_lsn)?;
     let mut successor = None;
     if let Some(params) = pending.successor.clone() {
-        let index = next.next_segment;
+        let mut index = next.next_segment;
+        if plant::is(Plant::LogletIdReused) && tail == LogletOffset::FIRST {
+            next.segments.pop();
+            index = pending.segment;
+        }
         next.next_segment = index.next().ok_or(ChainError::Exhausted)?;
         next.segments.push(open_segment(chain.log, index, base_lsn, params));
         successor = Some(index);
@@ -148,7 +156,8 @@ pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> 
 /// # Errors
 /// [`ChainError::Exhausted`] when versions run out.
 pub fn raise_trim_point(chain: &Chain, trim_point: Lsn) -> Result<Option<Chain>, ChainError> {
-    if chain.trim_point >= Some(trim_point) {
+    let goes_back = plant::is(Plant::TrimGoesBack) && chain.trim_point != Some(trim_point);
+    if chain.trim_point >= Some(trim_point) && !goes_back {
         return Ok(None);
     }
     Ok(Some(next_version(Chain { trim_point: Some(trim_point), ..chain.clone() })?))

@@ -16,6 +16,7 @@ use bifrost_logserver::{LogServerHandle, MarkerError, ServerOptions, StartError,
 use bifrost_logserver::{OpenError, RocksOptions};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_sequencer::{LogletSource, SequencerHost};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, StorageState};
 use bifrost_wire::metadata::{MetadataError, Revision};
 use bifrost_wire::sequencer::SequencerError;
@@ -214,6 +215,11 @@ async fn desire(
         Ok(written) => {
             *record = next;
             *revision = written;
+            Ok(())
+        }
+        Err(CatalogError::Metadata(MetadataError::Unknown)) if plant::is(Plant::RetriedStateIsConflict) => {
+            *revision = catalog.replace_node(*revision, &next).await?;
+            *record = next;
             Ok(())
         }
         Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {

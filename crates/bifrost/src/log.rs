@@ -7,6 +7,7 @@ use bifrost_loglet::peers::Peers;
 use bifrost_loglet::quorum::Quorum;
 use bifrost_loglet::settle::trim_loglet;
 use bifrost_loglet::tail::{OpenCheck, confirm_open};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
     Actor, AppendId, Chain, CloseReason, LogId, LogletOffset, LogletParams, Lsn, NodeGeneration, NodeId, OpId,
     Reconfiguration, ReplicationProperty, Segment, SegmentIndex, Successor,
@@ -212,7 +213,11 @@ impl Log {
             }
             // Both are asked after the call began: one for the tail, the others for the proof that it was still open.
             let (tails, check) = tokio::join!(self.sequencer_tails(&last), self.confirm(&last));
-            let reason = match (tails, check?) {
+            let mut check = check?;
+            if plant::is(Plant::FencedSequencerAnswers) {
+                check = OpenCheck::Confirmed { committed_tail: LogletOffset::FIRST };
+            }
+            let reason = match (tails, check) {
                 (Ok(tails), OpenCheck::Confirmed { .. }) => {
                     self.state.learn_committed(last.index(), tails.committed_tail);
                     return Ok(tails.committed_tail.to_lsn(last.base_lsn).map_err(ChainError::from)?);
@@ -220,6 +225,7 @@ impl Log {
                 (_, OpenCheck::Fenced { .. } | OpenCheck::Undecided { sealed_by: Some(_), .. }) => {
                     Some(CloseReason::OrphanedSeal)
                 }
+                (Err(Doubt::Gone), _) if plant::is(Plant::DeadSequencerStays) => None,
                 (Err(Doubt::Gone), OpenCheck::Confirmed { .. } | OpenCheck::Undecided { .. }) => {
                     Some(CloseReason::SequencerGone)
                 }
@@ -320,7 +326,9 @@ impl Log {
     async fn trim_while_there(&self, up_to: Lsn) -> Result<Lsn, LogError> {
         if self.state.known_tail() <= up_to {
             match self.linearizable_tail().await {
-                Ok(tail) if tail <= up_to => return Err(LogError::BeyondTail { asked: up_to, tail }),
+                Ok(tail) if tail <= up_to && !plant::is(Plant::TrimAboveCommitted) => {
+                    return Err(LogError::BeyondTail { asked: up_to, tail });
+                }
                 // The tail is behind every LSN that there is.
                 Ok(_) | Err(LogError::Chain(ChainError::Exhausted)) => {}
                 Err(error) => return Err(error),

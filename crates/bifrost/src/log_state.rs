@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use bifrost_loglet::read::Readable;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
     Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Reconfiguration, Segment,
     SegmentIndex, SegmentState, Successor,
@@ -195,6 +196,9 @@ impl LogState {
             return Ok(());
         }
         let Some(last) = stored.chain.last() else { return Ok(()) };
+        if plant::is(Plant::NobodyResumes) && stored.chain.pending.is_some() {
+            return std::future::pending().await;
+        }
         debug!(%loglet, %reason, "helping to close a segment");
         let successor = match &stored.chain.pending {
             // Joined as it is.
@@ -368,7 +372,10 @@ fn raise(known: &mut Readable, news: Readable) -> bool {
     };
     // R1: once decided, that alone holds; a committed tail never was above it.
     let raised = Readable { tail: raised.decided.unwrap_or(raised.tail), ..raised };
-    let changed = *known != raised;
+    let mut changed = *known != raised;
+    if plant::is(Plant::ReaderParksOnSeal) {
+        changed = (known.tail, known.trim_point) != (raised.tail, raised.trim_point);
+    }
     *known = raised;
     changed
 }

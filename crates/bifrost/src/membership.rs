@@ -2,6 +2,7 @@
 //! written as desired state, so that repeating one whose reply was lost is success (M2, M3).
 
 use bifrost_logserver::Marker;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeRecord, StorageState};
 use bifrost_wire::metadata::Revision;
 use thiserror::Error;
@@ -93,6 +94,9 @@ pub fn boot_step(record: &NodeRecord, marker: Option<Marker>, cluster: ClusterId
         (StorageState::ReadWrite | StorageState::ReadOnly, marker) => match (record.disk, marker) {
             (Some(known), Some(marker)) if known == marker.disk => BootStep::Serve(known),
             (Some(known), Some(marker)) => BootStep::Refuse(Refusal::OtherDisk { found: marker.disk, expected: known }),
+            (Some(disk), None) if plant::is(Plant::WipedDiskVotes) => {
+                BootStep::WriteMarker(Marker { cluster, node, disk })
+            }
             (Some(known), None) => BootStep::LoseDisk(known),
             (None, Some(marker)) => BootStep::Desire(record.storage, marker.disk),
             (None, None) => BootStep::WriteMarker(Marker { cluster, node, disk: fresh }),
@@ -139,7 +143,10 @@ pub(crate) async fn begin_life(catalog: &Catalog, identity: &Identity) -> Result
         let made = match catalog.node_by_name(&identity.name).await? {
             None => catalog.create_node(&identity.name, first).await,
             Some((record, revision)) => {
-                let generation = record.id.generation.next().ok_or(CatalogError::Exhausted)?;
+                let mut generation = record.id.generation.next().ok_or(CatalogError::Exhausted)?;
+                if plant::is(Plant::GenerationNotRaised) {
+                    generation = record.id.generation;
+                }
                 let next = NodeRecord {
                     id: NodeGeneration::new(record.id.node, generation),
                     address: identity.address.clone(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bifrost_loglet::close::{CloseError, CloseOptions, CloseProgress, Closed, close_loglet};
 use bifrost_loglet::peers::Peers;
 use bifrost_loglet::settle::settle_loglet;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
     Actor, Chain, CloseReason, Finished, LogId, LogletOffset, LogletParams, OpId, Reconfiguration, SegmentIndex,
     Successor, Timings,
@@ -26,6 +27,7 @@ use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::chain::{self, Announce, ChainError, Decide};
 use crate::clock::now_millis;
+use crate::cluster::fresh_op;
 
 /// What somebody wants to do to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +273,7 @@ impl Reconfigurer {
         surroundings: &dyn Surroundings,
     ) -> Result<(Reconfigured, Option<Settle>), ReconfigureError> {
         let started = Instant::now();
+        let mut intent = intent.clone();
         let mut candidate = None;
         let mut back_off = BackOff::new();
         loop {
@@ -285,7 +288,9 @@ impl Reconfigurer {
             };
             surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
-                Step::Write(next) => self.write(&read, next, surroundings, &mut back_off).await?,
+                Step::Write(next) => {
+                    self.write(&read, next, surroundings, &mut back_off).await?;
+                }
                 Step::Decide { pending, decided } => {
                     let mine = pending.op == intent.op;
                     let next = match surroundings.replacement(&read.chain, &pending, mine).await? {
@@ -296,7 +301,10 @@ impl Reconfigurer {
                         }
                     };
                     if let Some(next) = next {
-                        self.write(&read, next, surroundings, &mut back_off).await?;
+                        let told = self.write(&read, next, surroundings, &mut back_off).await?;
+                        if plant::is(Plant::LostReplyOpensAnother) && !told {
+                            intent = Intent { op: fresh_op(), segment: read.chain.next_segment, ..intent };
+                        }
                     }
                 }
                 Step::Close { op, params } => {
@@ -335,14 +343,14 @@ impl Reconfigurer {
     }
 
     /// A conflict and a lost reply are the same to us: look again (M2). Metadata that refuses, as on a full disk, is given
-    /// time.
+    /// time. Returns whether it was told the outcome.
     async fn write(
         &self,
         read: &StoredChain,
         next: Chain,
         surroundings: &dyn Surroundings,
         back_off: &mut BackOff,
-    ) -> Result<(), ReconfigureError> {
+    ) -> Result<bool, ReconfigureError> {
         match self.catalog.replace(read, next).await {
             Ok(written) => {
                 back_off.reset();
@@ -352,10 +360,13 @@ impl Reconfigurer {
                 debug!(log = %self.log, %error, "chain not written");
                 back_off.pause().await;
             }
-            Err(error) if error.is_passing() => debug!(log = %self.log, %error, "chain not written"),
+            Err(error) if error.is_passing() => {
+                debug!(log = %self.log, %error, "chain not written");
+                return Ok(error != CatalogError::Metadata(MetadataError::Unknown));
+            }
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn close(

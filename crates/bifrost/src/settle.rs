@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadError, ReadOptions, ReadRange};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{KeyFilter, LogletOffset, Segment, SegmentIndex, Sequence, WriterId};
 use bifrost_wire::batch::BatchHeader;
 
@@ -49,7 +50,8 @@ pub(crate) async fn scan_closed(
     wanted: &[Sequence],
 ) -> Result<Found, ReadError> {
     let mut shared = state.closed_tail.lock().await;
-    let known = shared.take_if(|tail| tail.segment != segment.index() || from < tail.from);
+    let is_other = |tail: &ClosedTail| tail.segment != segment.index() && !plant::is(Plant::EarlierAttemptCounted);
+    let known = shared.take_if(|tail| is_other(tail) || from < tail.from);
     if shared.is_none() {
         let known = known.filter(|tail| tail.segment == segment.index());
         let until = known.as_ref().map_or(decided, |tail| tail.from);

@@ -96,7 +96,7 @@ plants! {
     OffsetMappedWrongly = "offset-mapped-wrongly",
     /// A fenced sequencer answers for the linearizable tail without proof.
     FencedSequencerAnswers = "fenced-sequencer-answers",
-    /// The same operation, repeated after it finished, closes another segment.
+    /// Only the newest outcome is recognised: an operation that is repeated later closes another segment.
     FinishedOpRunsAgain = "finished-op-runs-again",
     /// An append whose outcome is open is sent again into the next segment.
     OpenAppendSentAgain = "open-append-sent-again",
@@ -116,8 +116,6 @@ plants! {
     HoleSkipped = "hole-skipped",
     /// A reader takes a record for lost because one copy of it is damaged.
     DamagedToldAsLost = "damaged-told-as-lost",
-    /// Servers are told a candidate tail as if it were decided.
-    SettledBeforeDecided = "settled-before-decided",
     /// What the older stream of a writer still carries gets offsets after the newer one was opened.
     OlderStreamNotFenced = "older-stream-not-fenced",
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_types::limits::{LSN_RESERVE, STORE_MESSAGE_BYTES};
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
     Actor, AppendId, Chain, CloseReason, LogletOffset, Lsn, OutOfPositions, Segment, SegmentIndex, Sequence,
 };
@@ -24,7 +25,7 @@ use super::{DELETED, Inbox, SHUT_DOWN, Shared, Waiter};
 use crate::back_off::BackOff;
 use crate::error::{AppendError, NotAppended};
 use crate::log_state::{LogState, is_being_deleted, is_closed};
-use crate::settle::{scan, scan_closed};
+use crate::settle::{Found, scan, scan_closed};
 
 /// Why a stream ended or could not be opened, by what is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,6 +250,7 @@ impl Driver {
             }
             None => return false,
         };
+        let found = if plant::is(Plant::OpenAppendSentAgain) { Found::default() } else { found };
         // What was trimmed or lost before we looked cannot be told apart from what never landed.
         self.shared.inbox.lock().queue.settle(&found.offsets, found.gaps, &mut self.resolutions);
         self.deliver(Some(segment));
@@ -446,6 +448,7 @@ fn tell_given_up(
 ) {
     match given_up {
         GivenUp::Append { sequence, records, ticket, attempt } => {
+            let attempt = attempt.filter(|_| !plant::is(Plant::UnknownToldAsNotAppended));
             let error = match attempt {
                 None => AppendError::NotAppended { cause },
                 Some(attempt) => unknown(shared, base_lsn, sequence, records, attempt),
@@ -473,6 +476,9 @@ fn unknown(shared: &Shared, base_lsn: Lsn, sequence: Sequence, records: NonZeroU
 fn lsn_of(first_offset: LogletOffset, records: NonZeroU32, base_lsn: Lsn) -> Result<Lsn, OutOfPositions> {
     let first = first_offset.to_lsn(base_lsn)?;
     first.advance(u64::from(records.get()))?;
+    if plant::is(Plant::OffsetMappedWrongly) && base_lsn > Lsn::FIRST {
+        return Ok(first.previous().unwrap_or(first));
+    }
     Ok(first)
 }
 
