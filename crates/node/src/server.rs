@@ -1,10 +1,14 @@
 //! One node: a log server, sequencers, a door to metadata and one for thin clients, behind one gRPC listener.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::connect::{Connect, GrpcConnect, LocalConnect, NodeServices};
+use bifrost::controller::ControllerOptions;
 use bifrost::delete::sweeper::{SweeperOptions, sweep};
 use bifrost::directory::Directory;
 use bifrost::local_node::{LocalNode, NodeError, Storage};
@@ -154,6 +158,7 @@ impl Node {
             add_reflection(&mut routes, &limits)?;
             let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), options.logs);
             let bifrost = parts.await.map_err(ServerError::Gateway)?;
+            bifrost.start_controller(Some(local.id().node), ControllerOptions::default());
             Ok((routes, Gateway::start(bifrost, options.gateway)))
         };
         let (mut routes, gateway) = match opened.await {

@@ -31,6 +31,8 @@ mod front;
 mod greeting;
 mod limits;
 mod network;
+#[cfg(any(test, feature = "test-util"))]
+pub mod pipes;
 pub(crate) mod protobuf;
 mod requests;
 mod serve;

@@ -1,0 +1,154 @@
+//! Nodes as they are, on a network of pipes, without a disk.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bifrost::{Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
+use bifrost_metadata::MemoryMetadata;
+use bifrost_types::Location;
+use bifrost_wire::grpc::pipes::Pipes;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::runtime::Builder;
+
+use super::*;
+
+const NODES: u8 = 3;
+
+fn address(node: u8) -> SocketAddr {
+    ([10, 0, 0, node], 2437).into()
+}
+
+fn name(node: u8) -> String {
+    format!("n{node}")
+}
+
+/// Counts the connections that nodes ask for to others.
+#[derive(Debug, Default)]
+struct Asked {
+    by: Mutex<Vec<String>>,
+    times: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    inner: Arc<dyn Connect>,
+    times: Arc<AtomicUsize>,
+}
+
+impl Interpose for Asked {
+    fn log_server(&self, _: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer> {
+        inner
+    }
+
+    fn connect(&self, node: &Identity, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
+        self.by.lock().push(node.name.clone());
+        Arc::new(Counted { inner, times: self.times.clone() })
+    }
+}
+
+impl Connect for Counted {
+    fn connect(&self, node: &NodeRecord) -> Option<NodeServices> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.inner.connect(node)
+    }
+}
+
+struct Place {
+    pipes: Pipes,
+    metadata: Arc<MemoryMetadata>,
+    asked: Arc<Asked>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { pipes: Pipes::default(), metadata: Arc::default(), asked: Arc::default() }
+    }
+
+    fn client(&self) -> ClientOptions {
+        ClientOptions { dial: Some(Arc::new(self.pipes.clone())), ..ClientOptions::default() }
+    }
+
+    async fn start(&self, node: u8) -> Node {
+        let options = NodeOptions {
+            identity: Identity { name: name(node), address: String::new(), location: Location::default() },
+            storage: Storage::Memory,
+            metadata: self.metadata.clone(),
+            segments: SegmentLimits::default(),
+            server: ServerLimits::default(),
+            client: self.client(),
+            gateway: GatewayOptions::default(),
+            logs: BifrostOptions::default(),
+            interpose: Some(self.asked.clone()),
+        };
+        Node::start(options, self.pipes.listen(address(node))).await.unwrap()
+    }
+
+    async fn connect(&self) -> Bifrost {
+        let addresses = (1..=NODES).map(|node| address(node).to_string());
+        Bifrost::connect_with(addresses, BifrostOptions::default(), self.client()).await.unwrap()
+    }
+}
+
+async fn read_all(log: &Log) -> Vec<String> {
+    let until = Some(log.find_tail(TailKind::Linearizable).await.unwrap().lsn);
+    let mut reader = log.read(ReadOptions { until, ..ReadOptions::default() });
+    let mut payloads = Vec::new();
+    while let Some(event) = reader.next().await {
+        if let ReadEvent::Record(record) = event.unwrap() {
+            payloads.push(String::from_utf8(record.payload.to_vec()).unwrap());
+        }
+    }
+    payloads
+}
+
+async fn a_log_outlives_a_node() {
+    let place = Place::new();
+    let mut nodes = Vec::new();
+    for node in 1..=NODES {
+        nodes.push(place.start(node).await);
+    }
+    assert_eq!(*place.asked.by.lock(), (1..=NODES).map(name).collect::<Vec<_>>());
+    let bifrost = place.connect().await;
+    let log = bifrost.open_log("orders", LogOptions::default()).await.unwrap();
+    let appender = log.appender();
+    let mut expected = Vec::new();
+    for number in 0..10 {
+        let payload = format!("before {number}");
+        let lsn = appender.append(payload.clone()).await.unwrap();
+        assert_eq!(lsn, Lsn::FIRST.advance(number).unwrap());
+        expected.push(payload);
+    }
+    assert!(place.asked.times.load(Ordering::Relaxed) > 0, "a sequencer reaches other nodes");
+
+    // The first address is gone too: metadata goes on through the next.
+    nodes.remove(0).shutdown().await;
+    for number in 0..10 {
+        let payload = format!("after {number}");
+        appender.append(payload.clone()).await.unwrap();
+        expected.push(payload);
+    }
+    assert_eq!(read_all(&log).await, expected);
+    bifrost.shutdown().await;
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[test]
+fn a_cluster_in_memory_needs_no_socket_and_no_thread() {
+    let threads = Arc::new(AtomicUsize::new(0));
+    let started = threads.clone();
+    // Without IO: whatever asks for a socket panics.
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .on_thread_start(move || {
+            started.fetch_add(1, Ordering::Relaxed);
+        })
+        .build()
+        .unwrap();
+    runtime.block_on(a_log_outlives_a_node());
+    assert_eq!(threads.load(Ordering::Relaxed), 0, "something blocks");
+}
