@@ -1,0 +1,176 @@
+//! What a network does to calls that TCP cannot show: replies that get lost after the request was carried out, requests
+//! that arrive twice, or so late that their target has restarted and their sender has given up.
+//!
+//! ```text
+//!  caller ─► FaultyLogServer, FaultySequencers, FaultyMetadata ─► client ═══ simulated network ═══► service
+//!                │ asks for each call
+//!             Faults: rates of each directed pair of hosts, set while the run goes on
+//! ```
+//!
+//! A stream of stores or appends is one HTTP/2 stream: its messages are never lost, repeated or reordered alone. So a lost
+//! reply ends its stream, and a late store arrives on a stream of its own. One store may be sent twice in a row.
+//!
+//! Reading order: this file (the rates), `call` (what becomes of a unary call), `connect`, `log_server`, `sequencers`,
+//! `metadata` (each a service's trait), `observed` (metadata that tells the history, and loses its leadership).
+
+mod call;
+mod connect;
+mod log_server;
+mod metadata;
+mod observed;
+mod sequencers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::Semaphore;
+
+use self::call::Fate;
+pub use self::connect::FaultyConnect;
+pub use self::log_server::FaultyLogServer;
+pub use self::metadata::FaultyMetadata;
+pub use self::observed::ObservedMetadata;
+pub use self::sequencers::FaultySequencers;
+use crate::history::History;
+
+/// Requests that are on their way after their call ended, at most; more are not made.
+const DETACHED_MAX: usize = 1024;
+
+/// How often what happens between two hosts, in a hundred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// The request does not arrive, and the caller is told that it cannot.
+    pub refuse: u8,
+    /// The request waits before it is sent.
+    pub delay: u8,
+    /// At most this long.
+    pub delay_max: Duration,
+    /// The request is carried out and its reply gets lost. A stream ends with the reply that it lost.
+    pub lose_reply: u8,
+    /// The request is carried out twice, the second time at once or after up to `delay_max`.
+    pub duplicate: u8,
+    /// The request is carried out after up to `late_max`, on a connection that is made then. Of some of them that is the only
+    /// time; of the others it is the second one.
+    pub late: u8,
+    /// At most this much later.
+    pub late_max: Duration,
+}
+
+/// What goes wrong between which hosts. Clones share the table.
+#[derive(Clone)]
+pub struct Faults {
+    table: Arc<Mutex<Table>>,
+    history: History,
+    detached: Arc<Semaphore>,
+}
+
+struct Table {
+    rng: SmallRng,
+    rates: BTreeMap<(String, String), Rates>,
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("rates", &self.table.lock().rates).finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    /// Nothing goes wrong yet. Everything random comes from `seed`.
+    pub fn new(seed: u64, history: History) -> Self {
+        let table = Table { rng: SmallRng::seed_from_u64(seed), rates: BTreeMap::new() };
+        Self { table: Arc::new(Mutex::new(table)), history, detached: Arc::new(Semaphore::new(DETACHED_MAX)) }
+    }
+
+    /// Calls of `from` to `to` fare like this from now on. Hosts are named as nodes are in their records.
+    pub fn set(&self, from: &str, to: &str, rates: Rates) {
+        self.table.lock().rates.insert((from.to_owned(), to.to_owned()), rates);
+    }
+
+    /// The rates of calls of `from` to `to`.
+    pub fn rates(&self, from: &str, to: &str) -> Rates {
+        let table = self.table.lock();
+        table.rates.get(&(from.to_owned(), to.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// Nothing goes wrong from now on. What is late arrives all the same.
+    pub fn clear(&self) {
+        self.table.lock().rates.clear();
+    }
+
+    /// The way of calls of `from` to `to`.
+    pub(crate) fn route(&self, from: &str, to: &str) -> Route {
+        Route { faults: self.clone(), from: from.to_owned(), to: to.to_owned() }
+    }
+}
+
+/// The way of the calls of one host to another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    faults: Faults,
+    from: String,
+    to: String,
+}
+
+impl Route {
+    fn note(&self, call: &str, what: fmt::Arguments<'_>) {
+        self.faults.history.note(format!("{call} of {} to {}: {what}", self.from, self.to));
+    }
+
+    /// What becomes of the next call.
+    fn draw(&self) -> Fate {
+        let rates = self.faults.rates(&self.from, &self.to);
+        let mut table = self.faults.table.lock();
+        let rng = &mut table.rng;
+        Fate {
+            refuse: happens(rng, rates.refuse),
+            delay: happens(rng, rates.delay).then(|| up_to(rng, rates.delay_max)),
+            lose_reply: happens(rng, rates.lose_reply),
+            duplicate: happens(rng, rates.duplicate).then(|| {
+                let at_once = rng.random_bool(0.5);
+                if at_once { Duration::ZERO } else { up_to(rng, rates.delay_max) }
+            }),
+            late: happens(rng, rates.late).then(|| up_to(rng, rates.late_max)),
+            coin: rates != Rates::default() && rng.random_bool(0.5),
+        }
+    }
+
+    /// Whether the next reply of a stream gets lost, and the stream with it.
+    fn loses_reply(&self, stream: &str) -> bool {
+        let rates = self.faults.rates(&self.from, &self.to);
+        let lost = happens(&mut self.faults.table.lock().rng, rates.lose_reply);
+        if lost {
+            self.note(stream, format_args!("a reply is lost, the stream ends"));
+        }
+        lost
+    }
+
+    /// Runs what goes on after its call ended. It ends with the host that it runs on.
+    fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let Ok(permit) = Arc::clone(&self.faults.detached).try_acquire_owned() else { return };
+        spawn(async move {
+            work.await;
+            drop(permit);
+        });
+    }
+}
+
+fn happens(rng: &mut SmallRng, percent: u8) -> bool {
+    percent > 0 && rng.random_range(0..100) < percent
+}
+
+fn up_to(rng: &mut SmallRng, most: Duration) -> Duration {
+    if most.is_zero() { most } else { rng.random_range(Duration::ZERO..=most) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "stands for messages on their way; ends with the simulated host")]
+fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(work);
+}

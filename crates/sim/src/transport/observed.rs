@@ -1,0 +1,234 @@
+//! The metadata service of one host: tells the history what it commits, and may lose its leadership.
+//!
+//! Several hosts serve one keyspace, as the members of a Raft group do. Only one of them should lead at a time; which one
+//! is the business of whoever drives the faults. A transaction takes a while to be committed and a while to be answered,
+//! so that a change of leadership meets some of both kinds: they end as [`MetadataError::Unknown`] (M2).
+
+use std::fmt;
+use std::sync::Arc;
+
+use bifrost_checker::event::Event;
+use bifrost_metadata::MemoryMetadata;
+use bifrost_types::LogId;
+use bifrost_wire::codec::{decode_chain, decode_node_record};
+use bifrost_wire::metadata::{
+    MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream, Write,
+};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, sleep};
+
+use super::spawn;
+use crate::history::History;
+
+/// Prefixes of the keys of chains and of node records.
+const LOGS: &str = "logs/";
+const NODES: &str = "nodes/";
+/// Changes that wait for a watcher.
+const QUEUED: usize = 64;
+
+/// One host's door to a keyspace. Clones are the same door.
+#[derive(Clone)]
+pub struct ObservedMetadata {
+    keyspace: MemoryMetadata,
+    history: History,
+    door: Arc<Door>,
+}
+
+struct Door {
+    name: String,
+    term: watch::Sender<Term>,
+    draws: Mutex<Draws>,
+}
+
+struct Draws {
+    rng: SmallRng,
+    latency_max: Duration,
+}
+
+/// A time in which a host leads, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Term {
+    number: u64,
+    leads: bool,
+}
+
+impl fmt::Debug for ObservedMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let term = *self.door.term.borrow();
+        f.debug_struct("ObservedMetadata").field("name", &self.door.name).field("term", &term).finish_non_exhaustive()
+    }
+}
+
+impl ObservedMetadata {
+    /// The door of the host `name`, which does not lead yet. Calls take no time until
+    /// [`set_latency`](Self::set_latency).
+    pub fn new(name: impl Into<String>, keyspace: MemoryMetadata, history: History, seed: u64) -> Self {
+        let draws = Draws { rng: SmallRng::seed_from_u64(seed), latency_max: Duration::ZERO };
+        let term = watch::Sender::new(Term { number: 0, leads: false });
+        let door = Door { name: name.into(), term, draws: Mutex::new(draws) };
+        Self { keyspace, history, door: Arc::new(door) }
+    }
+
+    /// From now on it serves.
+    pub fn lead(&self) {
+        self.change(true);
+    }
+
+    /// From now on it refuses. What is under way is committed or not, and not answered; watches end.
+    pub fn step_down(&self) {
+        self.change(false);
+    }
+
+    /// Whether it serves.
+    pub fn leads(&self) -> bool {
+        self.term().leads
+    }
+
+    /// The longest time until a call is carried out, and until it is answered after that.
+    pub fn set_latency(&self, most: Duration) {
+        self.door.draws.lock().latency_max = most;
+    }
+
+    fn change(&self, leads: bool) {
+        let changed = self.door.term.send_if_modified(|term| {
+            let changed = term.leads != leads;
+            *term = Term { number: term.number + u64::from(changed), leads };
+            changed
+        });
+        if changed {
+            let what = if leads { "leads" } else { "steps down" };
+            self.history.note(format!("metadata: {} {what}", self.door.name));
+        }
+    }
+
+    fn term(&self) -> Term {
+        *self.door.term.borrow()
+    }
+
+    fn enter(&self) -> Result<Term, MetadataError> {
+        let term = self.term();
+        if term.leads { Ok(term) } else { Err(MetadataError::Unavailable) }
+    }
+
+    /// Waits a while; says whether this is still the same term.
+    async fn travel(&self, term: Term) -> bool {
+        let latency = {
+            let mut draws = self.door.draws.lock();
+            let most = draws.latency_max;
+            if most.is_zero() { most } else { draws.rng.random_range(Duration::ZERO..=most) }
+        };
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
+        self.term() == term
+    }
+
+    /// A read, or refused: it changes nothing, so that is certain.
+    async fn look<T>(&self, read: BoxFuture<'_, Result<T, MetadataError>>) -> Result<T, MetadataError> {
+        let term = self.enter()?;
+        if !self.travel(term).await {
+            return Err(MetadataError::Unavailable);
+        }
+        let answer = read.await;
+        if self.travel(term).await { answer } else { Err(MetadataError::Unavailable) }
+    }
+
+    /// Commits and tells the history. The keyspace never waits, so nothing comes between the two, and what the history is
+    /// told is in the order of the keyspace.
+    async fn commit(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
+        let writes = txn.writes.clone();
+        let mut known = Vec::new();
+        for (key, _) in &writes {
+            known.push(self.keyspace.get(key.clone()).await?.is_some());
+        }
+        let outcome = self.keyspace.txn(txn).await?;
+        if let TxnOutcome::Committed(_) = outcome {
+            for ((key, write), known) in writes.iter().zip(known) {
+                self.tell(key, write, known);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn tell(&self, key: &str, write: &Write, known: bool) {
+        let event = match write {
+            Write::Put(value) if key.starts_with(LOGS) => {
+                decode_chain(value).ok().map(|chain| Event::ChainWritten { chain })
+            }
+            Write::Put(value) if key.starts_with(NODES) => {
+                decode_node_record(value).ok().map(|record| Event::NodeWritten { record })
+            }
+            Write::Delete if known => log_of(key).map(|log| Event::ChainDeleted { log }),
+            Write::Put(_) | Write::Delete => None,
+        };
+        match event {
+            Some(event) => self.history.record(event),
+            None => self.history.note(format!("metadata: {key} is written")),
+        }
+    }
+}
+
+/// Waits until a term is over.
+async fn ended(terms: &mut watch::Receiver<Term>, term: Term) {
+    // If the door itself is gone, nobody serves either.
+    let _now = terms.wait_for(|now| *now != term).await;
+}
+
+/// The log of the key of a chain.
+fn log_of(key: &str) -> Option<LogId> {
+    LogId::try_from(key.strip_prefix(LOGS)?.parse::<u64>().ok()?).ok()
+}
+
+impl MetadataStore for ObservedMetadata {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
+        Box::pin(self.look(self.keyspace.get(key)))
+    }
+
+    fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
+        Box::pin(self.look(self.keyspace.list(prefix, after, limit)))
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
+        Box::pin(async move {
+            let term = self.enter()?;
+            if !self.travel(term).await {
+                // Its entry reached enough others, or not: the next leader commits it, or not.
+                let reached = self.door.draws.lock().rng.random_bool(0.5);
+                if reached {
+                    let _nobody_hears = self.commit(txn).await;
+                }
+                return Err(MetadataError::Unknown);
+            }
+            let outcome = self.commit(txn).await;
+            if self.travel(term).await { outcome } else { Err(MetadataError::Unknown) }
+        })
+    }
+
+    fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
+        Box::pin(async move {
+            let term = self.enter()?;
+            let mut back = self.look(self.keyspace.watch(prefix, after)).await?;
+            let (caller, changes) = mpsc::channel(QUEUED);
+            let mut terms = self.door.term.subscribe();
+            spawn(async move {
+                loop {
+                    let item = tokio::select! {
+                        biased;
+                        () = caller.closed() => return,
+                        () = ended(&mut terms, term) => return,
+                        item = back.recv() => item,
+                    };
+                    let Some(item) = item else { return };
+                    if caller.send(item).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            Ok(changes)
+        })
+    }
+}
