@@ -20,7 +20,8 @@ pub struct CallId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReaderId(pub u64);
 
-/// One appender handle; never used twice in a history. It appends in the order of its invocations.
+/// One appender handle; never used twice in a history. It sends in the order of its invocations. Calls that have no order
+/// among themselves have an appender each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppenderId(pub u64);
 

@@ -27,6 +27,8 @@ mod readers;
 mod rule;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use breach::{Breach, EventNumber, Summary, Tally};
 pub use checker::Checker;
