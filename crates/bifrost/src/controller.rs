@@ -70,3 +70,6 @@ impl ControllerOptions {
         Self { sequencer_grace: None, ..Self::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,6 @@ pub use reader::{LogRecord, ReadEvent, Reader};
 pub use reconfigure::Reconfigured;
 
 /// The code of the README compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "rocksdb"))]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;

@@ -154,8 +154,9 @@ struct Case {
 enum State {
     /// Nothing before then.
     Waiting { due: Duration },
-    /// An attempt is under way; perhaps at a trouble that is over by now.
-    Running,
+    /// An attempt is under way. `over` says that the trouble, as it was, ended meanwhile: what is there when the attempt
+    /// ends is another one.
+    Running { over: bool },
 }
 
 /// The core of a controller.
@@ -191,6 +192,8 @@ pub const RETRIES_AT_ONCE: usize = AT_ONCE / 2;
 const TURNS_MAX: usize = 3;
 
 const _: () = assert!(RETRIES_AT_ONCE >= 1 && RETRIES_AT_ONCE < AT_ONCE);
+/// What is promised of memory, the tree's own share aside.
+const _: () = assert!(size_of::<(LogId, (Revision, LogView))>() <= 96);
 
 impl Core {
     /// Knows nothing yet, and does nothing before it is told of everything. `me` is the node whose controller it is, if
@@ -313,13 +316,15 @@ impl Core {
 
     /// Opens, keeps or closes the case of a log. One with an attempt under way is judged when that has ended.
     fn judge(&mut self, now: Duration, log: LogId) {
-        if self.running.contains_key(&log) {
-            return;
-        }
         let trouble = self.trouble(log);
-        let known = self.cases.get(&log).copied();
-        if known.map(|case| case.trouble) == trouble {
-            return;
+        if let Some(case) = self.cases.get_mut(&log) {
+            if Some(case.trouble) == trouble {
+                return;
+            }
+            if let State::Running { over } = &mut case.state {
+                *over = true;
+                return;
+            }
         }
         self.forget(log);
         if let Some(trouble) = trouble {
@@ -334,7 +339,7 @@ impl Core {
         }
         let trouble = self.trouble(log);
         match self.cases.get(&log).copied() {
-            Some(case) if Some(case.trouble) == trouble => {
+            Some(case) if Some(case.trouble) == trouble && case.state == State::Running { over: false } => {
                 let failed = case.failed.saturating_add(1);
                 let due = now.saturating_add(self.pause(failed)).saturating_add(self.turn(log));
                 self.put(log, Case { failed, state: State::Waiting { due }, ..case });
@@ -361,7 +366,7 @@ impl Core {
             self.fresh.remove(&next);
             self.again.remove(&next);
             let Some(case) = self.cases.get_mut(&log) else { continue };
-            case.state = State::Running;
+            case.state = State::Running { over: false };
             self.running.insert(log, kind);
             out.push(Effect::Attempt { log, trouble: case.trouble });
         }
@@ -423,7 +428,7 @@ impl Core {
         assert!(retries <= RETRIES_AT_ONCE && self.running.len() <= AT_ONCE, "{:?}", self.running);
         for (log, case) in &self.cases {
             match case.state {
-                State::Running => assert!(self.running.contains_key(log), "{log} runs and is not counted"),
+                State::Running { .. } => assert!(self.running.contains_key(log), "{log} runs and is not counted"),
                 State::Waiting { due } => {
                     assert_eq!(Some(case.trouble), self.trouble(*log), "{log} waits for nothing");
                     let queues = (self.fresh.contains(&(due, *log)), self.again.contains(&(due, *log)));
@@ -432,8 +437,8 @@ impl Core {
             }
         }
         for log in self.running.keys() {
-            let state = self.cases.get(log).map(|case| case.state);
-            assert_eq!(state, Some(State::Running), "{log} is counted and does not run");
+            let runs = self.cases.get(log).is_some_and(|case| matches!(case.state, State::Running { .. }));
+            assert!(runs, "{log} is counted and does not run");
         }
         for log in self.logs.keys() {
             let cared_for = self.trouble(*log).is_none() || self.cases.contains_key(log);
