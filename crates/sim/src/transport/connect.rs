@@ -14,19 +14,27 @@ pub struct FaultyConnect {
     from: String,
     inner: Arc<dyn Connect>,
     faults: Faults,
+    host_of: fn(&str) -> String,
 }
 
 impl FaultyConnect {
-    /// The calls of the host `from`. Nodes are known by the names in their records.
+    /// The calls of the host `from`. Other hosts are named as their nodes are, unless [`hosts`](Self::hosts) says how.
     pub fn new(from: impl Into<String>, inner: Arc<dyn Connect>, faults: Faults) -> Self {
-        Self { from: from.into(), inner, faults }
+        Self { from: from.into(), inner, faults, host_of: str::to_owned }
+    }
+
+    /// Tells the host of a node by the node's name.
+    #[must_use]
+    pub fn hosts(mut self, host_of: fn(&str) -> String) -> Self {
+        self.host_of = host_of;
+        self
     }
 }
 
 impl Connect for FaultyConnect {
     fn connect(&self, node: &NodeRecord) -> Option<NodeServices> {
         let present = self.inner.connect(node)?;
-        let route = self.faults.route(&self.from, &node.name);
+        let route = self.faults.route(&self.from, &(self.host_of)(&node.name));
         let services = Services { present, inner: Arc::clone(&self.inner), node: node.clone() };
         Some(NodeServices {
             log_server: Arc::new(FaultyLogServer::new(route.clone(), services.clone())),

@@ -229,6 +229,15 @@ async fn faults_are_of_one_direction() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn faults_are_of_hosts_whatever_their_nodes_are_called() {
+    let place = Place::new(1).await;
+    place.faults.set("c1", "host of n1", Rates { refuse: 100, ..Rates::default() });
+    let connect = FaultyConnect::new("c1", Arc::new(place.connect.clone()), place.faults.clone());
+    let client = connect.hosts(|name| format!("host of {name}")).connect(&record()).expect("is known").log_server;
+    assert!(client.seal(seal()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_duplicate_is_carried_out_twice() {
     for seed in 0..8 {
         let place = Place::new(seed).await;
