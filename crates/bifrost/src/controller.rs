@@ -32,7 +32,7 @@ use std::time::Duration;
 pub(crate) use self::driver::control;
 
 /// When a controller does what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ControllerOptions {
     /// How long the same attempt of an operation may be pending before a controller joins it. Default 5 s: most
     /// reconfigurations are over by then.

@@ -142,7 +142,7 @@ pub enum Effect {
 }
 
 /// A log in trouble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Case {
     trouble: Trouble,
     /// Attempts at this trouble that ended and left it.
@@ -150,7 +150,7 @@ struct Case {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
     /// Nothing before then.
     Waiting { due: Duration },
@@ -163,7 +163,7 @@ enum State {
 ///
 /// Kept: a case for each log that is in trouble, and none beside those but of attempts that run; retries under way
 /// `<=` [`RETRIES_AT_ONCE`] `<=` attempts under way `<=` [`AT_ONCE`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Core {
     me: Option<NodeId>,
     options: ControllerOptions,
@@ -178,7 +178,7 @@ pub struct Core {
 }
 
 /// Whether an attempt that runs is the first at its trouble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Running {
     First,
     Retry,
