@@ -131,6 +131,7 @@ impl Appends {
                 Witness::Acknowledged => (Rule::RealTimeOrder, "was acknowledged"),
                 Witness::Delivered => (Rule::RealTimeOrder, "was read"),
                 Witness::Tail => (Rule::TailIsProved, "was below a linearizable tail"),
+                Witness::Decided => (Rule::RealTimeOrder, "was the end of a closed segment"),
             };
             judge.require(rule, last < lsn, [event, attempt.invoked], || {
                 format!("{value} is at {lsn}, and was appended after {last} {how}")

@@ -1,9 +1,9 @@
 //! The chain of a log: what one value must be, and what one write may change (C1–C4), with what a decision needs (S1–S3).
 
-use bifrost_types::{Chain, Finished, LogletOffset, Segment, SegmentState};
+use bifrost_types::{Chain, Finished, LogletOffset, Lsn, Segment, SegmentState};
 
 use crate::breach::{EventNumber, Judge};
-use crate::log::{KnownChain, Log, Place};
+use crate::log::{KnownChain, Log, Place, Witness};
 use crate::loglet::Loglet;
 use crate::operations::Operations;
 use crate::quorum::is_write_quorum;
@@ -61,9 +61,18 @@ pub(crate) fn observe(
         });
         loglet.decided_tail = segment.decided_tail();
     }
+    if let Some(last) = end_of_closed(chain).and_then(|end| end.previous()) {
+        log.advance(last, now, Witness::Decided);
+    }
     log.every_write |= source == Source::Written;
     log.known = Some(KnownChain { chain: chain.clone(), event: now });
     check_trim_point(judge, log, disks);
+}
+
+/// The end of what is closed: below it there is nothing that is not written.
+fn end_of_closed(chain: &Chain) -> Option<Lsn> {
+    let last = chain.last()?;
+    last.decided_tail().map_or(Some(last.base_lsn), |tail| tail.to_lsn(last.base_lsn).ok())
 }
 
 /// How the operation that closed a segment ended.
@@ -100,6 +109,12 @@ fn check_form(judge: &mut Judge, chain: &Chain) {
             format!("log {log} has loglet {}, and segment {} is next", segment.params.id, chain.next_segment)
         });
     }
+    // A close is two writes: announced, decided.
+    let closed = chain.segments.iter().filter(|segment| segment.decided_tail().is_some()).count();
+    let least = u64::try_from(closed).map_or(u64::MAX, |closed| closed.saturating_mul(2).saturating_add(1));
+    judge.require(Rule::VersionsCount, least <= chain.version, [], || {
+        format!("log {log} has version {}, too low for {closed} closed segments", chain.version)
+    });
     if let Some(pending) = &chain.pending {
         let open = chain.last().is_some_and(|last| last.decided_tail().is_none() && last.index() == pending.segment);
         judge.require(Rule::OneDecision, open, [], || {

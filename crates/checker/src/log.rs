@@ -24,6 +24,8 @@ pub(crate) enum Witness {
     Acknowledged,
     Delivered,
     Tail,
+    /// It lies before the last segment of the chain.
+    Decided,
 }
 
 /// Everything up to an LSN was known to be committed since an event.

@@ -215,6 +215,12 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         rule: Rule::VersionsCount,
+        name: "fewer versions than closes take",
+        breaks: |play| play.chain_read(&Chain { version: 2, ..decided(&announced(&created(3, "2"), 2), 2) }),
+        fine: |play| play.chain_read(&decided(&announced(&created(3, "2"), 2), 2)),
+    },
+    Case {
+        rule: Rule::VersionsCount,
         name: "two chains have one version",
         breaks: |play| {
             play.chain_read(&announced(&created(3, "2"), 2));

@@ -4,7 +4,7 @@ use super::Case;
 use crate::End;
 use crate::event::{AppendOutcome, AppenderId, Event, Gap, ReaderId, Value};
 use crate::rule::Rule;
-use crate::testing::{Play, announced, closed, created, lsn, trimmed};
+use crate::testing::{Play, announced, closed, created, decided, lsn, trimmed};
 
 const SCANNED: End = End { at: 0, scanned: true, quiet: Vec::new(), pauses: Vec::new() };
 
@@ -148,6 +148,34 @@ pub(super) const CASES: &[Case] = &[
             play.forget([8]);
             play.append(7, 3);
             play.read(1, [6, 8, 7]);
+        },
+    },
+    Case {
+        rule: Rule::RealTimeOrder,
+        name: "below a segment that was closed before it began",
+        breaks: |play| {
+            play.chain_read(&decided(&announced(&created(3, "2"), 2), 4));
+            play.append(7, 3);
+        },
+        fine: |play| {
+            let early = play.invoke(6);
+            play.chain_read(&decided(&announced(&created(3, "2"), 2), 4));
+            play.acknowledge(early, 3);
+            play.append(7, 4);
+        },
+    },
+    Case {
+        rule: Rule::TailIsProved,
+        name: "below the last segment",
+        breaks: |play| {
+            play.chain_read(&decided(&announced(&created(3, "2"), 2), 4));
+            play.tail(3);
+        },
+        fine: |play| {
+            let call = play.ask_for_tail();
+            play.chain_read(&decided(&announced(&created(3, "2"), 2), 4));
+            play.see(&Event::TailEnded { call, tail: Some(lsn(3)) });
+            play.tail(4);
         },
     },
     Case {
@@ -485,14 +513,14 @@ pub(super) const CASES: &[Case] = &[
         name: "beyond the end of a closed log",
         breaks: |play| {
             let chain = announced(&created(3, "2"), 2);
-            play.chain(&closed(&chain, 2));
             play.forget([7, 8]);
+            play.chain(&closed(&chain, 2));
             play.read(1, [7, 8]);
         },
         fine: |play| {
             let chain = announced(&created(3, "2"), 2);
-            play.chain(&closed(&chain, 2));
             play.forget([7, 8]);
+            play.chain(&closed(&chain, 2));
             play.read(1, [7]);
         },
     },

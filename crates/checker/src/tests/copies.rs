@@ -466,10 +466,10 @@ pub(super) const CASES: &[Case] = &[
             play.append(7, 2);
         },
         fine: |play| {
-            let pending = announced(&created(3, "2"), 2);
-            play.chain(&closed(&pending, 2));
+            let call = play.invoke(7);
+            play.chain(&closed(&announced(&created(3, "2"), 2), 2));
             // Its answer was long on its way.
-            play.append(7, 1);
+            play.acknowledge(call, 1);
         },
     },
     Case {
