@@ -1,10 +1,13 @@
 use bifrost_logserver::store::conformance::{self, Lives};
 use bifrost_logserver::store::{Change, LogStore, PlacedBatch, StoreError, Stored};
 use bifrost_logserver::{LogServerHandle, ServerOptions, WriterRuntime};
-use bifrost_types::{ClusterId, DiskId, LogId, NodeId, OpId, SegmentIndex};
-use bifrost_wire::log_server::{CopyError, LogServer, SealRequest};
+use bifrost_types::{
+    ClusterId, DiskId, Generation, LogId, NodeGeneration, NodeId, OpId, Record, SegmentIndex, Sequence, WriterId,
+};
+use bifrost_wire::batch;
+use bifrost_wire::log_server::{CopyError, LogServer, SealRequest, StoreRequest};
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::history::What;
@@ -228,36 +231,79 @@ async fn one_seed_has_one_behaviour() {
     assert_ne!(run(5).await, run(6).await);
 }
 
+async fn start(disk: &Disk) -> LogServerHandle {
+    let marker = disk.marker().expect("was set");
+    let options = ServerOptions::new(marker.node, marker.disk);
+    LogServerHandle::start(Arc::new(disk.open()), options, WriterRuntime::Task).await.expect("starts")
+}
+
+fn store(loglet: LogletId, first_offset: u64) -> StoreRequest {
+    let writer = WriterId::try_from(1).expect("non-zero");
+    let sequence = Sequence::try_from(first_offset).expect("non-zero");
+    let batch = batch::encode(writer, sequence, 0, &[Record::new("payload")]).expect("a small record");
+    StoreRequest {
+        loglet,
+        disk: marker().disk,
+        sequencer: NodeGeneration::new(marker().node, Generation::FIRST),
+        committed_tail: LogletOffset::FIRST,
+        first_offset: at(first_offset),
+        batches: vec![batch],
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_on_a_full_disk_refuses_and_still_seals() {
     let disk = disk(1);
-    let marker = disk.marker().expect("was set");
-    let options = ServerOptions::new(marker.node, marker.disk);
-    let store = Arc::new(disk.open());
-    let server = LogServerHandle::start(store, options, WriterRuntime::Task).await.expect("starts");
+    let server = start(&disk).await;
     // The ballast is made at the first look.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(2)).await;
     disk.fill(0);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(2)).await;
     let op = OpId::try_from(1).expect("non-zero");
-    let sealed = server.seal(SealRequest { loglet: loglet(), disk: marker.disk, op }).await;
+    let sealed = server.seal(SealRequest { loglet: loglet(), disk: marker().disk, op }).await;
     assert_eq!(sealed.map(|state| state.sealed), Ok(Some(op)), "it lives on the ballast");
     let mut stream = server.open_store().await.expect("runs");
-    let request = bifrost_wire::log_server::StoreRequest {
-        loglet: LogletId::new(LogId::try_from(8).expect("non-zero"), SegmentIndex::new(0)),
-        disk: marker.disk,
-        sequencer: bifrost_types::NodeGeneration::new(marker.node, bifrost_types::Generation::FIRST),
-        committed_tail: LogletOffset::FIRST,
-        first_offset: LogletOffset::FIRST,
-        batches: vec![encoded("payload")],
-    };
-    stream.requests.send(request).await.expect("runs");
+    let other = LogletId::new(LogId::try_from(8).expect("non-zero"), SegmentIndex::new(0));
+    stream.requests.send(store(other, 1)).await.expect("runs");
     let reply = stream.replies.recv().await.expect("an answer");
     assert_eq!(reply.outcome, Err(CopyError::DiskFull));
 }
 
-fn encoded(payload: &'static str) -> Bytes {
-    let writer = bifrost_types::WriterId::try_from(1).expect("non-zero");
-    let records = [bifrost_types::Record::new(payload)];
-    bifrost_wire::batch::encode(writer, bifrost_types::Sequence::FIRST, 0, &records).expect("a small record")
+#[tokio::test(start_paused = true)]
+async fn what_a_server_answered_survives_every_crash_and_every_failed_fsync() {
+    let mut answers = 0;
+    for seed in 0..60 {
+        let disk = disk(seed);
+        let slow = Duration::from_millis(50);
+        disk.set_latency(DiskLatency { fsync_max: slow, stall_percent: 5, stall_max: slow * 10, ..DiskLatency::NONE });
+        let server = start(&disk).await;
+        let mut stream = server.open_store().await.expect("runs");
+        let (mut sent, mut answered) = (0, LogletOffset::FIRST);
+        let end = sleep(Duration::from_millis(100 + seed * 7));
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => break,
+                reply = stream.replies.recv() => match reply.map(|reply| reply.outcome) {
+                    Some(Ok(state)) => answered = answered.max(state.local_tail),
+                    Some(Err(_)) | None => break,
+                },
+                () = sleep(Duration::from_millis(3)) => {
+                    sent += 1;
+                    if sent == 20 && seed % 2 == 1 {
+                        disk.fail_fsyncs(1);
+                    }
+                    if stream.requests.send(store(loglet(), sent)).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        disk.crash();
+        let found = found(&disk.open()).await.len() as u64;
+        assert!(answered.get() <= found + 1, "seed {seed}: answered below {answered}, {found} are there");
+        answers += answered.get() - 1;
+    }
+    assert!(answers > 600, "only {answers} stores were answered");
 }
