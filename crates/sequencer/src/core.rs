@@ -389,6 +389,7 @@ impl<P> Core<P> {
                 // Durable is durable: an answer of an older connection counts as well. Offsets above `next_offset`
                 // were never given, so a copy that claims them is not believed that far.
                 copy.stored(state.local_tail.min(next_offset));
+                copy.doubt_refused(connection, self.window.committed_tail());
                 if let Some(op) = state.sealed {
                     if plant::is(Plant::StoreRacesSeal) {
                         self.commit(out);
@@ -398,7 +399,7 @@ impl<P> Core<P> {
                 }
                 self.commit(out);
             }
-            Err(_) if !copy.is_current(connection) => {}
+            Err(_) if !copy.is_current(connection) => copy.refused(),
             Err(CopyError::Sealed { op }) => self.end(SequencerError::Sealed { op }, out),
             Err(CopyError::OtherSequencer { .. }) => {
                 self.end(SequencerError::NotSequencer, out);

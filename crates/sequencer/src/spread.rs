@@ -51,6 +51,8 @@ pub struct CopyLink {
     /// server or the way to it holds of a loglet is bounded by this, not by the window (A4).
     unanswered: VecDeque<(LogletOffset, usize)>,
     unanswered_bytes: usize,
+    /// What it had when it refused something, until it takes something again.
+    refused_at: Option<LogletOffset>,
     pause_millis: u64,
 }
 
@@ -73,6 +75,7 @@ impl CopyLink {
             missing: Vec::new(),
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
+            refused_at: None,
             pause_millis: PAUSE_MILLIS_FIRST,
         }
     }
@@ -143,6 +146,7 @@ impl CopyLink {
 
     /// It refused for want of room: wait, longer each time, then send again what was not answered.
     pub fn pause(&mut self, now_millis: u64) {
+        self.refused();
         // Each request that was under way is refused on its own; together they are one pause.
         if let Link::Up { connection } = self.link {
             self.link = Link::Paused { connection, until_millis: now_millis.saturating_add(self.pause_millis) };
@@ -180,9 +184,40 @@ impl CopyLink {
         }
     }
 
+    /// It refused something, whenever that was.
+    pub fn refused(&mut self) {
+        self.refused_at.get_or_insert(self.stored_tail);
+    }
+
+    /// After a success on that connection: what was on its way behind something that was refused may have been taken, with
+    /// a hole before it that lies below the committed tail (L1). Answers do not tell, so all of it is to be backfilled.
+    pub fn doubt_refused(&mut self, connection: u64, committed_tail: LogletOffset) {
+        let Some(from) = self.refused_at else { return };
+        let until = self.stored_tail.min(committed_tail);
+        if from < until {
+            self.skip(from, until);
+        }
+        // An answer of an older connection says nothing about what was refused on this one.
+        self.refused_at = (!self.is_current(connection)).then_some(self.stored_tail);
+    }
+
     /// The first stretch that is missing there.
     pub fn first_missing(&self) -> Option<(LogletOffset, LogletOffset)> {
         self.missing.first().copied()
+    }
+
+    /// What decides its future; times are left out.
+    #[cfg(feature = "test-util")]
+    pub fn hash_view<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        use std::hash::Hash;
+        match self.link {
+            Link::Down => (0_u8, 0).hash(hasher),
+            Link::Up { connection } => (1_u8, connection).hash(hasher),
+            Link::Paused { connection, .. } => (2_u8, connection).hash(hasher),
+            Link::Lost => (3_u8, 0).hash(hasher),
+        }
+        (self.stored_tail, self.sent_tail, self.told_tail, self.full, &self.missing, &self.unanswered).hash(hasher);
+        self.refused_at.hash(hasher);
     }
 
     /// `[from, until)` was backfilled, `from` being where the first missing stretch starts.

@@ -1,3 +1,5 @@
+mod machine;
+
 use std::num::NonZeroU8;
 
 use bifrost_types::{
@@ -330,6 +332,20 @@ fn a_batch_damaged_on_its_way_is_reported_and_sent_again() {
     let wake = rig.core.wake_at().expect("a pause has an end");
     rig.step_at(wake, Event::Tick);
     assert_eq!(rig.sent(0), Some((1, 1, 1)));
+}
+
+#[test]
+fn what_was_refused_is_backfilled_if_what_followed_was_taken() {
+    let mut rig = Rig::new(10, SegmentLimits::default());
+    rig.append(1);
+    assert_eq!(rig.sent(2), Some((1, 1, 1)));
+    rig.append(1);
+    rig.stored(0, 3);
+    rig.stored(1, 3);
+    assert_eq!(rig.sent(2), Some((2, 1, 3)), "with news that lets it lie behind a hole");
+    rig.refused(2, CopyError::DiskFull);
+    rig.stored(2, 3);
+    assert_eq!(rig.core.copies()[2].first_missing(), Some((offset(1), offset(3))));
 }
 
 #[derive(Debug, Clone)]
