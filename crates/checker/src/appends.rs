@@ -7,7 +7,7 @@ use bifrost_types::{LogId, Lsn};
 
 use crate::breach::{EventNumber, Judge};
 use crate::event::{AppendOutcome, AppenderId, Value};
-use crate::log::{Frontier, Log, Slot, Witness};
+use crate::log::{Frontier, Log, Witness};
 use crate::rule::Rule;
 
 /// One append of one record.
@@ -150,25 +150,21 @@ impl Appends {
 /// One value at one LSN, over all observers.
 fn compare(judge: &mut Judge, log: &mut Log, (lsn, value): (Lsn, Value), observer: Observer) {
     let now = judge.now();
-    match log.slots.entry(lsn) {
-        Entry::Vacant(entry) => {
-            let acknowledged = observer == Observer::Appender;
-            entry.insert(Slot { value, event: now, acknowledged, delivered: !acknowledged });
+    let slot = log.slots.entry(lsn).or_default();
+    let mut same = |rule: Rule, before: Option<(Value, EventNumber)>| {
+        if let Some((known, event)) = before {
+            judge.require(rule, known == value, [event], || format!("{value} is at {lsn}, where {known} was"));
         }
-        Entry::Occupied(mut entry) => {
-            let slot = entry.get_mut();
-            let (known, event, same) = (slot.value, slot.event, slot.value == value);
-            let text = || format!("{value} is at {lsn}, where {known} was");
-            if slot.acknowledged || observer == Observer::Appender {
-                judge.require(Rule::AcknowledgedStays, same, [event], text);
-            }
-            if slot.delivered && observer == Observer::Reader {
-                judge.require(Rule::AllSeeTheSame, same, [event], text);
-            }
-            if same {
-                slot.acknowledged |= observer == Observer::Appender;
-                slot.delivered |= observer == Observer::Reader;
-            }
+    };
+    same(Rule::AcknowledgedStays, slot.acknowledged);
+    match observer {
+        Observer::Appender => {
+            same(Rule::AcknowledgedStays, slot.delivered);
+            slot.acknowledged.get_or_insert((value, now));
+        }
+        Observer::Reader => {
+            same(Rule::AllSeeTheSame, slot.delivered);
+            slot.delivered.get_or_insert((value, now));
         }
     }
 }

@@ -274,7 +274,6 @@ impl Checker {
         };
         let log_id = reader.log;
         let log = self.logs.entry(log_id).or_default();
-        // The last LSN that there is has none after it: its reader stays there.
         reader.go_on(&mut self.judge, id, lsn, lsn.advance(1).unwrap_or(lsn));
         self.appends.seen(&mut self.judge, (log_id, log), (lsn, value), Observer::Reader);
         if let Some(attempt) = self.appends.get(value) {

@@ -9,13 +9,12 @@ use crate::event::{Micros, Value};
 use crate::loglet::Loglet;
 
 /// What is at one LSN.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
-    pub(crate) value: Value,
-    /// Who said so first.
-    pub(crate) event: EventNumber,
-    pub(crate) acknowledged: bool,
-    pub(crate) delivered: bool,
+    /// What an appender was told to be there, and when.
+    pub(crate) acknowledged: Option<(Value, EventNumber)>,
+    /// What a reader was given first, and when.
+    pub(crate) delivered: Option<(Value, EventNumber)>,
 }
 
 /// How somebody came to know that something is committed.

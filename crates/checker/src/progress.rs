@@ -60,6 +60,7 @@ fn check_scanned(checker: &mut Checker) {
         let trimmed = log.trimmed();
         let covers = |reader: &Reader| {
             reader.log == *id
+                && !reader.jumped
                 && reader.opened > acknowledged.latest_event
                 && (reader.from <= acknowledged.lowest || reader.from.previous() <= trimmed)
                 && reader.next > acknowledged.highest

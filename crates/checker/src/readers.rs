@@ -18,6 +18,8 @@ pub(crate) struct Reader {
     pub(crate) next: Lsn,
     pub(crate) opened: EventNumber,
     pub(crate) closed: bool,
+    /// Whether it was ever given something else than what came next.
+    pub(crate) jumped: bool,
     /// The event that brought it where it is.
     pub(crate) latest: EventNumber,
     /// The end of the last range that was skipped as trimmed, and when.
@@ -29,19 +31,22 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) const fn new(log: LogId, from: Lsn, opened: EventNumber) -> Self {
         let last_of = BTreeMap::new();
-        Self { log, from, next: from, opened, closed: false, latest: opened, trimmed_end: None, last_of }
+        Self { log, from, next: from, opened, closed: false, jumped: false, latest: opened, trimmed_end: None, last_of }
     }
 
     /// Takes it from `from` to `until`.
     pub(crate) fn go_on(&mut self, judge: &mut Judge, id: ReaderId, from: Lsn, until: Lsn) {
         let next = self.next;
-        judge.require(Rule::NoJump, from == next && from < until && !self.closed, [self.opened, self.latest], || {
+        // The last LSN that there is has none after it: its reader stays there.
+        let goes_on = from == next && (from < until || from == Lsn::MAX);
+        judge.require(Rule::NoJump, goes_on && !self.closed, [self.opened, self.latest], || {
             if self.closed {
                 format!("reader {} was closed and is given [{from}, {until})", id.0)
             } else {
                 format!("reader {} was at {next} and is given [{from}, {until})", id.0)
             }
         });
+        self.jumped |= from != next;
         self.next = next.max(until);
         self.latest = judge.now();
     }

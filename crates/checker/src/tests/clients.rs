@@ -56,6 +56,23 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         rule: Rule::AcknowledgedStays,
+        name: "the final scan passes over a record",
+        breaks: |play| {
+            play.append(7, 1);
+            play.append(8, 2);
+            play.open(1, 1);
+            play.give(1, 2, 8);
+            play.finish(SCANNED);
+        },
+        fine: |play| {
+            play.append(8, 2);
+            play.open(1, 2);
+            play.give(1, 2, 8);
+            play.finish(SCANNED);
+        },
+    },
+    Case {
+        rule: Rule::AcknowledgedStays,
         name: "nobody began to read after the last acknowledgement",
         breaks: |play| {
             play.append(7, 1);
