@@ -1,5 +1,7 @@
 #![allow(clippy::panic)]
 
+mod machine;
+
 use std::time::Duration;
 
 use bifrost_wire::log_server::SealRequest;

@@ -366,6 +366,8 @@ proptest! {
         two_ops in any::<bool>(),
         schedule in prop::collection::vec((any::<u8>(), any::<usize>()), 1..160),
     ) {
+        #[cfg(bifrost_plant)]
+        bifrost_types::plant::set_from_env();
         let (places, replication) = TOPOLOGIES[topology];
         let mut world = World::new(places, replication, two_ops);
         for (kind, pick) in schedule {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod machine;
+
 use std::num::NonZeroU8;
 
 use bifrost_types::{
@@ -23,22 +25,25 @@ struct Run {
     out: Vec<Effect>,
 }
 
+fn params() -> LogletParams {
+    let node = |index: u32| NodeId::try_from(index).unwrap();
+    let member = |index: u32| Member {
+        node: node(index),
+        disk: DiskId::try_from(u128::from(index)).unwrap(),
+        location: Location::default(),
+    };
+    LogletParams {
+        id: LogletId::new(LogId::try_from(1).unwrap(), SegmentIndex::FIRST),
+        nodeset: Nodeset::new((1..=3).map(member).collect()).unwrap(),
+        replication: ReplicationProperty::nodes(NonZeroU8::MIN),
+        sequencer: NodeGeneration::new(node(1), Generation::FIRST),
+    }
+}
+
 impl Run {
     fn new(tail: u64) -> Self {
-        let node = |index: u32| NodeId::try_from(index).unwrap();
-        let member = |index: u32| Member {
-            node: node(index),
-            disk: DiskId::try_from(u128::from(index)).unwrap(),
-            location: Location::default(),
-        };
-        let params = LogletParams {
-            id: LogletId::new(LogId::try_from(1).unwrap(), SegmentIndex::FIRST),
-            nodeset: Nodeset::new((1..=3).map(member).collect()).unwrap(),
-            replication: ReplicationProperty::nodes(NonZeroU8::MIN),
-            sequencer: NodeGeneration::new(node(1), Generation::FIRST),
-        };
         let options = ReadOptions { credit_bytes: NonZeroU64::new(100).unwrap(), ..ReadOptions::default() };
-        let mut run = Self { plan: ReadPlan::new(params, LogletOffset::FIRST, None, options), out: Vec::new() };
+        let mut run = Self { plan: ReadPlan::new(params(), LogletOffset::FIRST, None, options), out: Vec::new() };
         run.step(0, Event::Readable(Readable { tail: offset(tail), ..Readable::UNKNOWN }));
         run
     }
