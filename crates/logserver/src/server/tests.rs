@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod machine;
+
 use bifrost_types::LogletOffset;
 use bifrost_wire::log_server::{
     CopyError, LogServer, ReadReply, RepairRequest, SealRequest, StateRequest, StoreReply, StoreRequest, TrimRequest,

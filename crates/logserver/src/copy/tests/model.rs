@@ -166,10 +166,12 @@ fn covers(disk: &Disk, offset: u64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_schedule_breaks_a_promise(events in prop::collection::vec(event(), 1..60)) {
+    fn no_schedule_breaks_a_promise(events in prop::collection::vec(event(), 1..500)) {
+        #[cfg(bifrost_plant)]
+        bifrost_types::plant::set_from_env();
         let mut world = World::default();
         for event in &events {
             world.step(event);
