@@ -10,6 +10,8 @@
 //! f-majority, the loglet is fenced and the chain will tell its end.
 
 mod driver;
+#[cfg(feature = "test-util")]
+mod view;
 
 use bifrost_types::{DiskId, LogletOffset, LogletParams, NodeId, NodeIndex, NodeSet, OpId};
 use bifrost_wire::log_server::CopyState;
@@ -48,11 +50,21 @@ pub enum OpenCheck {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A member told its state.
-    Answered { index: NodeIndex, state: CopyState },
+    Answered {
+        /// The member.
+        index: NodeIndex,
+        /// Its state, as of after the call began.
+        state: CopyState,
+    },
     /// A member did not.
-    Failed { index: NodeIndex, error: MemberError },
+    Failed {
+        /// The member.
+        index: NodeIndex,
+        /// Why.
+        error: MemberError,
+    },
     /// Time is up.
     DeadlinePassed,
 }
@@ -64,9 +76,9 @@ enum Answer {
     Sealed,
 }
 
-/// The core: counts answers.
-#[derive(Debug)]
-pub(crate) struct ConfirmOpen {
+/// The core of one check: counts the answers to questions that were asked after the call began.
+#[derive(Debug, Clone)]
+pub struct ConfirmOpen {
     quorum: Quorum,
     disks: Vec<(NodeId, DiskId)>,
     answers: Vec<Answer>,
@@ -75,7 +87,11 @@ pub(crate) struct ConfirmOpen {
 }
 
 impl ConfirmOpen {
-    pub(crate) fn new(params: &LogletParams) -> Result<Self, QuorumError> {
+    /// A check to which nobody answered yet.
+    ///
+    /// # Errors
+    /// [`QuorumError`] when the parameters contradict each other.
+    pub fn new(params: &LogletParams) -> Result<Self, QuorumError> {
         let members = params.nodeset.members();
         Ok(Self {
             quorum: Quorum::new(&params.nodeset, &params.replication)?,
@@ -87,7 +103,7 @@ impl ConfirmOpen {
     }
 
     /// Takes an event; the result once there is one. A member that failed may be asked again.
-    pub(crate) fn step(&mut self, event: Event) -> Option<OpenCheck> {
+    pub fn step(&mut self, event: Event) -> Option<OpenCheck> {
         match event {
             Event::Answered { index, state } => self.on_answered(index, &state),
             Event::Failed { index, error } => self.on_failed(index, error),

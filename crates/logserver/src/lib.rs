@@ -42,3 +42,16 @@ pub use store::memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
 pub use store::rocks::{OpenError, RocksOptions, RocksStore, check_directory};
 pub use store::{LogStore, StoreError};
+
+/// What a server says to a request that names a disk, before it looks at any copy (W2): models of many servers ask it
+/// as a server does.
+///
+/// # Errors
+/// [`CopyError::WrongDisk`](bifrost_wire::log_server::CopyError::WrongDisk).
+#[cfg(feature = "test-util")]
+pub fn check_disk(
+    named: bifrost_types::DiskId,
+    actual: bifrost_types::DiskId,
+) -> Result<(), bifrost_wire::log_server::CopyError> {
+    stream::check_disk(named, actual)
+}

@@ -3,6 +3,9 @@
 //! The driver feeds [`Event`]s and runs the [`Effect`]s; what to send to a copy is pulled with
 //! [`next_store`](Core::next_store) when there is room on its pipe, so a slow copy costs no memory beyond the window (A4).
 
+#[cfg(feature = "test-util")]
+mod view;
+
 use std::collections::BTreeMap;
 
 use bifrost_loglet::quorum::{Quorum, QuorumError};
@@ -126,13 +129,13 @@ pub enum Phase {
     Ended(SequencerError),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stream {
     writer: WriterId,
     incarnation: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiter<P> {
     stream: StreamId,
     /// Held until the batch is committed, then dropped: that gives the room back.
@@ -141,7 +144,7 @@ struct Waiter<P> {
 
 /// The sequencer of one loglet. Pointer order: see [`Window`] and [`CopyLink`]; a copy's `stored_tail` is at most the
 /// window's `next_offset`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Core<P> {
     params: LogletParams,
     quorum: Quorum,

@@ -7,7 +7,7 @@ use bifrost_types::{LogletOffset, OutOfPositions};
 use bytes::Bytes;
 
 /// One batch with its offsets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry<T> {
     /// Offset of record 0.
     pub first_offset: LogletOffset,
@@ -20,7 +20,7 @@ pub struct Entry<T> {
 }
 
 /// Pointer order: `front <= committed_tail <= next_offset`. Entries cover `[front, next_offset)` without a hole (A1).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Window<T> {
     entries: VecDeque<Entry<T>>,
     /// How many entries at the front are committed.

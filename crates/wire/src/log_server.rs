@@ -41,7 +41,7 @@ pub struct StoreReply {
 
 /// What one copy knows about itself, all of it durable except `committed_tail`.
 /// Pointer order: offsets in `[committed_tail, local_tail)` are all here; holes lie below `committed_tail` only (L1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CopyState {
     /// First offset that is not durable here.
     pub local_tail: LogletOffset,
@@ -56,7 +56,7 @@ pub struct CopyState {
 }
 
 /// Why a copy did nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum CopyError {
     /// The request named another disk; this one is not a member and never votes (W2).
     #[error("this server's disk is {actual}")]
