@@ -13,6 +13,7 @@ use bifrost::{
     AppendError, AppendId, Bifrost, Log, LogId, Lsn, ReadEvent, ReadOptions, Reader, ReconfigureOptions, Reconfigured,
     Record, Resolved, TailKind,
 };
+use bifrost_checker::event::{AppendOutcome, CallId, ReaderId};
 use bifrost_metadata::lossy::{Call, CallKind as MetadataCall, Fault, LossyMetadata};
 use bifrost_types::{Actor, Chain, CloseReason, Finished, LogletId, SegmentIndex, SegmentState, Successor};
 use bifrost_wire::metadata::{MetadataError, MetadataStore};
@@ -23,11 +24,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::support::interpose::{CallKind, Losses, Stepper};
+use crate::support::judge::Judge;
 use crate::support::stepped::SteppedMetadata;
 use crate::support::world::{World, lsn, offset, op};
 
 const A: u128 = 0xA;
 const B: u128 = 0xB;
+/// What is appended by somebody who only appends.
+const BY_SOMEBODY: &[u8] = b"by somebody who only appends";
 /// Acknowledged records before anything happens.
 const BEFORE: u64 = 10;
 /// Far above any healthy run; only a run that hangs meets it.
@@ -72,12 +76,15 @@ enum Then {
 /// A log with records on its copies, before anybody closes anything.
 struct Stage {
     log: LogId,
-    records: Vec<(Lsn, Bytes)>,
     /// Names the batch that only the first copy has.
     in_doubt: AppendId,
     in_doubt_records: [Bytes; 2],
     /// Has seen what was acknowledged.
     reader: Reader,
+    /// What was noted of the log, with the calls of the batch in doubt and the name of the reader.
+    judge: Judge,
+    in_doubt_calls: Vec<CallId>,
+    reader_id: ReaderId,
     _reader_client: Bifrost,
 }
 
@@ -89,10 +96,13 @@ async fn stage(world: &World, setting: Setting, name: &str) -> Stage {
     let loglet = LogletId::new(log, SegmentIndex::FIRST);
     let client = world.client().await;
     let appender = client.log_by_id(log).await.expect("the log was made").appender();
+    let mut judge = Judge::new(log);
     let mut records = Vec::new();
     for number in 0..BEFORE {
         let payload = Bytes::from(format!("{name}/{number}"));
-        records.push((appender.append(payload.clone()).await.expect("all is well"), payload));
+        let lsn = appender.append(payload.clone()).await.expect("all is well");
+        judge.appended(&payload, lsn);
+        records.push((lsn, payload));
     }
     for place in 0..3 {
         network.stored(world.node(place), loglet, offset(BEFORE + 1)).await;
@@ -100,13 +110,15 @@ async fn stage(world: &World, setting: Setting, name: &str) -> Stage {
     let reader_client = world.client().await;
     let reader_log = reader_client.log_by_id(log).await.expect("the log was made");
     let mut reader = reader_log.read(ReadOptions::default());
-    assert_eq!(read(&mut reader, records.len()).await, records);
+    let reader_id = judge.reader(Lsn::FIRST);
+    judge.read(reader_id, &read(&mut reader, records.len()).await);
 
     network.hold(world.node(1), loglet);
     network.hold(world.node(2), loglet);
     let in_doubt_records = [Bytes::from(format!("{name}/doubt 0")), Bytes::from(format!("{name}/doubt 1"))];
     let bytes = in_doubt_records.iter().map(Bytes::len).sum();
     let permit = appender.reserve_batch(bytes, 2).await.expect("there is room");
+    let in_doubt_calls = judge.begun(&in_doubt_records);
     let ticket = permit.send_batch(in_doubt_records.iter().cloned().map(Record::new).collect());
     network.stored(world.node(0), loglet, offset(BEFORE + 3)).await;
     client.shutdown().await;
@@ -114,10 +126,12 @@ async fn stage(world: &World, setting: Setting, name: &str) -> Stage {
         Err(AppendError::Unknown { id }) => id,
         outcome => panic!("an append on one copy of three ended as {outcome:?}"),
     };
+    judge.ended(&in_doubt_calls, AppendOutcome::Unknown);
     if setting == Setting::OneDark {
         network.darken(world.node(2));
     }
-    Stage { log, records, in_doubt, in_doubt_records, reader, _reader_client: reader_client }
+    let _reader_client = reader_client;
+    Stage { log, in_doubt, in_doubt_records, reader, judge, in_doubt_calls, reader_id, _reader_client }
 }
 
 /// Reads that many records; caught-up news is passed over.
@@ -186,7 +200,7 @@ fn answer_by_chain(chain: &Chain, asked: u128) -> Reconfigured {
 
 /// One run. Returns whether A was interrupted.
 async fn run(world: &World, setting: Setting, then: Then, cut: usize, name: &str) -> bool {
-    let stage = stage(world, setting, name).await;
+    let mut stage = stage(world, setting, name).await;
     let stepper = Stepper::new(world.network.clone(), Some(cut));
     let mut a = Box::pin(drive(world, stage.log, intent(world, A, setting), stepper.clone()));
     let undisturbed = tokio::select! {
@@ -199,6 +213,7 @@ async fn run(world: &World, setting: Setting, then: Then, cut: usize, name: &str
     println!("{setting:?}, {then:?}: step {cut} is {:?}", stepper.taken().last().filter(|_| interrupted));
     let then = if interrupted { then } else { Then::DiesSameOp };
     let at = chain(world, stage.log).await;
+    stage.judge.chain(&at);
     let announced = at.pending.as_ref().is_some_and(|pending| pending.op == op(A)) || at.outcome(op(A)).is_some();
     let mut asleep = None;
     match then {
@@ -209,19 +224,21 @@ async fn run(world: &World, setting: Setting, then: Then, cut: usize, name: &str
         Then::DiesSameOp | Then::SleepsSameOp => {
             let outcome = drive_undisturbed(world, stage.log, intent(world, A, setting)).await;
             assert!(matches!(outcome, Reconfigured::Done(_)), "{outcome:?}");
-            assert_eq!(outcome, answer_by_chain(&chain(world, stage.log).await, A));
+            stage.judge.reconfigured(op(A), &outcome);
+            stage.judge.chain(&chain(world, stage.log).await);
         }
         Then::DiesOtherOp | Then::SleepsOtherOp => {
             let outcome = drive_undisturbed(world, stage.log, intent(world, B, setting)).await;
             assert_eq!(matches!(outcome, Reconfigured::Superseded { .. }), announced, "{outcome:?}");
-            assert_eq!(outcome, answer_by_chain(&chain(world, stage.log).await, B));
+            stage.judge.reconfigured(op(B), &outcome);
+            stage.judge.chain(&chain(world, stage.log).await);
         }
         Then::DiesAppender => {
             world.network.release();
             let client = world.client().await;
             let log = client.log_by_id(stage.log).await.expect("the log was made");
-            match log.appender().append("by somebody who only appends").await {
-                Ok(_) => {}
+            match log.appender().append(BY_SOMEBODY).await {
+                Ok(lsn) => stage.judge.appended(&Bytes::from_static(BY_SOMEBODY), lsn),
                 Err(AppendError::Closed { .. }) => assert!(announced && setting == Setting::ForGood),
                 Err(error) => panic!("the appender does not go on: {error}"),
             }
@@ -231,17 +248,18 @@ async fn run(world: &World, setting: Setting, then: Then, cut: usize, name: &str
     if let Some(a) = asleep {
         stepper.resume();
         let outcome = a.await.expect("nothing is in its way");
-        assert_eq!(outcome, answer_by_chain(&chain(world, stage.log).await, A));
+        stage.judge.reconfigured(op(A), &outcome);
     }
 
     // C4: whoever asks for it again gets the same answer, however often.
     let again = drive_undisturbed(world, stage.log, intent(world, A, setting)).await;
     let chain = chain(world, stage.log).await;
     assert_eq!(again, answer_by_chain(&chain, A));
-    assert_eq!(again, drive_undisturbed(world, stage.log, intent(world, A, setting)).await);
-    if let Some(outcome) = undisturbed {
-        assert_eq!(outcome, again);
+    let once_more = drive_undisturbed(world, stage.log, intent(world, A, setting)).await;
+    for outcome in [Some(again), Some(once_more), undisturbed].iter().flatten() {
+        stage.judge.reconfigured(op(A), outcome);
     }
+    stage.judge.chain(&chain);
     // Whose it is depends on who was announced first, never on how far it came.
     let winner = if announced || then != Then::DiesOtherOp && then != Then::SleepsOtherOp { A } else { B };
     check_chain(world, setting, then, &chain, winner);
@@ -276,25 +294,22 @@ fn check_chain(world: &World, setting: Setting, then: Then, chain: &Chain, winne
 
 /// Everything that was acknowledged is there, the batch in doubt is there or not as it is said to be, and the reader
 /// that had seen the beginning sees the same as one that comes now.
-async fn check_contents(world: &World, stage: Stage, chain: &Chain) {
+async fn check_contents(world: &World, mut stage: Stage, chain: &Chain) {
+    let judge = &mut stage.judge;
     world.network.release();
     let client = world.client().await;
     let log = client.log_by_id(stage.log).await.expect("the log was made");
     let tail = log.find_tail(TailKind::Linearizable).await.expect("the log is well").lsn;
-    let mut records = read_to(&log, tail).await;
-    assert!(records.starts_with(&stage.records), "acknowledged records are lost or changed");
-    let lsns: Vec<u64> = records.iter().map(|(lsn, _)| lsn.get()).collect();
-    assert_eq!(lsns, (1..tail.get()).collect::<Vec<_>>());
+    judge.tail(tail);
+    let records = read_to(&log, tail).await;
+    let second = judge.reader(Lsn::FIRST);
+    judge.read(second, &records);
 
     let places: Vec<Lsn> = stage.in_doubt_records.iter().flat_map(|payload| positions(&records, payload)).collect();
-    let resolved = log.resolve(stage.in_doubt).await.expect("the log is well");
-    match places[..] {
-        [] => assert_eq!(resolved, Resolved::NotAppended),
-        [first, second] => {
-            assert_eq!(resolved, Resolved::Committed(first));
-            assert_eq!(first.advance(1), Ok(second), "a batch is contiguous");
-        }
-        _ => panic!("the batch in doubt is there {} times", places.len()),
+    match log.resolve(stage.in_doubt).await.expect("the log is well") {
+        Resolved::NotAppended => judge.ended(&stage.in_doubt_calls, AppendOutcome::NotAppended),
+        Resolved::Committed(first) => judge.committed(&stage.in_doubt_calls, first),
+        Resolved::Unknowable => panic!("nothing was trimmed"),
     }
     let decided = chain.segments[0].decided_tail().expect("it is closed");
     assert_eq!(places.is_empty(), decided <= offset(BEFORE + 1), "a repaired record is readable, a dropped one is not");
@@ -304,14 +319,18 @@ async fn check_contents(world: &World, stage: Stage, chain: &Chain) {
         Ok(at) => {
             assert!(is_open);
             assert_eq!(at, tail);
-            records.push((at, Bytes::from("after")));
+            judge.appended(&Bytes::from_static(b"after"), at);
         }
         Err(error) => assert_eq!((error, is_open), (AppendError::Closed { log: stage.log }, false)),
     }
-    let mut reader = stage.reader;
-    let rest = read(&mut reader, records.len() - stage.records.len()).await;
-    assert_eq!(rest, records[stage.records.len()..], "two readers see different things");
+    let tail = log.find_tail(TailKind::Linearizable).await.expect("the log is well").lsn;
+    judge.tail(tail);
+    let rest = usize::try_from(tail.get() - BEFORE - 1).expect("few");
+    judge.read(stage.reader_id, &read(&mut stage.reader, rest).await);
+    let scan = judge.reader(Lsn::FIRST);
+    judge.read(scan, &read_to(&log, tail).await);
     client.shutdown().await;
+    stage.judge.finish();
 }
 
 fn positions(records: &[(Lsn, Bytes)], payload: &Bytes) -> Vec<Lsn> {
@@ -390,7 +409,7 @@ async fn a_client_that_is_cut_off_at_any_step_leaves_a_log_that_goes_on() -> any
     loop {
         cut += 1;
         let stepper = Stepper::new(world.network.clone(), Some(cut));
-        let stage = timeout(PATIENCE, stage(&world, setting, &format!("cut-{cut}"))).await?;
+        let mut stage = timeout(PATIENCE, stage(&world, setting, &format!("cut-{cut}"))).await?;
         let options = ReconfigureOptions {
             op: Some(op(A)),
             successor: successor(&world, A, setting),
@@ -424,6 +443,7 @@ async fn a_client_that_is_cut_off_at_any_step_leaves_a_log_that_goes_on() -> any
                     let successor = successor(&world, B, setting);
                     let other = ReconfigureOptions { op: Some(op(B)), successor, ..ReconfigureOptions::default() };
                     let outcome = log.reconfigure(other).await?;
+                    stage.judge.reconfigured(op(B), &outcome);
                     if interrupted {
                         // Announced but decided, too: then B's is the next reconfiguration, of the next segment.
                         anyhow::ensure!(
@@ -433,10 +453,12 @@ async fn a_client_that_is_cut_off_at_any_step_leaves_a_log_that_goes_on() -> any
                 }
                 Then::DiesAppender => {
                     world.network.release();
-                    log.appender().append("by somebody who only appends").await?;
+                    let lsn = log.appender().append(BY_SOMEBODY).await?;
+                    stage.judge.appended(&Bytes::from_static(BY_SOMEBODY), lsn);
                 }
                 Then::DiesSameOp | Then::SleepsSameOp | Then::SleepsOtherOp => {
                     let outcome = log.reconfigure(options.clone()).await?;
+                    stage.judge.reconfigured(op(A), &outcome);
                     anyhow::ensure!(matches!(outcome, Reconfigured::Done(_)));
                 }
             }
@@ -444,6 +466,7 @@ async fn a_client_that_is_cut_off_at_any_step_leaves_a_log_that_goes_on() -> any
         };
         timeout(PATIENCE, going_on).await??;
         let after = chain(&world, stage.log).await;
+        stage.judge.chain(&after);
         if let SegmentState::Sealed { tail, op: closer, .. } = after.segments[0].state {
             anyhow::ensure!(then == Then::DiesAppender || tail == offset(setting.tail()), "tail {tail}");
             // What A announced is what happens. Before that, another operator closes the segment, and so may an appender
@@ -454,6 +477,7 @@ async fn a_client_that_is_cut_off_at_any_step_leaves_a_log_that_goes_on() -> any
             );
             if closer == op(A) {
                 let again = log.reconfigure(options.clone()).await?;
+                stage.judge.reconfigured(op(A), &again);
                 anyhow::ensure!(again == answer_by_chain(&after, A), "{again:?}");
             }
             if after.segments.len() == 2 {

@@ -13,7 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use bifrost::{Bifrost, Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
+use bifrost::{Bifrost, Log, LogId, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
+use bifrost_checker::event::{AppendOutcome, AppenderId, CallId, Event, ReaderId, Value};
+use bifrost_checker::{Checker, End};
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::StreamExt;
 use rand::RngExt;
@@ -50,6 +52,15 @@ impl Id {
         payload.put_u64(self.number);
         payload.extend((0..filler).map(|at| (at as u64 * 7 + self.number * 13 + self.life) as u8));
         payload.into()
+    }
+
+    fn value(self) -> Value {
+        Value(self.life << 48 | self.appender << 40 | self.number)
+    }
+
+    /// Lives have calls of their own: small numbers.
+    fn call(self) -> CallId {
+        CallId(self.value().0)
     }
 
     fn of(payload: &Bytes) -> Self {
@@ -116,40 +127,60 @@ enum Moment {
     Appending(u64),
 }
 
-/// What all lives have told.
+/// What one life has told.
 #[derive(Debug, Default)]
-struct Known {
-    acknowledged: BTreeMap<u64, Id>,
-    seen: BTreeMap<u64, Id>,
-    ids: BTreeSet<Id>,
+struct Told {
+    read: Vec<(u64, Id)>,
+    /// Whether that was everything that it found.
+    read_all: bool,
+    acknowledged: Vec<(u64, Id)>,
 }
 
-impl Known {
-    /// A record of a life's reading, which starts at LSN 1; `last` is the record before it.
-    fn on_read(&mut self, lsn: u64, id: Id, last: u64) {
-        assert_eq!(lsn, last + 1, "a gap in the log before {id:?}");
-        if let Some(before) = self.seen.get(&lsn) {
-            assert_eq!(*before, id, "promise 2: LSN {lsn} was read before, and holds something else now");
-            return;
-        }
-        self.seen.insert(lsn, id);
-        assert!(self.ids.insert(id), "promise 4: {id:?} is in the log twice, again at LSN {lsn}");
-        let previous = Id { number: id.number - 1, ..id };
-        assert!(id.number == 1 || self.ids.contains(&previous), "promise 3: {id:?} overtook the one before it");
+/// Judges all lives together. Which appends a life began is known only from what later lives found: they count as begun
+/// when it had read everything.
+fn judge(lives: &[Told]) {
+    let log = LogId::try_from(1).unwrap();
+    let mut begun: BTreeMap<u64, BTreeSet<Id>> = BTreeMap::new();
+    for (_, id) in lives.iter().flat_map(|life| life.read.iter().chain(&life.acknowledged)) {
+        begun.entry(id.life).or_default().insert(*id);
     }
-
-    /// A life has read everything: it must hold whatever was acknowledged or seen before.
-    fn on_read_all(&self, last: u64) {
-        let seen = self.seen.last_key_value().map_or(0, |(lsn, _)| *lsn);
-        assert_eq!(seen, last, "promise 2: the log became shorter than what was read of it");
-        for (lsn, id) in &self.acknowledged {
-            assert_eq!(self.seen.get(lsn), Some(id), "promise 1: {id:?} was acknowledged at LSN {lsn}");
+    let mut checker = Checker::new();
+    let mut at = 0;
+    let mut see = |event: Event| {
+        at += 1;
+        checker.observe(at, &event);
+    };
+    for (life, number) in lives.iter().zip(1..) {
+        let (reader, tail) = (ReaderId(number), CallId(number));
+        see(Event::TailInvoked { call: tail, log });
+        see(Event::ReaderOpened { reader, log, from: Lsn::FIRST });
+        for (at, id) in &life.read {
+            see(Event::Delivered { reader, lsn: lsn(*at), value: id.value() });
+        }
+        // It reads up to a linearizable tail.
+        let end = life.read.last().map_or(1, |(last, _)| last + 1);
+        see(Event::TailEnded { call: tail, tail: life.read_all.then(|| lsn(end)) });
+        for id in begun.remove(&number).unwrap_or_default() {
+            let appender = AppenderId(id.life << 8 | id.appender);
+            see(Event::AppendInvoked { call: id.call(), appender, log, value: id.value() });
+        }
+        for (at, id) in &life.acknowledged {
+            see(Event::AppendEnded { call: id.call(), outcome: AppendOutcome::Committed(lsn(*at)) });
         }
     }
+    checker.finish(&End { at, scanned: true, ..End::default() });
+    assert_eq!(checker.breach_count(), 0, "{:#?}", checker.breaches());
+}
 
-    fn on_acknowledged(&mut self, lsn: u64, id: Id) {
-        let taken = self.acknowledged.insert(lsn, id);
-        assert_eq!(taken, None, "promise 3: LSN {lsn} was acknowledged twice");
+fn lsn(at: u64) -> Lsn {
+    Lsn::new(at).expect("no LSN is 0")
+}
+
+/// A process that dies loses the end of what an appender sent, never something before it.
+fn require_no_holes(records: &[(u64, Id)]) {
+    let ids: BTreeSet<Id> = records.iter().map(|(_, id)| *id).collect();
+    for id in &ids {
+        assert!(id.number == 1 || ids.contains(&Id { number: id.number - 1, ..*id }), "what was before {id:?} is lost");
     }
 }
 
@@ -183,13 +214,13 @@ impl Life {
         Self { process, lines, moment }
     }
 
-    /// Lets it live up to the moment, kills it, and takes note of everything that it told before. Returns how many
-    /// acknowledgements it got.
-    fn live(mut self, known: &mut Known) -> u64 {
-        let (mut read, mut acknowledged) = (0, 0);
+    /// Lets it live up to the moment, kills it, and takes note of everything that it told before.
+    fn live(mut self) -> Told {
+        let mut told = Told::default();
         let mut killed = false;
         let started = Instant::now();
         loop {
+            let (read, acknowledged) = (told.read.len() as u64, told.acknowledged.len() as u64);
             let due = match self.moment {
                 Moment::Starting(time) => started.elapsed() >= time,
                 Moment::Reading(records) => read >= records,
@@ -206,15 +237,9 @@ impl Life {
             };
             match self.lines.recv_timeout(patience) {
                 Ok(line) => match Line::parse(&line) {
-                    Some(Line::Read { lsn, id }) => {
-                        known.on_read(lsn, id, read);
-                        read = lsn;
-                    }
-                    Some(Line::Ready) => known.on_read_all(read),
-                    Some(Line::Acknowledged { lsn, id }) => {
-                        acknowledged += 1;
-                        known.on_acknowledged(lsn, id);
-                    }
+                    Some(Line::Read { lsn, id }) => told.read.push((lsn, id)),
+                    Some(Line::Ready) => told.read_all = true,
+                    Some(Line::Acknowledged { lsn, id }) => told.acknowledged.push((lsn, id)),
                     None => {}
                 },
                 Err(RecvTimeoutError::Timeout) => {
@@ -232,7 +257,7 @@ impl Life {
         }
         let status = self.process.wait().unwrap();
         assert!(killed && status.signal() == Some(SIGKILL), "it died by itself: {status}");
-        acknowledged
+        told
     }
 }
 
@@ -240,31 +265,31 @@ impl Life {
 fn nothing_acknowledged_is_lost_by_fifty_kills() {
     let mut random = rng_of(seed_of("kill_nine"), 1);
     let directory = tempfile::tempdir().unwrap();
-    let mut known = Known::default();
-    let mut acknowledged = 0;
+    let mut lives: Vec<Told> = Vec::new();
+    let (mut written, mut acknowledged) = (0, 0);
     for life in 1..=KILLS {
-        let written = known.seen.len() as u64;
         let moment = match random.random_range(0..10) {
             0 => Moment::Starting(Duration::from_millis(random.random_range(0..200))),
             1 if written > 0 => Moment::Reading(random.random_range(1..=written)),
             _ => Moment::Appending(random.random_range(1..=400)),
         };
-        acknowledged += Life::start(directory.path(), life, moment).live(&mut known);
+        let told = Life::start(directory.path(), life, moment).live();
+        written = written.max(told.read.len() as u64);
+        acknowledged += told.acknowledged.len() as u64;
+        lives.push(told);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let bifrost = Bifrost::embedded(directory.path()).await.expect("a clean restart");
         let log = bifrost.open_log("killed", LogOptions::default()).await.unwrap();
-        let mut read = 0;
-        for (lsn, id) in read_all(&log).await {
-            known.on_read(lsn, id, read);
-            read = lsn;
-        }
-        known.on_read_all(read);
+        lives.push(Told { read: read_all(&log).await, read_all: true, acknowledged: Vec::new() });
         bifrost.shutdown().await;
     });
+    judge(&lives);
+    let left = lives.last().map_or(&[][..], |last| &last.read);
+    require_no_holes(left);
     assert!(acknowledged >= KILLS, "only {acknowledged} acknowledgements: the kills met no appends");
-    println!("kill_nine: {KILLS} kills, {acknowledged} acknowledged, {} in the log", known.seen.len());
+    println!("kill_nine: {KILLS} kills, {acknowledged} acknowledged, {} in the log", left.len());
 }
 
 /// Not a test of its own: what the other one starts and kills.

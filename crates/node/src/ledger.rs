@@ -1,13 +1,15 @@
-//! Keeps what was acknowledged and what readers saw, and judges the promises of the log by it.
+//! Keeps what was acknowledged and what readers saw, and has the checker judge the promises of the log by it.
 //!
 //! ```text
 //!  appender task ─► AppenderLedger ─┐ (begun, started, acknowledged, outcome)
 //!                        │ Order    ├─► Ledger ─► verify(chain, tail, final scan) ─► Verdicts, one per promise
-//!  reader task ───► ReaderLedger ───┘ (delivered at each LSN, checked as it comes)
+//!  reader task ───► ReaderLedger ───┘ (given at each LSN)       │
+//!                                                 history of events ─► bifrost_checker
 //! ```
-//! Each task keeps its own part without locks and hands it in when it ends. A record is remembered by its
+//! The rules are the checker's; here is only what a user of the public API can note. Each task keeps its own part without
+//! locks and hands it in when it ends. A record is remembered by its
 //! [`Identity`]: its bytes can be recomputed from that, so they are compared without being kept. A few dozen bytes per
-//! record and reader, whatever the payload.
+//! record and reader, whatever the payload, and about two hundred per record while the checker judges.
 //!
 //! ```
 //! # use bifrost::{Bifrost, LogOptions, Lsn, ReadOptions, TailKind};
@@ -36,6 +38,7 @@
 
 mod appends;
 mod findings;
+mod history;
 mod order;
 mod payload;
 mod reads;

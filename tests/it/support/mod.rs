@@ -2,6 +2,7 @@
 
 pub mod honest;
 pub mod interpose;
+pub mod judge;
 pub mod protobuf;
 pub mod raw;
 pub mod small_disk;

@@ -13,6 +13,11 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// That many, of which these are told.
+    pub(crate) fn new(count: u64, sentences: impl Iterator<Item = String>) -> Self {
+        Self { count, sentences: sentences.take(SENTENCES_MAX).collect() }
+    }
+
     /// How many there are.
     pub const fn count(&self) -> u64 {
         self.count
@@ -21,25 +26,6 @@ impl Findings {
     /// The first few, as sentences.
     pub fn sentences(&self) -> &[String] {
         &self.sentences
-    }
-
-    pub(crate) fn add(&mut self, sentence: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.sentences.len() < SENTENCES_MAX {
-            self.sentences.push(sentence());
-        }
-    }
-
-    pub(crate) fn require(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
-        if !holds {
-            self.add(sentence);
-        }
-    }
-
-    pub(crate) fn extend(&mut self, others: &Self) {
-        self.count += others.count;
-        let room = SENTENCES_MAX.saturating_sub(self.sentences.len());
-        self.sentences.extend(others.sentences.iter().take(room).cloned());
     }
 }
 

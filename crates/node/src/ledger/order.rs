@@ -63,11 +63,6 @@ impl Order {
         self.shared.next.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// One more than the last place.
-    pub(crate) fn end(&self) -> u32 {
-        self.shared.next.load(Ordering::SeqCst)
-    }
-
     /// Microseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.shared.began.elapsed().as_micros()).unwrap_or(u64::MAX)

@@ -7,6 +7,9 @@
 //! ```
 //! Little endian. A record with a damaged header has the wrong filler, and the other way round.
 
+use std::fmt;
+
+use bifrost_checker::event::Value;
 use bytes::{Buf, Bytes};
 
 const MAGIC: u32 = 0x4c54_4642;
@@ -44,6 +47,11 @@ impl Identity {
         payload.into()
     }
 
+    /// What the record is called in a history: another number for each identity.
+    pub fn value(self) -> Value {
+        Value(Filler::new(self).state)
+    }
+
     /// Who made these bytes, or `None` if any of them is not what that maker would have written.
     pub fn verify(payload: &[u8]) -> Option<Self> {
         let mut header = payload;
@@ -62,6 +70,13 @@ impl Identity {
             })
         };
         (complete && intact()).then_some(identity)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, appender, number, bytes } = self;
+        write!(f, "record {number} of appender {appender} ({bytes} bytes, run {run:08x})")
     }
 }
 

@@ -1,16 +1,17 @@
-//! The judgement: one verdict for each promise of the log, in time linear in the number of records.
+//! The judgement: one verdict for each promise of the log, from what the checker found by its rules.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bifrost::{Chain, Lsn};
-use bifrost_types::{SegmentIndex, SegmentState};
+use bifrost_checker::{Bound, Rule};
 
+use super::Ledger;
 use super::appends::{Attempt, Outcome};
 use super::findings::Findings;
+use super::history::{self, Judged};
 use super::payload::Identity;
 use super::reads::ReaderLedger;
-use super::{Ledger, Until};
 
 /// Whether one promise held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,24 +71,36 @@ impl Ledger {
     /// linearizably after that; `scan` was read by a fresh reader up to `tail`, from where the oldest reader began, or
     /// from before the first append of the run.
     pub fn verify(&self, chain: &Chain, tail: Lsn, scan: &ReaderLedger) -> Verdicts {
-        let end = End { chain, tail, scan };
+        let judged = history::judge(self, chain, tail, scan, self.pauses());
+        let promise = |number: u8, promise: &'static str, checked: String| {
+            let breaches = Findings::new(judged.broken(number), judged.sentences(number));
+            Verdict { promise, checked, breaches }
+        };
         Verdicts {
             promises: [
-                self.acknowledged_is_there(&end),
-                self.all_see_the_same(&end),
-                self.one_order(&end),
-                self.every_append_has_an_outcome(&end),
-                self.nothing_is_stuck(&end),
-                self.writers_went_on(),
+                promise(
+                    1,
+                    "An acknowledged record is never lost and never changes",
+                    self.told_stays(&judged, chain, scan),
+                ),
+                promise(2, "What one reader has seen, every reader sees", self.told_same(&judged)),
+                promise(3, "One order", self.told_order(scan)),
+                promise(4, "No silent outcome", self.told_outcomes(scan)),
+                promise(5, "Nothing stays stuck", told_chain(chain, tail)),
+                promise(6, "Writers go on", self.told_pauses()),
             ],
         }
     }
 
-    fn attempts(&self) -> impl Iterator<Item = (Identity, &Attempt)> {
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (Identity, &Attempt)> {
         self.appenders.values().flat_map(|appender| {
             let numbered = (0_u32..).zip(&appender.attempts);
             numbered.map(|(number, attempt)| (appender.identity(number, attempt.bytes), attempt))
         })
+    }
+
+    pub(super) fn all_readers<'a>(&'a self, scan: &'a ReaderLedger) -> impl Iterator<Item = &'a ReaderLedger> {
+        self.readers.iter().map(|(reader, _)| reader).chain([scan])
     }
 
     fn attempt(&self, identity: Identity) -> Option<&Attempt> {
@@ -95,43 +108,42 @@ impl Ledger {
         appender.attempts.get(usize::try_from(identity.number).ok()?)
     }
 
-    fn all_readers<'a>(&'a self, end: &End<'a>) -> impl Iterator<Item = &'a ReaderLedger> {
-        self.readers.iter().map(|(reader, _)| reader).chain([end.scan])
+    fn committed(&self) -> impl Iterator<Item = Lsn> {
+        self.attempts().filter_map(|(_, attempt)| match attempt.outcome {
+            Outcome::Committed(lsn) => Some(lsn),
+            Outcome::Pending | Outcome::NotAppended | Outcome::Unknown => None,
+        })
     }
 
-    /// Promise 1.
-    fn acknowledged_is_there(&self, end: &End<'_>) -> Verdict {
-        let mut breaches = Findings::default();
-        let (mut read, mut trimmed) = (0_u64, 0_u64);
-        for (wanted, attempt) in self.attempts() {
-            let Outcome::Committed(lsn) = attempt.outcome else { continue };
-            match end.scan.at(lsn) {
-                Some(Some(found)) if found == wanted => read += 1,
-                None if end.is_trimmed(lsn) => trimmed += 1,
-                found => breaches.add(|| match found {
-                    None => format!("{lsn} was acknowledged for {} and is not in the log", told(wanted)),
-                    Some(None) => format!("{lsn} was acknowledged for {} and has damaged bytes", told(wanted)),
-                    Some(Some(other)) => {
-                        format!("{lsn} was acknowledged for {} and holds {}", told(wanted), told(other))
-                    }
-                }),
-            }
-        }
-        for reader in self.all_readers(end) {
-            breaches.extend(&reader.damaged);
-            breaches.extend(&reader.lost);
-        }
-        let (old, missing) = self.earlier_runs(end.scan);
-        let mut checked = format!("{read} acknowledged records were read where they were acknowledged, byte for byte");
+    /// What promise 6 is judged by.
+    fn pauses(&self) -> Vec<Bound> {
+        let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let longest = self.order.longest_pause();
+        let silent = u64::from(self.committed().next().is_none());
+        vec![
+            Bound {
+                what: "microseconds without an acknowledged append",
+                found: micros(longest),
+                max: micros(self.pause_max),
+            },
+            Bound { what: "runs without any acknowledged append", found: silent, max: 0 },
+        ]
+    }
+
+    fn told_stays(&self, judged: &Judged, chain: &Chain, scan: &ReaderLedger) -> String {
+        let read = judged.held_in_scan(Rule::AcknowledgedStays);
+        let mut told = format!("{read} acknowledged records were read where they were acknowledged, byte for byte");
+        let trimmed = self.committed().filter(|lsn| Some(*lsn) <= chain.trim_point).count();
         if trimmed > 0 {
-            checked += &format!(", {trimmed} are trimmed");
+            told += &format!(", {trimmed} are trimmed");
         }
+        let (old, missing) = self.earlier_runs(scan);
         if old > 0 {
             // An appender numbers without holes; only what it was told not to be appended may be missing.
             let missing = if missing == 0 { "none".to_owned() } else { missing.to_string() };
-            checked += &format!(", {old} records of earlier runs have their bytes, {missing} missing between them");
+            told += &format!(", {old} records of earlier runs have their bytes, {missing} missing between them");
         }
-        Verdict { promise: "An acknowledged record is never lost and never changes", checked, breaches }
+        told
     }
 
     /// How many records of other runs there are, and how many are missing before the last of each appender.
@@ -149,238 +161,58 @@ impl Ledger {
         (records, missing)
     }
 
-    /// Promise 2.
-    fn all_see_the_same(&self, end: &End<'_>) -> Verdict {
-        let mut breaches = Findings::default();
-        let mut compared = 0_u64;
-        for reader in self.all_readers(end) {
-            breaches.extend(&reader.out_of_order);
-            if let Some(trimmed_end) = reader.trimmed_end() {
-                let trimmed = trimmed_end.previous().is_none_or(|last| end.is_trimmed(last));
-                breaches.require(trimmed, || {
-                    format!("{} was told that everything below {trimmed_end} is trimmed, it is not", reader.name())
-                });
-            }
-        }
-        for (reader, _) in &self.readers {
-            for (lsn, seen) in reader.all() {
-                match end.scan.at(lsn) {
-                    Some(scanned) if scanned == seen => compared += 1,
-                    None if lsn < end.scan.from() || end.is_trimmed(lsn) => {}
-                    other => breaches.add(|| {
-                        let (name, scan) = (reader.name(), end.scan.name());
-                        let [seen, other] =
-                            [Some(seen), other].map(|seen| seen.map_or("nothing".to_owned(), told_seen));
-                        format!("at {lsn} {name} saw {seen}, {scan} saw {other}")
-                    }),
-                }
-            }
-        }
-        let readers = self.readers.len();
-        let checked = format!("{readers} readers and the final scan saw the same {compared} times, nothing came twice");
-        Verdict { promise: "What one reader has seen, every reader sees", checked, breaches }
+    fn told_same(&self, judged: &Judged) -> String {
+        let (readers, compared) = (self.readers.len(), judged.held(Rule::AllSeeTheSame));
+        format!("{readers} readers and the final scan saw the same {compared} times, nothing came twice")
     }
 
-    /// Promise 3.
-    fn one_order(&self, end: &End<'_>) -> Verdict {
-        let mut breaches = Findings::default();
-        // before[s]: the highest LSN that was acknowledged at a place of the order up to s.
-        let mut before = vec![0_u64; usize::try_from(self.order.end()).unwrap_or(usize::MAX)];
+    fn mine<'a>(&self, scan: &'a ReaderLedger) -> impl Iterator<Item = Identity> + use<'a> {
+        let run = self.run;
+        scan.all().filter_map(move |(_, seen)| seen.filter(|seen| seen.run == run))
+    }
+
+    fn told_order(&self, scan: &ReaderLedger) -> String {
+        let ordered = self.mine(scan).count();
+        format!("{ordered} records lie after everything that was acknowledged before they started")
+    }
+
+    fn told_outcomes(&self, scan: &ReaderLedger) -> String {
+        let (mut committed, mut not_appended, mut unknown) = (0_u64, 0_u64, 0_u64);
         for (_, attempt) in self.attempts() {
-            if let Outcome::Committed(lsn) = attempt.outcome
-                && let Some(highest) = before.get_mut(place(attempt.acknowledged))
-            {
-                *highest = lsn.get().max(*highest);
-            }
-        }
-        let mut highest = 0;
-        for acknowledged in &mut before {
-            highest = highest.max(*acknowledged);
-            *acknowledged = highest;
-        }
-        let mut last_of: BTreeMap<(u32, u32), (u32, Lsn)> = BTreeMap::new();
-        let mut ordered = 0_u64;
-        // What landed counts, acknowledged or not.
-        for (lsn, identity) in end.scan.all().filter_map(|(lsn, seen)| Some((lsn, seen?))) {
-            if identity.run == self.run
-                && let Some(attempt) = self.attempt(identity)
-            {
-                let floor = before.get(place(attempt.started)).copied().unwrap_or(0);
-                breaches.require(floor < lsn.get(), || {
-                    format!("{} started after {floor} was acknowledged and is at {lsn}", told(identity))
-                });
-                ordered += 1;
-            }
-            let last = last_of.insert((identity.run, identity.appender), (identity.number, lsn));
-            if let Some((number, at)) = last {
-                breaches.require(number < identity.number, || {
-                    format!("{} is at {lsn}, its appender's record {number} was before it at {at}", told(identity))
-                });
-            }
-        }
-        // Those that are gone count by what was acknowledged.
-        for (identity, attempt) in self.attempts() {
-            if let Outcome::Committed(lsn) = attempt.outcome {
-                let floor = before.get(place(attempt.started)).copied().unwrap_or(0);
-                breaches.require(floor < lsn.get(), || {
-                    format!("{} started after {floor} was acknowledged, and was acknowledged at {lsn}", told(identity))
-                });
-            }
-        }
-        let checked = format!("{ordered} records lie after everything that was acknowledged before they started");
-        Verdict { promise: "One order", checked, breaches }
-    }
-
-    /// Promise 4.
-    fn every_append_has_an_outcome(&self, end: &End<'_>) -> Verdict {
-        let mut breaches = Findings::default();
-        let (mut committed, mut not_appended, mut unknown, mut landed_unknown) = (0_u64, 0_u64, 0_u64, 0_u64);
-        for (identity, attempt) in self.attempts() {
             match attempt.outcome {
-                Outcome::Pending => breaches.add(|| format!("{} has no outcome", told(identity))),
+                Outcome::Pending => {}
                 Outcome::Committed(_) => committed += 1,
                 Outcome::NotAppended => not_appended += 1,
                 Outcome::Unknown => unknown += 1,
             }
         }
-        let mut landed: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
-        let mine = end.scan.all().filter_map(|(lsn, seen)| Some((lsn, seen.filter(|seen| seen.run == self.run)?)));
-        for (lsn, identity) in mine {
-            let Some(attempt) = self.attempt(identity) else {
-                breaches.add(|| format!("{} is at {lsn} and was never sent", told(identity)));
-                continue;
-            };
-            match attempt.outcome {
-                Outcome::NotAppended => breaches.add(|| format!("{} was not appended and is at {lsn}", told(identity))),
-                Outcome::Unknown => landed_unknown += 1,
-                Outcome::Committed(_) | Outcome::Pending => {}
-            }
-            let landed = landed.entry(identity.appender).or_default();
-            let number = place(identity.number);
-            if landed.len() <= number {
-                landed.resize(number + 1, false);
-            }
-            if let Some(landed) = landed.get_mut(number) {
-                breaches.require(!*landed, || format!("{} is in the log again at {lsn}", told(identity)));
-                *landed = true;
-            }
-        }
-        let checked = format!(
-            "{committed} committed once, {not_appended} not appended and nowhere, {unknown} unknown of which \
-             {landed_unknown} landed once"
-        );
-        Verdict { promise: "No silent outcome", checked, breaches }
+        let is_unknown = |attempt: &Attempt| attempt.outcome == Outcome::Unknown;
+        let landed = self.mine(scan).filter(|identity| self.attempt(*identity).is_some_and(is_unknown)).count();
+        format!(
+            "{committed} committed once, {not_appended} not appended and nowhere, {unknown} unknown of which {landed} \
+             landed once"
+        )
     }
 
-    /// Promise 5.
-    fn nothing_is_stuck(&self, end: &End<'_>) -> Verdict {
-        let End { chain, tail, .. } = *end;
-        let mut breaches = Findings::default();
-        if let Some(pending) = &chain.pending {
-            breaches.add(|| format!("reconfiguration {} of segment {} is pending", pending.op, pending.segment));
-        }
-        match chain.last() {
-            Some(last) => breaches
-                .require(last.decided_tail().is_none(), || format!("the last segment {} is closed", last.index())),
-            None => breaches.add(|| "the chain has no segment".to_owned()),
-        }
-        check_chain(chain, tail, &mut breaches);
-        let must_reach = self.readers.iter().filter(|(_, until)| *until == Until::Tail).map(|(reader, _)| reader);
-        for reader in must_reach.chain([end.scan]) {
-            breaches.require(reader.next() >= tail, || {
-                format!("{} stopped at {}, the tail is {tail}", reader.name(), reader.next())
-            });
-            breaches.require(reader.next() <= tail, || {
-                format!("{} read up to {}, beyond the tail {tail}", reader.name(), reader.next())
-            });
-        }
-        let (segments, version) = (chain.segments.len(), chain.version);
-        let checked = format!(
-            "{segments} segments in a contiguous chain (version {version}), the last one open, nothing pending, all \
-             readers at the tail {tail}"
-        );
-        Verdict { promise: "Nothing stays stuck", checked, breaches }
-    }
-
-    /// Promise 6.
-    fn writers_went_on(&self) -> Verdict {
-        let mut breaches = Findings::default();
-        let (longest, max) = (self.order.longest_pause(), self.pause_max);
-        breaches.require(longest <= max, || format!("no append was acknowledged for {longest:.1?}, over {max:.1?}"));
-        let acknowledged = self.attempts().any(|(_, attempt)| attempt.acknowledged > 0);
-        breaches.require(acknowledged, || "no append was acknowledged at all".to_owned());
+    fn told_pauses(&self) -> String {
+        let longest = self.order.longest_pause();
         let planned = self.pauses.len();
-        let around = self.pauses.iter().max().copied().unwrap_or_default();
-        let slowest = self.reconfigurations.iter().max().copied().unwrap_or_default();
-        let mut checked = format!("the longest time without an acknowledged append was {longest:.1?}");
+        let mut told = format!("the longest time without an acknowledged append was {longest:.1?}");
         if planned > 0 {
-            checked += &format!(
+            let around = self.pauses.iter().max().copied().unwrap_or_default();
+            let slowest = self.reconfigurations.iter().max().copied().unwrap_or_default();
+            told += &format!(
                 "; around {planned} planned reconfigurations {around:.1?} at most, the slowest of them took {slowest:.1?}"
             );
         }
-        Verdict { promise: "Writers go on", checked, breaches }
+        told
     }
 }
 
-/// How the log looks at the end.
-#[derive(Clone, Copy)]
-struct End<'a> {
-    chain: &'a Chain,
-    tail: Lsn,
-    scan: &'a ReaderLedger,
-}
-
-impl End<'_> {
-    fn is_trimmed(&self, lsn: Lsn) -> bool {
-        Some(lsn) <= self.chain.trim_point
-    }
-}
-
-/// C1–C3, from the outside.
-fn check_chain(chain: &Chain, tail: Lsn, breaches: &mut Findings) {
-    let mut expected_base = None;
-    let mut previous: Option<SegmentIndex> = None;
-    let mut closers = BTreeMap::new();
-    for segment in &chain.segments {
-        let (index, base) = (segment.index(), segment.base_lsn);
-        if let Some(expected) = expected_base.take() {
-            breaches.require(base == expected, || {
-                format!("segment {index} begins at {base}, the one before it ends at {expected}")
-            });
-        }
-        breaches.require(previous < Some(index) && index < chain.next_segment, || {
-            format!("segment index {index} is out of order")
-        });
-        previous = Some(index);
-        if let SegmentState::Sealed { tail, op, .. } = segment.state {
-            match tail.to_lsn(base) {
-                Ok(end) => expected_base = Some(end),
-                Err(error) => breaches.add(|| error.to_string()),
-            }
-            if let Some(other) = closers.insert(op, index) {
-                breaches.add(|| format!("operation {op} closed segment {index} and segment {other}"));
-            }
-        }
-    }
-    // A close is at least two versions: announced, decided.
-    let versions = 2 * u64::try_from(closers.len()).unwrap_or(u64::MAX / 2);
-    breaches.require(chain.version > versions, || {
-        format!("version {} is too low for {} closed segments", chain.version, closers.len())
-    });
-    if let Some(last) = chain.last() {
-        breaches.require(last.base_lsn <= tail, || format!("the last segment begins beyond the tail {tail}"));
-    }
-}
-
-fn place(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn told(identity: Identity) -> String {
-    let Identity { run, appender, number, bytes } = identity;
-    format!("record {number} of appender {appender} ({bytes} bytes, run {run:08x})")
-}
-
-fn told_seen(seen: Option<Identity>) -> String {
-    seen.map_or_else(|| "damaged bytes".to_owned(), told)
+fn told_chain(chain: &Chain, tail: Lsn) -> String {
+    let (segments, version) = (chain.segments.len(), chain.version);
+    format!(
+        "{segments} segments in a contiguous chain (version {version}), the last one open, nothing pending, all readers at \
+         the tail {tail}"
+    )
 }
