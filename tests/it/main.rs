@@ -16,6 +16,7 @@ mod append_and_seal_concurrent;
 mod architecture;
 mod cli;
 mod cli_logs;
+mod controller;
 #[path = "support/copies.rs"]
 mod copies;
 mod corruption;
