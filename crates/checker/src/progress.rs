@@ -3,7 +3,7 @@
 use bifrost_types::{LogId, Lsn};
 
 use crate::breach::{EventNumber, Judge};
-use crate::checker::{CallKind, Checker};
+use crate::checker::Checker;
 use crate::end::{Bound, End};
 use crate::event::{Micros, ReaderId};
 use crate::log::Log;
@@ -127,8 +127,7 @@ fn check_calls(checker: &mut Checker, heal: Heal) {
             format!("the append of {value} to log {} has no outcome", attempt.log)
         });
     }
-    let others = checker.calls.iter().filter(|(_, call)| !matches!(call.kind, CallKind::Append(_)));
-    for (id, call) in others.filter(|(_, call)| call.invoked > heal.event) {
+    for (id, call) in checker.calls.iter().filter(|(_, call)| call.invoked > heal.event) {
         checker.judge.require(Rule::CallsEnd, call.ended, [call.invoked], || {
             format!("call {} on log {} never ended: {:?}", id.0, call.log, call.kind)
         });

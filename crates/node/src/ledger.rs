@@ -9,7 +9,7 @@
 //! The rules are the checker's; here is only what a user of the public API can note. Each task keeps its own part without
 //! locks and hands it in when it ends. A record is remembered by its
 //! [`Identity`]: its bytes can be recomputed from that, so they are compared without being kept. A few dozen bytes per
-//! record and reader, whatever the payload, and about two hundred per record while the checker judges.
+//! record and reader, whatever the payload, and about three hundred per record while the checker judges.
 //!
 //! ```
 //! # use bifrost::{Bifrost, LogOptions, Lsn, ReadOptions, TailKind};
