@@ -74,6 +74,7 @@ pub struct Faults {
 struct Table {
     rng: SmallRng,
     rates: BTreeMap<(String, String), Rates>,
+    calls: u64,
 }
 
 impl fmt::Debug for Faults {
@@ -85,7 +86,7 @@ impl fmt::Debug for Faults {
 impl Faults {
     /// Nothing goes wrong yet. Everything random comes from `seed`.
     pub fn new(seed: u64, history: History) -> Self {
-        let table = Table { rng: SmallRng::seed_from_u64(seed), rates: BTreeMap::new() };
+        let table = Table { rng: SmallRng::seed_from_u64(seed), rates: BTreeMap::new(), calls: 0 };
         Self { table: Arc::new(Mutex::new(table)), history, detached: Arc::new(Semaphore::new(DETACHED_MAX)) }
     }
 
@@ -103,6 +104,11 @@ impl Faults {
     /// Nothing goes wrong from now on. What is late arrives all the same.
     pub fn clear(&self) {
         self.table.lock().rates.clear();
+    }
+
+    /// How many calls were made so far; a stream counts when it is opened.
+    pub fn calls(&self) -> u64 {
+        self.table.lock().calls
     }
 
     /// The way of calls of `from` to `to`.
@@ -128,6 +134,7 @@ impl Route {
     fn draw(&self) -> Fate {
         let rates = self.faults.rates(&self.from, &self.to);
         let mut table = self.faults.table.lock();
+        table.calls += 1;
         let rng = &mut table.rng;
         Fate {
             refuse: happens(rng, rates.refuse),

@@ -1,0 +1,121 @@
+//! The exam of the models, the simulator and the checker: each planted bug must be found, and without one nothing.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bifrost_types::plant::Plant;
+
+use crate::fleet::{self, Ended, Job};
+
+/// How much an exam may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Runs of the simulated cluster for each plant at most.
+    pub seeds: u64,
+    /// Runs without a plant.
+    pub clean_seeds: u64,
+    /// Seconds that the models hunt each plant at most; 0 leaves them out.
+    pub model_seconds: u64,
+    /// Processes at the same time.
+    pub jobs: usize,
+}
+
+/// How one layer did with one plant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    /// Found, and how.
+    By { effort: String, rule: String },
+    /// Not found within the limits.
+    No,
+}
+
+/// Runs the exam, says how it goes, and returns the table and whether it was passed.
+pub fn exam(program: &Path, limits: Limits, plants: &[Plant], say: &mut dyn FnMut(&str)) -> (String, bool) {
+    let mut table = String::from("| plant | what is wrong | models | simulation |\n|---|---|---|---|\n");
+    let mut survivors = Vec::new();
+    for plant in plants {
+        let model = hunt_in_models(program, *plant, limits);
+        let simulation = hunt_in_simulation(program, *plant, limits);
+        if model == Found::No && simulation == Found::No {
+            survivors.push(plant.name());
+        }
+        let row =
+            format!("| `{}` | {} | {} | {} |\n", plant.name(), plant.what().trim(), tell(&model), tell(&simulation));
+        say(row.trim_end());
+        table.push_str(&row);
+    }
+    let jobs: Vec<Job> = (1..=limits.clean_seeds).map(|seed| simulation(program, seed, None)).collect();
+    let mut dirty = Vec::new();
+    fleet::run(&jobs, limits.jobs, |ended| {
+        if !ended.clean {
+            say(&ended.output);
+            dirty.push(ended.name.clone());
+        }
+        true
+    });
+    let passed = survivors.is_empty() && dirty.is_empty();
+    let found = plants.len() - survivors.len();
+    let _ = write!(table, "\n{found} of {} plants were found.", plants.len());
+    if !survivors.is_empty() {
+        let _ = write!(table, " Survivors: {}.", survivors.join(", "));
+    }
+    let _ = write!(table, " {} runs without a plant, {} with a finding.", limits.clean_seeds, dirty.len());
+    (table, passed)
+}
+
+fn simulation(program: &Path, seed: u64, plant: Option<Plant>) -> Job {
+    let mut arguments = vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()];
+    arguments.extend(plant.into_iter().flat_map(|plant| ["--plant".to_owned(), plant.name().to_owned()]));
+    Job { name: format!("seed {seed}"), program: program.to_owned(), arguments }
+}
+
+fn hunt_in_simulation(program: &Path, plant: Plant, limits: Limits) -> Found {
+    let jobs: Vec<Job> = (1..=limits.seeds).map(|seed| simulation(program, seed, Some(plant))).collect();
+    let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
+    match ended.iter().find(|ended| !ended.clean) {
+        Some(found) => Found::By { effort: format!("{} seeds", found.place + 1), rule: rule_of(found) },
+        None => Found::No,
+    }
+}
+
+fn hunt_in_models(program: &Path, plant: Plant, limits: Limits) -> Found {
+    if limits.model_seconds == 0 {
+        return Found::No;
+    }
+    let models: PathBuf = program.with_file_name("bifrost-models");
+    let arguments = ["--plant", plant.name(), "--seconds", &limits.model_seconds.to_string()].map(str::to_owned);
+    let job = Job { name: plant.name().to_owned(), program: models, arguments: arguments.to_vec() };
+    let ended = fleet::run(&[job], 1, |_| true);
+    match ended.first() {
+        // The models say that all is well with a hunt that was successful.
+        Some(found) if found.clean => {
+            let states = found.output.split_whitespace().next().unwrap_or("?");
+            let rule = found.output.lines().nth(1).unwrap_or("").trim();
+            Found::By { effort: format!("{states} states, {}", seconds(found.took)), rule: rule.to_owned() }
+        }
+        _ => Found::No,
+    }
+}
+
+/// The invariant that a run names first.
+fn rule_of(ended: &Ended) -> String {
+    let line = ended.output.lines().find(|line| line.starts_with("  ") || line.starts_with("P5"));
+    let rule = line.and_then(|line| line.split_whitespace().next());
+    match rule {
+        Some(rule) => rule.to_owned(),
+        None if ended.output.contains("panicked") => "an assertion".to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+fn tell(found: &Found) -> String {
+    match found {
+        Found::By { effort, rule } => format!("{effort}: {rule}"),
+        Found::No => "–".to_owned(),
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
+}

@@ -1,0 +1,166 @@
+//! The programs of the cluster's hosts: metadata servers and nodes, as production starts them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost::Options as BifrostOptions;
+use bifrost::connect::Connect;
+use bifrost::local_node::{NodeError, Storage};
+use bifrost::membership::Identity;
+use bifrost::metadata_pool::MetadataPool;
+use bifrost_checker::event::Event;
+use bifrost_node::gateway::GatewayOptions;
+use bifrost_node::server::{Interpose, Node, NodeOptions, ServerError};
+use bifrost_sequencer::core::SegmentLimits;
+use bifrost_types::{Location, NodeId};
+use bifrost_wire::grpc::{ClientOptions, MetadataGrpc, RoutesBuilder, ServerLimits, serve};
+use bifrost_wire::log_server::LogServer;
+use bifrost_wire::metadata::MetadataStore;
+use parking_lot::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Control;
+use crate::disk::Disk;
+use crate::history::History;
+use crate::network::{PORT, SimDial, SimListener};
+use crate::transport::{Faults, FaultyConnect, FaultyMetadata, ObservedMetadata};
+
+/// Pause of whoever starts a program again after it failed.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// What every host of a run knows.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// The run.
+    pub control: Control,
+    /// What happens.
+    pub history: History,
+    /// What is wrong with calls.
+    pub faults: Faults,
+    /// Records after which a segment is full.
+    pub segment_records: u64,
+    /// Where the metadata servers are, in the order in which they are asked.
+    pub metadata: Vec<String>,
+    /// Where the nodes are.
+    pub nodes: Vec<String>,
+    /// The metadata servers by host; one of them leads.
+    pub leaders: BTreeMap<String, Arc<ObservedMetadata>>,
+    /// The disks by host. A host that lost its disk has another one.
+    pub disks: Arc<Mutex<BTreeMap<String, DiskSlot>>>,
+}
+
+/// The disk of a host, and the name of the node that it belongs to.
+#[derive(Debug, Clone)]
+pub struct DiskSlot {
+    /// The node's name.
+    pub name: String,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its zone.
+    pub zone: u8,
+}
+
+impl Ground {
+    /// How everybody connects.
+    pub fn client_options(&self) -> ClientOptions {
+        ClientOptions { dial: Some(Arc::new(SimDial)), ..ClientOptions::default() }
+    }
+
+    /// `host:port` of hosts.
+    pub fn addresses(hosts: &[String]) -> Vec<String> {
+        hosts.iter().map(|host| format!("{host}:{PORT}")).collect()
+    }
+
+    /// The host of a node that goes by this name.
+    fn host_of(name: &str) -> String {
+        name.split('-').next().unwrap_or(name).to_owned()
+    }
+
+    /// How a host reaches nodes, with what is wrong about that.
+    pub fn connect_from(&self, host: &str, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
+        Arc::new(FaultyConnect::new(host, inner, self.faults.clone()).hosts(Self::host_of))
+    }
+
+    /// How a host reaches metadata, with what is wrong about that.
+    ///
+    /// # Panics
+    /// Never: the addresses are made here.
+    pub fn metadata_from(&self, host: &str, at: &[String]) -> Arc<dyn MetadataStore> {
+        let pool = MetadataPool::connect_lazy(Self::addresses(at), &self.client_options());
+        let pool: Arc<dyn MetadataStore> = Arc::new(pool.expect("names of hosts are addresses"));
+        let to = at.first().map_or("", String::as_str);
+        Arc::new(FaultyMetadata::new(host, to, pool, &self.faults))
+    }
+}
+
+/// Serves metadata until the host dies.
+pub async fn metadata_server(host: String, store: Arc<dyn MetadataStore>) -> turmoil::Result {
+    let listener = SimListener::bind(&host).await?;
+    let limits = ServerLimits::default();
+    let stop = CancellationToken::new();
+    let mut routes = RoutesBuilder::default();
+    MetadataGrpc::new(store, &limits, stop.child_token()).add_to(&mut routes);
+    serve(listener, routes.routes(), &limits, None, stop).await?;
+    Ok(())
+}
+
+/// Runs a node, and starts it again when it could not start, as a supervisor does.
+pub async fn node(host: String, ground: Ground) -> turmoil::Result {
+    loop {
+        let Some(slot) = ground.disks.lock().get(&host).cloned() else { std::future::pending().await };
+        let listener = SimListener::bind(&host).await?;
+        match Node::start(options(&host, &slot, &ground), listener).await {
+            Ok(node) => {
+                if let Some(disk) = node.record().disk {
+                    ground.control.lives(&host, node.id(), disk);
+                    ground.history.record(Event::NodeStarted { node: node.id(), disk });
+                }
+                // It lives until the host dies.
+                std::future::pending::<()>().await;
+                drop(node);
+            }
+            Err(ServerError::Node(NodeError::Refused(refusal))) => {
+                ground.history.note(format!("{} refuses to start: {refusal}", slot.name));
+                std::future::pending::<()>().await;
+            }
+            Err(error) => {
+                ground.history.note(format!("{} does not start: {error}", slot.name));
+                sleep(RESTART_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
+    let location = Location { region: "r".to_owned(), zone: format!("z{}", slot.zone) };
+    NodeOptions {
+        identity: Identity { name: slot.name.clone(), address: String::new(), location },
+        storage: Storage::Given(Arc::new(slot.disk.clone())),
+        metadata: ground.metadata_from(host, &ground.metadata),
+        segments: SegmentLimits { offsets_max: ground.segment_records, ..SegmentLimits::default() },
+        server: ServerLimits::default(),
+        client: ground.client_options(),
+        gateway: GatewayOptions::default(),
+        logs: BifrostOptions::default(),
+        interpose: Some(Arc::new(Between { host: host.to_owned(), ground: ground.clone() })),
+    }
+}
+
+/// Puts what is wrong with calls between a node and those whom it calls.
+#[derive(Debug)]
+struct Between {
+    host: String,
+    ground: Ground,
+}
+
+impl Interpose for Between {
+    fn log_server(&self, _: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer> {
+        inner
+    }
+
+    fn connect(&self, _: &Identity, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
+        self.ground.connect_from(&self.host, inner)
+    }
+}

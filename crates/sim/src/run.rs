@@ -1,0 +1,244 @@
+//! One run: start, faults, heal a core that suffices, demand progress, read everything once more, be quiet.
+
+mod faults;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost::catalog::Catalog;
+use bifrost::connect::GrpcConnect;
+use bifrost::{Bifrost, Options, ReplicationProperty};
+use bifrost_checker::Bound;
+use bifrost_checker::event::Event;
+use bifrost_metadata::MemoryMetadata;
+use bifrost_types::Scope;
+use tokio::time::sleep;
+use turmoil::Sim;
+
+use self::faults::Faulty;
+pub use self::verdict::Verdict;
+use crate::client::Client;
+use crate::control::{Control, Stage};
+use crate::disk::Disk;
+use crate::history::History;
+use crate::interpose;
+use crate::node::{DiskSlot, Ground, metadata_server, node};
+use crate::plan::{Cluster, Plan};
+use crate::transport::{Faults, ObservedMetadata};
+
+/// One step of the simulation.
+const STEP: Duration = Duration::from_millis(1);
+/// How long the cluster has to start and make its logs. Nothing goes wrong meanwhile.
+const BOOT_WITHIN: Duration = Duration::from_secs(60);
+/// How long everything has after the heal. Stated in `docs/TESTING.md`, by what it is made of.
+pub const HEAL_WITHIN: Duration = Duration::from_secs(90);
+/// How long the cluster is left alone at the end.
+const IDLE: Duration = Duration::from_secs(20);
+/// Calls that an idle cluster of five nodes makes in that time at most, some of them to nodes that are dead.
+const IDLE_CALLS_MAX: u64 = 400;
+/// Bytes of a disk.
+const DISK_BYTES: u64 = 1 << 30;
+
+/// What every host is connected to, and the hosts.
+struct World<'a> {
+    sim: Sim<'a>,
+    plan: Plan,
+    ground: Ground,
+    faulty: Faulty,
+}
+
+/// Runs a plan to its end. The process must not have run anything before: clocks and randomness are its own from here on.
+pub fn run(plan: &Plan) -> Verdict {
+    interpose::start(plan.seed);
+    let mut world = World::new(plan);
+    let verdict = world.live();
+    verdict.unwrap_or_else(|stuck| stuck)
+}
+
+impl World<'_> {
+    fn new(plan: &Plan) -> Self {
+        let (latency_min, latency_max) = plan.cluster.latency_ms;
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(plan.seed)
+            .tick_duration(STEP)
+            .simulation_duration(Duration::from_secs(24 * 3600))
+            .min_message_latency(Duration::from_millis(u64::from(latency_min)))
+            .max_message_latency(Duration::from_millis(u64::from(latency_max)))
+            .tcp_capacity(1 << 16)
+            .enable_random_order()
+            .build();
+        let history = History::new(interpose::now_micros);
+        let disks = plan.nodes().into_iter().enumerate().map(|(place, host)| {
+            let disk = Disk::new(&host, plan.seed.wrapping_add(place as u64), DISK_BYTES, history.clone());
+            let zone = plan.cluster.zone_of(&host);
+            (host.clone(), DiskSlot { name: host, disk, zone })
+        });
+        let keyspace = MemoryMetadata::new();
+        let leaders: BTreeMap<String, Arc<ObservedMetadata>> = (0..)
+            .zip(plan.metadata_hosts())
+            .map(|(place, host)| {
+                let seed = plan.seed.wrapping_add(100 + place);
+                (host.clone(), Arc::new(ObservedMetadata::new(host, keyspace.clone(), history.clone(), seed)))
+            })
+            .collect();
+        if let Some(first) = leaders.values().next() {
+            first.lead();
+        }
+        let ground = Ground {
+            control: Control::default(),
+            history: history.clone(),
+            faults: Faults::new(plan.seed ^ 0x5eed_ca11, history.clone()),
+            leaders,
+            segment_records: plan.cluster.segment_records,
+            metadata: plan.metadata_hosts(),
+            nodes: plan.nodes(),
+            disks: Arc::new(parking_lot::Mutex::new(disks.collect())),
+        };
+        for (host, store) in &ground.leaders {
+            let (name, store) = (host.clone(), store.clone());
+            sim.host(host.as_str(), move || metadata_server(name.clone(), store.clone()));
+        }
+        for host in plan.nodes() {
+            let (name, ground) = (host.clone(), ground.clone());
+            sim.host(host, move || node(name.clone(), ground.clone()));
+        }
+        for (place, host) in plan.clients().into_iter().enumerate() {
+            let (name, ground, plan) = (host.clone(), ground.clone(), plan.clone());
+            sim.host(host, move || client(name.clone(), place, plan.clone(), ground.clone()));
+        }
+        let faulty = Faulty::new(plan, &ground);
+        history.with_checker(|checker| {
+            checker.expect_disks();
+            checker.expect_progress(u64::try_from(HEAL_WITHIN.as_micros()).unwrap_or(u64::MAX));
+        });
+        Self { sim, plan: plan.clone(), ground, faulty }
+    }
+
+    /// The phases. `Err` when a phase did not come to its end.
+    fn live(&mut self) -> Result<Verdict, Verdict> {
+        let control = self.ground.control.clone();
+        if !self.until(BOOT_WITHIN, || control.has_logs())? {
+            return Err(self.verdict("the cluster did not start"));
+        }
+        let began = self.sim.elapsed();
+        control.enter(Stage::Work);
+        while self.sim.elapsed() < began + Duration::from_millis(u64::from(self.plan.work.lasts_ms)) {
+            let at = self.sim.elapsed() - began;
+            self.faulty.advance(&mut self.sim, at);
+            self.step()?;
+        }
+        let staying_dead = self.faulty.heal(&mut self.sim, &self.plan);
+        self.ground.history.note(format!("healed, except {staying_dead:?}"));
+        self.ground.history.record(Event::Healed);
+        control.enter(Stage::Heal);
+        let alive: BTreeSet<String> =
+            self.plan.hosts().into_iter().filter(|host| !staying_dead.contains(host)).collect();
+        let of_the_living = |what: &String| what.split(' ').next().is_some_and(|host| alive.contains(host));
+        let done = self.until(HEAL_WITHIN, || control.probed() && !control.open_work().iter().any(of_the_living))?;
+        if !done {
+            let open: Vec<String> = control.open_work().into_iter().filter(of_the_living).collect();
+            return Err(self.verdict(&format!("not over {HEAL_WITHIN:?} after the heal: {}", open.join(", "))));
+        }
+        control.enter(Stage::Over);
+        for host in self.plan.clients() {
+            self.sim.crash(host);
+        }
+        // What was begun for the clients may still end.
+        self.idle()?;
+        let before = self.ground.faults.calls();
+        self.idle()?;
+        let found = self.ground.faults.calls() - before;
+        let calls = Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX };
+        Ok(Verdict::new(&self.plan, &self.ground, "", Some(calls)))
+    }
+
+    fn idle(&mut self) -> Result<(), Verdict> {
+        let end = self.sim.elapsed() + IDLE;
+        while self.sim.elapsed() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, within: Duration, over: impl Fn() -> bool) -> Result<bool, Verdict> {
+        let end = self.sim.elapsed() + within;
+        while self.sim.elapsed() < end {
+            if over() {
+                return Ok(true);
+            }
+            self.step()?;
+        }
+        Ok(false)
+    }
+
+    fn step(&mut self) -> Result<(), Verdict> {
+        let nanos = u64::try_from(self.sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        interpose::set_now_nanos(nanos);
+        match self.sim.step() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.verdict(&format!("a host failed: {error}"))),
+        }
+    }
+
+    fn verdict(&self, stuck: &str) -> Verdict {
+        Verdict::new(&self.plan, &self.ground, stuck, None)
+    }
+}
+
+async fn client(host: String, place: usize, plan: Plan, ground: Ground) -> turmoil::Result {
+    let metadata = ground.metadata_from(&host, &ground.nodes);
+    let last = place + 1 == plan.clients().len();
+    if last {
+        ground.control.reached(Stage::Heal).await;
+    }
+    let catalog = Catalog::new(metadata.clone());
+    let cluster = loop {
+        match catalog.known_cluster_id().await {
+            Ok(Some(cluster)) => break cluster,
+            _ => sleep(Duration::from_millis(200)).await,
+        }
+    };
+    let mut options = ground.client_options();
+    options.cluster = Some(cluster);
+    let connect = ground.connect_from(&host, Arc::new(GrpcConnect { options }));
+    let bifrost = loop {
+        match Bifrost::from_parts(metadata.clone(), connect.clone(), Options::default()).await {
+            Ok(bifrost) => break bifrost,
+            Err(error) => {
+                ground.history.note(format!("{host} does not start: {error}"));
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+    };
+    let client = Client {
+        host: host.clone(),
+        place,
+        bifrost,
+        control: ground.control.clone(),
+        history: ground.history.clone(),
+        work: plan.work.clone(),
+        seed: plan.seed,
+    };
+    if last {
+        client.probe().await;
+        ground.control.set_probed();
+    } else {
+        if place == 0 && !ground.control.has_logs() {
+            client.nodes_are_there(usize::from(plan.cluster.nodes)).await;
+            client.make_logs(replication(&plan.cluster)).await;
+        }
+        client.work().await;
+    }
+    // A host without a program would not keep its time.
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+fn replication(cluster: &Cluster) -> Option<ReplicationProperty> {
+    let copies = NonZeroU8::new(cluster.copies)?;
+    let zones = NonZeroU8::new(cluster.zones_reached).filter(|zones| zones.get() > 1);
+    ReplicationProperty::new(zones.map(|zones| (Scope::Zone, zones)).into_iter().chain([(Scope::Node, copies)])).ok()
+}

@@ -1,0 +1,269 @@
+//! Begins and ends the faults of a plan at their times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bifrost_checker::event::Event;
+use turmoil::Sim;
+
+use super::DISK_BYTES;
+use crate::disk::{Damage, Disk, DiskLatency};
+use crate::interpose;
+use crate::links::Links;
+use crate::node::{DiskSlot, Ground};
+use crate::plan::{Fault, Kind, Plan};
+
+/// How far a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Waits,
+    Lasts,
+    Over,
+}
+
+/// What is wrong now.
+pub(super) struct Faulty {
+    ground: Ground,
+    faults: Vec<(Fault, Course)>,
+    links: Links,
+    /// Hosts that are down, and how many faults keep each there.
+    down: BTreeMap<String, u32>,
+    isolated: BTreeSet<String>,
+    /// Disks that were made after the first ones.
+    new_disks: u64,
+    seed: u64,
+}
+
+impl Faulty {
+    pub(super) fn new(plan: &Plan, ground: &Ground) -> Self {
+        let faults = plan.faults.iter().map(|fault| (fault.clone(), Course::Waits)).collect();
+        Self {
+            ground: ground.clone(),
+            faults,
+            links: Links::new(plan.hosts(), plan.cluster.latency_ms.1),
+            down: BTreeMap::new(),
+            isolated: BTreeSet::new(),
+            new_disks: 0,
+            seed: plan.seed,
+        }
+    }
+
+    /// Brings everything to where it is at this time since the work began.
+    pub(super) fn advance(&mut self, sim: &mut Sim<'_>, at: Duration) {
+        let at = u32::try_from(at.as_millis()).unwrap_or(u32::MAX);
+        let mut changed = false;
+        for place in 0..self.faults.len() {
+            let Some((fault, course)) = self.faults.get(place).cloned() else { continue };
+            let next = match course {
+                Course::Waits if at >= fault.at_ms => Course::Lasts,
+                Course::Lasts if at >= fault.at_ms.saturating_add(fault.for_ms) => Course::Over,
+                _ => continue,
+            };
+            if let Some((_, course)) = self.faults.get_mut(place) {
+                *course = next;
+            }
+            match next {
+                Course::Lasts => self.begin(sim, &fault.kind),
+                Course::Over => self.end(sim, &fault.kind),
+                Course::Waits => {}
+            }
+            changed = true;
+        }
+        if changed {
+            self.apply(sim);
+        }
+    }
+
+    /// Ends every fault, and takes down for good what the plan does not heal. Returns the hosts that stay dead.
+    pub(super) fn heal(&mut self, sim: &mut Sim<'_>, plan: &Plan) -> BTreeSet<String> {
+        for place in 0..self.faults.len() {
+            if let Some((fault, Course::Lasts)) = self.faults.get(place).cloned() {
+                if let Some((_, course)) = self.faults.get_mut(place) {
+                    *course = Course::Over;
+                }
+                self.end(sim, &fault.kind);
+            }
+        }
+        let dead: BTreeSet<String> = plan.cluster.sacrificed.iter().cloned().chain(["c2".to_owned()]).collect();
+        for host in &dead {
+            self.isolated.insert(host.clone());
+            self.take_down(sim, host);
+        }
+        self.apply(sim);
+        dead
+    }
+
+    fn apply(&mut self, sim: &mut Sim<'_>) {
+        let present: Vec<Fault> =
+            self.faults.iter().filter(|(_, course)| *course == Course::Lasts).map(|(fault, _)| fault.clone()).collect();
+        self.links.apply(sim, present.iter(), &self.isolated);
+    }
+
+    fn begin(&mut self, sim: &mut Sim<'_>, kind: &Kind) {
+        self.ground.history.note(format!("begins: {kind:?}"));
+        match kind {
+            Kind::Partition { .. }
+            | Kind::OneWay { .. }
+            | Kind::Hold { .. }
+            | Kind::Pause { .. }
+            | Kind::Slow { .. } => {}
+            Kind::Crash { host, silent } => {
+                if *silent {
+                    self.isolated.insert(host.clone());
+                    self.apply(sim);
+                }
+                self.take_down(sim, host);
+            }
+            Kind::Wipe { node, renamed } => {
+                self.take_down(sim, node);
+                if let Some(disk) = self.disk(node) {
+                    disk.wipe();
+                }
+                if *renamed {
+                    self.give_new_disk(node);
+                }
+            }
+            Kind::SlowDisk { node, from_ms, up_to_ms } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.set_latency(DiskLatency {
+                        fsync_min: Duration::from_millis(u64::from(*from_ms)),
+                        fsync_max: Duration::from_millis(u64::from(*up_to_ms)),
+                        ..DiskLatency::default()
+                    });
+                }
+            }
+            Kind::FailingDisk { node } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.fail_fsyncs(1);
+                }
+            }
+            Kind::FullDisk { node } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.fill(0);
+                }
+            }
+            Kind::Corrupt { node } => {
+                if let Some(disk) = self.disk(node) {
+                    let damage = if self.seed.is_multiple_of(2) { Damage::Frame } else { Damage::Bit };
+                    let damaged = disk.damage_any(damage);
+                    self.ground.history.note(format!("damaged on {node}: {damaged:?}"));
+                }
+            }
+            Kind::ClockJump { by_ms } => interpose::jump_wall_clock(*by_ms),
+            Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
+            Kind::LeaderChange => self.change_leader(),
+            Kind::NoLeader => self.ground.leaders.values().for_each(|server| server.step_down()),
+        }
+    }
+
+    fn end(&mut self, sim: &mut Sim<'_>, kind: &Kind) {
+        self.ground.history.note(format!("ends: {kind:?}"));
+        match kind {
+            Kind::Partition { .. }
+            | Kind::OneWay { .. }
+            | Kind::Hold { .. }
+            | Kind::Pause { .. }
+            | Kind::Slow { .. }
+            | Kind::Corrupt { .. }
+            | Kind::ClockJump { .. } => {}
+            Kind::Crash { host, .. } => {
+                self.isolated.remove(host);
+                self.bring_up(sim, host);
+            }
+            Kind::Wipe { node, .. } => self.bring_up(sim, node),
+            Kind::SlowDisk { node, .. } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.set_latency(DiskLatency::default());
+                }
+            }
+            Kind::FailingDisk { node } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.fail_fsyncs(0);
+                }
+                // Its log server has stopped if it wrote anything: a supervisor starts the process again.
+                self.take_down(sim, node);
+                self.bring_up(sim, node);
+            }
+            Kind::FullDisk { node } => {
+                if let Some(disk) = self.disk(node) {
+                    disk.free_up();
+                }
+            }
+            Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
+            Kind::LeaderChange => {}
+            Kind::NoLeader => self.change_leader(),
+        }
+    }
+
+    /// Another server leads from here on; one, if none did.
+    fn change_leader(&self) {
+        let before = self.ground.leaders.values().position(|server| server.leads());
+        self.ground.leaders.values().for_each(|server| server.step_down());
+        let next = before.map_or(0, |place| (place + 1) % self.ground.leaders.len());
+        if let Some(server) = self.ground.leaders.values().nth(next) {
+            server.lead();
+        }
+    }
+
+    /// Sets the rates of calls to what the present faults want.
+    fn apply_to_calls(&self) {
+        let faults = &self.ground.faults;
+        faults.clear();
+        for (fault, _) in self.faults.iter().filter(|(_, course)| *course == Course::Lasts) {
+            let (from, to) = match &fault.kind {
+                Kind::LoseReplies { from, to, .. } | Kind::Duplicate { from, to, .. } | Kind::Late { from, to, .. } => {
+                    (from, to)
+                }
+                _ => continue,
+            };
+            let mut rates = faults.rates(from, to);
+            match &fault.kind {
+                Kind::LoseReplies { percent, .. } => rates.lose_reply = *percent,
+                Kind::Duplicate { percent, .. } => rates.duplicate = *percent,
+                Kind::Late { percent, up_to_ms, .. } => {
+                    rates.late = *percent;
+                    rates.late_max = Duration::from_millis(u64::from(*up_to_ms));
+                }
+                _ => {}
+            }
+            faults.set(from, to, rates);
+        }
+    }
+
+    fn disk(&self, host: &str) -> Option<Disk> {
+        self.ground.disks.lock().get(host).map(|slot| slot.disk.clone())
+    }
+
+    fn give_new_disk(&mut self, host: &str) {
+        self.new_disks += 1;
+        let name = format!("{host}-{}", self.new_disks + 1);
+        let seed = self.seed.wrapping_add(1000 + self.new_disks);
+        let disk = Disk::new(&name, seed, DISK_BYTES, self.ground.history.clone());
+        let mut disks = self.ground.disks.lock();
+        let zone = disks.get(host).map_or(0, |slot| slot.zone);
+        disks.insert(host.to_owned(), DiskSlot { name, disk, zone });
+    }
+
+    fn take_down(&mut self, sim: &mut Sim<'_>, host: &str) {
+        let reasons = self.down.entry(host.to_owned()).or_default();
+        *reasons += 1;
+        if *reasons > 1 {
+            return;
+        }
+        sim.crash(host);
+        if let Some(disk) = self.disk(host) {
+            disk.crash();
+        }
+        if let Some((node, _)) = self.ground.control.died(host) {
+            self.ground.history.record(Event::NodeStopped { node });
+        }
+    }
+
+    fn bring_up(&mut self, sim: &mut Sim<'_>, host: &str) {
+        let reasons = self.down.entry(host.to_owned()).or_default();
+        *reasons = reasons.saturating_sub(1);
+        if *reasons == 0 {
+            sim.bounce(host);
+        }
+    }
+}
