@@ -38,7 +38,7 @@ pub struct ControllerOptions {
     /// reconfigurations are over by then.
     pub pending_grace: Duration,
     /// How long the open segment may have a sequencer that is gone. Default 1 s: an appender that meets it replaces it at
-    /// once. `None` leaves it to whoever uses the log next, for one process that is the only user of its logs.
+    /// once. `None` leaves it to whoever appends next; readers may wait until then.
     pub sequencer_grace: Option<Duration>,
     /// How long one node's controller has before the next begins too. Default 1 s: most attempts are over by then.
     pub turn: Duration,
@@ -60,14 +60,6 @@ impl Default for ControllerOptions {
             pause_max: Duration::from_secs(30),
             attempt_deadline: Duration::from_secs(30),
         }
-    }
-}
-
-impl ControllerOptions {
-    /// For one process that is the only user of its logs: what a kill left pending is finished, and a sequencer is
-    /// replaced when the log is used. So opening a directory changes no log that is well.
-    pub fn embedded() -> Self {
-        Self { sequencer_grace: None, ..Self::default() }
     }
 }
 

@@ -171,7 +171,7 @@ impl Bifrost {
         let alone = hosted.is_some();
         let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) };
         if alone {
-            bifrost.start_controller(None, ControllerOptions::embedded());
+            bifrost.start_controller(None, ControllerOptions::default());
         }
         bifrost
     }

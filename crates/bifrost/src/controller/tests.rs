@@ -13,6 +13,7 @@ use bifrost_types::{
 };
 use bifrost_wire::log_server::SealRequest;
 use bifrost_wire::metadata::{MetadataError, MetadataStore};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -441,7 +442,7 @@ async fn a_lost_reply_costs_an_attempt_a_look_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_embedded_back_end_finishes_what_is_pending_and_leaves_the_rest() {
+async fn an_embedded_back_end_finishes_what_is_pending_and_leaves_what_is_well() {
     let bifrost = Bifrost::in_memory().await.unwrap();
     let log = bifrost.create_log("orders", crate::LogOptions::default()).await.unwrap();
     let well = bifrost.create_log("well", crate::LogOptions::default()).await.unwrap();
@@ -466,5 +467,35 @@ async fn a_controller_ends_with_the_last_handle() {
     world.announce(log, 66, 1).await;
     sleep(HOUR).await;
     assert!(world.chain(log).await.pending.is_some(), "nobody is there");
+    world.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_an_idle_log_sees_what_was_acknowledged_before_its_only_node_restarted() {
+    let mut world = World::new().await;
+    let first = world.successor(0);
+    let alone = Successor {
+        nodeset: Nodeset::new(vec![first.nodeset.members()[0].clone()]).unwrap(),
+        replication: ReplicationProperty::nodes(NonZeroU8::MIN),
+        sequencer: first.sequencer,
+    };
+    let log = world.catalog().create_log(Some("alone"), fresh_op(), &alone).await.unwrap().chain.log;
+    let client = world.client().await;
+    client.log_by_id(log).await.unwrap().appender().append("kept").await.unwrap();
+    client.shutdown().await;
+    world.restart(0).await;
+    let client = world.client().await;
+    let mut reader = client.log_by_id(log).await.unwrap().read(crate::ReadOptions::default());
+    let mut seen = async || loop {
+        if let Some(Ok(crate::ReadEvent::Record(record))) = reader.next().await {
+            return record.payload;
+        }
+    };
+    // Nobody is left who could say that it is committed (R1), and a reader closes nothing.
+    assert!(timeout(HOUR, seen()).await.is_err());
+    let controller = world.controller(None).await;
+    assert_eq!(timeout(PATIENCE, seen()).await.unwrap(), "kept");
+    controller.shutdown().await;
+    client.shutdown().await;
     world.shutdown().await;
 }

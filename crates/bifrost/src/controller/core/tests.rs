@@ -169,7 +169,7 @@ fn a_record_that_is_older_than_the_sequencer_is_only_late() {
 #[test]
 fn without_a_grace_for_sequencers_only_what_is_pending_is_cared_for() {
     let mut bench = Bench::with(None, [(log(7), open(0, life(1, 1)))]);
-    bench.core.options = ControllerOptions::embedded();
+    bench.core.options.sequencer_grace = None;
     bench.step(Event::NodeSeen { node: node(1), view: alive(2) });
     assert_eq!(bench.core.wake_at(), None);
     bench.see(log(7), 2, pending(open(0, life(1, 1)), 66, 1));
