@@ -63,6 +63,7 @@ struct World {
     stream: Option<StoreStream>,
     copies: Vec<Copy>,
     calls: Vec<(usize, JoinHandle<Result<CopyState, CallError>>)>,
+    tasks: TaskTracker,
 }
 
 impl World {
@@ -84,6 +85,7 @@ impl World {
             stream: None,
             copies: vec![copy(1), copy(2)],
             calls: Vec::new(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -92,16 +94,16 @@ impl World {
             Action::Store { loglet, records, tells } => self.send(loglet, records, tells).await,
             Action::Seal(of) => {
                 let (server, loglet) = (self.server.clone(), self.copies[of].of);
-                self.calls.push((of, tokio::spawn(async move { seal(&server, loglet, 1).await })));
+                self.calls.push((of, self.tasks.spawn(async move { seal(&server, loglet, 1).await })));
             }
             Action::Settle(of) => {
                 let copy = &self.copies[of];
                 let (server, loglet, tail) = (self.server.clone(), copy.of, copy.answered.max(copy.told_committed));
-                self.calls.push((of, tokio::spawn(async move { settle(&server, loglet, tail).await })));
+                self.calls.push((of, self.tasks.spawn(async move { settle(&server, loglet, tail).await })));
             }
             Action::Trim(of, point) => {
                 let (server, loglet) = (self.server.clone(), self.copies[of].of);
-                self.calls.push((of, tokio::spawn(async move { trim(&server, loglet, point).await })));
+                self.calls.push((of, self.tasks.spawn(async move { trim(&server, loglet, point).await })));
             }
             Action::Pass => self.pass().await,
             Action::Hold => self.store.hold(),
