@@ -251,6 +251,14 @@ impl<T> Queue<T> {
         }
         self.unsettled = false;
     }
+
+    /// Asserts the pointer order.
+    #[cfg(test)]
+    fn check(&self) {
+        assert!(self.sent <= self.entries.len(), "more was sent than there is");
+        assert!(self.sent == 0 || self.attempt.is_some(), "sent in no attempt");
+        assert!(!self.unsettled || self.attempt.is_some(), "nobody knows where to look");
+    }
 }
 
 /// What a queue gave up.
@@ -270,6 +278,8 @@ pub(crate) enum GivenUp<T> {
 
 #[cfg(test)]
 mod tests {
+    mod machine;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -367,6 +367,8 @@ proptest! {
     /// C1–C4 under any interleaving of actors with the same and with different operations.
     #[test]
     fn racing_actors_keep_the_invariants(schedule in prop::collection::vec((0..ACTORS, action()), 1..200)) {
+        #[cfg(bifrost_plant)]
+        bifrost_types::plant::set_from_env();
         let mut model = Model::new();
         let mut seen = vec![model.stored.clone(); ACTORS];
         for (actor, action) in &schedule {
