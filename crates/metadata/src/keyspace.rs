@@ -226,6 +226,17 @@ impl Keyspace {
         Ok(self.history.after(after).filter_map(move |changes| select(changes, prefix)))
     }
 
+    /// Asserts the pointer order.
+    #[cfg(test)]
+    fn check(&self) {
+        assert!(self.oldest() <= self.revision, "history begins after the present");
+        for (key, Versioned { revision, .. }) in &self.entries {
+            assert!((1..=self.revision).contains(revision), "{key} has revision {revision}");
+        }
+        let kept = self.history.after(0).map(|changes| changes.revision);
+        assert!(kept.eq(self.oldest() + 1..=self.revision), "a revision is missing in history");
+    }
+
     fn seen<'a>(&'a self, staged: &'a Staged, key: &str) -> Option<&'a Versioned> {
         match staged.overlay.get(key) {
             Some(versioned) => versioned.as_ref(),

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod machine;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
