@@ -1,6 +1,5 @@
 //! What was found, and how often each rule was put to the test.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::Micros;
@@ -76,7 +75,8 @@ pub(crate) struct Judge {
     now: EventNumber,
     /// Whether the history is over: no event is the present one.
     ended: bool,
-    tallies: BTreeMap<Rule, Tally>,
+    /// In the order of [`Rule::ALL`]; it grows when a rule is met.
+    tallies: Vec<Tally>,
     told: Vec<Breach>,
     count: u64,
 }
@@ -112,7 +112,11 @@ impl Judge {
         events: impl IntoIterator<Item = EventNumber>,
         text: impl FnOnce() -> String,
     ) {
-        let tally = self.tallies.entry(rule).or_default();
+        let place = rule as usize;
+        if self.tallies.len() <= place {
+            self.tallies.resize(Rule::ALL.len(), Tally::default());
+        }
+        let Some(tally) = self.tallies.get_mut(place) else { return };
         tally.checked = tally.checked.saturating_add(1);
         if holds {
             return;
@@ -143,7 +147,7 @@ impl Judge {
     }
 
     pub(crate) fn tally(&self, rule: Rule) -> Tally {
-        self.tallies.get(&rule).copied().unwrap_or_default()
+        self.tallies.get(rule as usize).copied().unwrap_or_default()
     }
 
     pub(crate) fn summary(&self, events: u64) -> Summary {
