@@ -118,4 +118,42 @@ proptest! {
             }
         }
     }
+
+    /// Hundreds of looks at a disk that fills and empties, with a ballast that comes and goes as the core says.
+    #[test]
+    fn what_is_said_of_a_disk_follows_from_what_is_free(
+        total in 64 * MIB..(1_u64 << 42),
+        looks in prop::collection::vec((any::<u64>(), 0..4_u8, any::<bool>()), 1..500),
+    ) {
+        let marks = SpaceOptions::default().marks(total, MIB);
+        let mut core = SpaceCore::new(marks);
+        let mut free = total;
+        let mut ballast = false;
+        for (dice, kind, obeyed) in looks {
+            free = match kind {
+                0 => dice % (total + 1),
+                1 => free.saturating_sub(dice % (total / 16)),
+                2 => (free + dice % (total / 16)).min(total),
+                _ => (marks.stores + dice % (2 * MIB)).saturating_sub(MIB),
+            };
+            let before = core.fullness();
+            let step = core.observe(Look { free_bytes: free, ballast });
+            let now = core.fullness();
+            prop_assert!(now >= marks.fullness(free), "better than it is");
+            prop_assert!(now <= before.max(marks.fullness(free)), "worse than it was and is");
+            // What is a little better than before does not count yet, so that answers do not change with every group.
+            prop_assert!(now >= before || now >= marks.fullness(free - free / HYSTERESIS));
+            match step {
+                Some(BallastStep::GiveUp) => prop_assert!(ballast && now == Fullness::Exhausted),
+                Some(BallastStep::Make) => {
+                    prop_assert!(!ballast && now <= Fullness::Low);
+                    prop_assert!(free - marks.ballast_bytes > marks.stores, "it would be given up again at once");
+                }
+                None => prop_assert!(!(ballast && now == Fullness::Exhausted), "the last reserve is kept for nobody"),
+            }
+            if obeyed && let Some(step) = step {
+                ballast = step == BallastStep::Make;
+            }
+        }
+    }
 }
