@@ -137,6 +137,9 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`] when metadata cannot be read or written.
     pub async fn cluster_id(&self, fresh: ClusterId) -> Result<ClusterId, CatalogError> {
+        if let Some(known) = self.known_cluster_id().await? {
+            return Ok(known);
+        }
         let txn = Txn::new().expect(CLUSTER, Precondition::Absent).put(CLUSTER, fresh.to_string());
         match self.store.txn(txn).await? {
             TxnOutcome::Committed(_) => Ok(fresh),

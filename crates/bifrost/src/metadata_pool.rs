@@ -15,9 +15,9 @@ pub struct WrongAddress {
     pub address: String,
 }
 
-/// Asks one address until it fails, then the next. A read is tried at each address once; a transaction is sent to one
-/// address only, because a second attempt after a lost reply is the caller's decision (M2). Addresses are tried in the order
-/// in which they were given.
+/// Asks one address until it fails, then the next. A read is tried at each address once. So is a transaction, as long as it
+/// was refused: that one was not carried out. After a lost reply it is not sent again, because a second attempt is the
+/// caller's decision then (M2). Addresses are tried in the order in which they were given.
 #[derive(Debug)]
 pub struct MetadataPool {
     members: Vec<GrpcMetadata>,
@@ -85,10 +85,16 @@ impl MetadataStore for MetadataPool {
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
         Box::pin(async move {
-            let index = self.current.load(Ordering::Relaxed);
-            let member = self.members.get(index).ok_or(MetadataError::Unavailable)?;
-            let result = member.txn(txn).await;
-            self.failed(index, result.as_ref().err());
+            let mut result = Err(MetadataError::Unavailable);
+            for _ in 0..self.members.len() {
+                let index = self.current.load(Ordering::Relaxed);
+                let Some(member) = self.members.get(index) else { break };
+                result = member.txn(txn.clone()).await;
+                self.failed(index, result.as_ref().err());
+                if !matches!(result, Err(MetadataError::Unavailable)) {
+                    break;
+                }
+            }
             result
         })
     }
