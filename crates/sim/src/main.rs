@@ -136,27 +136,25 @@ fn run_many(arguments: &Run) -> anyhow::Result<ExitCode> {
         .collect();
     let started = Instant::now();
     let (mut over, mut failed) = (0_u64, 0_u64);
-    let mut first = None;
-    fleet::run(&jobs, arguments.jobs, |ended| {
+    let ended = fleet::run(&jobs, arguments.jobs, |ended| {
         over += 1;
-        if !ended.clean {
-            failed += 1;
-            first.get_or_insert_with(|| ended.clone());
-        }
+        failed += u64::from(!ended.clean);
         let minutes = started.elapsed().as_secs_f64() / 60.0;
         let rate = over as f64 / minutes;
         eprint!("\r{over} of {} seeds, {rate:.0} a minute, {failed} failed", arguments.seeds);
         true
     });
     eprintln!();
-    match first {
+    let dirty: Vec<_> = ended.iter().filter(|ended| !ended.clean).collect();
+    match dirty.first() {
         None => {
             let seconds = started.elapsed().as_secs();
             println!("{over} seeds from {}, all clean, in {seconds} s", arguments.seed);
             Ok(ExitCode::SUCCESS)
         }
         Some(first) => {
-            println!("{failed} of {over} seeds failed; the first:\n{}", first.output);
+            let names: Vec<&str> = dirty.iter().map(|ended| ended.name.as_str()).collect();
+            println!("{failed} of {over} seeds failed: {}; the first:\n{}", names.join(", "), first.output);
             Ok(ExitCode::FAILURE)
         }
     }

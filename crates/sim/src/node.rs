@@ -10,6 +10,7 @@ use bifrost::local_node::{NodeError, Storage};
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_checker::event::Event;
+use bifrost_metadata::MemoryMetadata;
 use bifrost_node::gateway::GatewayOptions;
 use bifrost_node::server::{Interpose, Node, NodeOptions, ServerError};
 use bifrost_sequencer::core::SegmentLimits;
@@ -45,6 +46,8 @@ pub struct Ground {
     pub metadata: Vec<String>,
     /// Where the nodes are.
     pub nodes: Vec<String>,
+    /// What the metadata servers serve.
+    pub keyspace: MemoryMetadata,
     /// The metadata servers by host; one of them leads.
     pub leaders: BTreeMap<String, Arc<ObservedMetadata>>,
     /// The disks by host. A host that lost its disk has another one.

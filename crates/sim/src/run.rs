@@ -91,6 +91,7 @@ impl World<'_> {
             control: Control::default(),
             history: history.clone(),
             faults: Faults::new(plan.seed ^ 0x5eed_ca11, history.clone()),
+            keyspace,
             leaders,
             segment_records: plan.cluster.segment_records,
             metadata: plan.metadata_hosts(),

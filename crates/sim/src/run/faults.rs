@@ -1,9 +1,13 @@
 //! Begins and ends the faults of a plan at their times.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost::catalog::Catalog;
 use bifrost_checker::event::Event;
+use bifrost_types::{NodeRecord, StorageState};
+use futures_util::FutureExt as _;
 use turmoil::Sim;
 
 use super::DISK_BYTES;
@@ -241,7 +245,26 @@ impl Faulty {
         let disk = Disk::new(&name, seed, DISK_BYTES, self.ground.history.clone());
         let mut disks = self.ground.disks.lock();
         let zone = disks.get(host).map_or(0, |slot| slot.zone);
+        if let Some(lost) = disks.get(host).map(|slot| slot.name.clone()) {
+            self.declare_lost(&lost);
+        }
         disks.insert(host.to_owned(), DiskSlot { name, disk, zone });
+    }
+
+    /// What an operator does before a new node takes the place of one whose disk is gone: without it both might get into
+    /// one nodeset, and go together.
+    fn declare_lost(&self, name: &str) {
+        let catalog = Catalog::new(Arc::new(self.ground.keyspace.clone()));
+        let declaring = async {
+            let (record, revision) = catalog.node_by_name(name).await.ok()??;
+            let record = NodeRecord { storage: StorageState::DataLoss, ..record };
+            catalog.replace_node(revision, &record).await.ok()?;
+            Some(record)
+        };
+        // Memory answers at once.
+        if let Some(Some(record)) = declaring.now_or_never() {
+            self.ground.history.record(Event::NodeWritten { record });
+        }
     }
 
     fn take_down(&mut self, sim: &mut Sim<'_>, host: &str) {
