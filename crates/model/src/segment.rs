@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bifrost_loglet::close::CloseLoglet;
 use bifrost_sequencer::core::{Core, Event, SegmentLimits, StreamId};
-use bifrost_types::{LogletOffset, WriterId};
+use bifrost_types::{Chain, LogletOffset, WriterId};
 use stateright::{Model, Property};
 
 use self::action::Action;
@@ -50,6 +50,8 @@ pub(crate) struct State {
     appended: u8,
     finders: Vec<Finder>,
     decided: Option<Decided>,
+    /// The chain that decided; told by `decided`.
+    chain: Option<Arc<Chain>>,
     /// Somebody was told of each offset below.
     acknowledged: LogletOffset,
     /// The highest tail that the open segment showed to a reader (R1).
@@ -58,6 +60,8 @@ pub(crate) struct State {
     successor_acknowledged: bool,
     probe: Option<Probe>,
     left: Budget,
+    /// Servers that differ by name only are different.
+    by_name: bool,
     /// A core or a rule that looks at steps found a breach.
     broken: Option<String>,
 }
@@ -118,11 +122,13 @@ impl Segment {
             appended: 0,
             finders: Vec::new(),
             decided: None,
+            chain: None,
             acknowledged: LogletOffset::FIRST,
             shown: LogletOffset::FIRST,
             successor_acknowledged: false,
             probe: None,
             left: self.scope().budget,
+            by_name: self.scope().by_name,
             broken: None,
         };
         for op in self.scope().finders {
@@ -178,5 +184,28 @@ impl Explored for Segment {
 
     fn unseen(&self) -> Option<&'static str> {
         self.seen.missing(self.scope().witnesses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explore::explore;
+
+    #[test]
+    fn without_an_f_majority_a_run_ends_undecided_and_that_is_told() {
+        // Guards the liveness rule: an exploration that never reached the end of a run would keep it too.
+        let budget = Budget { disks_lost: 2, ..Scope::PLAIN.budget };
+        let report = explore(&Segment::new(Scope { appends: 1, budget, ..Scope::PLAIN }), 1);
+        let violation = report.violation.expect("two disks of three are lost");
+        assert!(violation.property.starts_with("promise 5"), "{violation:?}");
+    }
+
+    #[test]
+    fn a_scope_that_never_shows_what_it_is_for_does_not_pass() {
+        let witnesses = &[crate::witness::Witness::WrongDisk];
+        let report = explore(&Segment::new(Scope { appends: 1, witnesses, ..Scope::PLAIN }), 1);
+        let violation = report.violation.expect("no disk is lost in this scope");
+        assert_eq!(violation.property, "sometimes: a request named a disk that was lost");
     }
 }

@@ -1,7 +1,7 @@
 //! Explores the models from the command line.
 //!
 //! `bifrost-models [--quick] [--only PART] [--threads N]` explores and prints a line for each scope.
-//! `bifrost-models --plant NAME [--seconds N]` gives the process a bug first, and prints how it shows.
+//! `bifrost-models --plant NAME [--only PART] [--seconds N]` gives the process a bug first, and prints how it shows.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     // A core that asserts is a finding, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(name) = value("--plant") {
-        return hunt(name, threads, Duration::from_secs(number("--seconds", 300)));
+        return hunt(name, value("--only").unwrap_or(""), threads, Duration::from_secs(number("--seconds", 300)));
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let selection = if quick { Selection::Quick } else { Selection::Full };
@@ -43,14 +43,14 @@ fn print(report: &ScopeReport) {
 }
 
 #[cfg(bifrost_plant)]
-fn hunt(name: &str, threads: usize, budget: Duration) -> ExitCode {
+fn hunt(name: &str, part: &str, threads: usize, budget: Duration) -> ExitCode {
     use bifrost_types::plant::{self, Plant};
     let Some(plant) = Plant::ALL.iter().find(|plant| plant.name() == name) else {
         eprintln!("no plant is called {name}");
         return ExitCode::from(2);
     };
     plant::set(*plant);
-    match bifrost_model::hunt(threads, budget) {
+    match bifrost_model::hunt_only(part, threads, budget) {
         Some(found) => {
             print(&found);
             ExitCode::SUCCESS
@@ -63,7 +63,7 @@ fn hunt(name: &str, threads: usize, budget: Duration) -> ExitCode {
 }
 
 #[cfg(not(bifrost_plant))]
-fn hunt(name: &str, _: usize, _: Duration) -> ExitCode {
+fn hunt(name: &str, _: &str, _: usize, _: Duration) -> ExitCode {
     eprintln!("this build carries no bug, so not {name} either: it wants --cfg bifrost_plant");
     ExitCode::from(2)
 }

@@ -133,7 +133,8 @@ impl Segment {
         if left.crashes > 0 {
             actions.push(Action::Crash { server: number });
         }
-        if left.disks_lost > 0 {
+        let lost_here = self.scope().lost_in.is_none_or(|zone| zone == server.zone);
+        if left.disks_lost > 0 && lost_here && server.disk == server.named {
             actions.push(Action::LoseDisk { server: number });
         }
         if left.foreign_stores > 0 && server.core.staged().bound == Some(self.stage.params.sequencer) {

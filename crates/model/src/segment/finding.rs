@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost::chain::{self, Decide};
+use bifrost::reconfigure::{Candidate, Reconfigured, Step};
 use bifrost_loglet::close::{CloseError, Closed, Effect, Event};
 use bifrost_logserver::copy::RepairFacts;
-use bifrost_types::{NodeIndex, Timings};
+use bifrost_types::{Chain, NodeIndex, Timings};
 
 use super::call::{Answer, Call, Stage as CallStage, What, read};
 use super::server::{Waiting, at};
@@ -170,20 +170,20 @@ impl Segment {
         if others.map(|finder| finder.life).any(|life| matches!(life, Life::Candidate(other) if other != candidate)) {
             self.seen.note(Witness::Disagreed);
         }
-        let life = match state.decided {
+        match state.decided {
             Some(decided) => {
                 assert!(closed.decided_tail.is_none_or(|tail| tail == decided.tail), "C1: two decided tails");
                 if decided.tail != candidate {
                     self.seen.note(Witness::Disagreed);
                 }
-                Life::Over
             }
-            None => {
-                assert_eq!(closed.decided_tail, None, "C1: a decided tail before the decision");
-                Life::Candidate(candidate)
-            }
-        };
-        self.end_finder(state, number, life);
+            None => assert_eq!(closed.decided_tail, None, "C1: a decided tail before the decision"),
+        }
+        self.end_finder(state, number, Life::Candidate(candidate));
+        if state.decided.is_some() {
+            // It has only to learn what was decided.
+            self.decide(state, number);
+        }
     }
 
     /// The finder steps no more. Its requests that are under way still arrive, or are lost, as the scope says.
@@ -211,32 +211,45 @@ impl Segment {
         }
     }
 
-    /// T2, as the chain does it.
+    /// What the driver of a reconfiguration does with a candidate: it looks at the chain, and takes the next step. The
+    /// first decides (T2), the others learn what was decided.
     pub(super) fn decide(&self, state: &mut State, number: usize) {
         let Some(finder) = state.finders.get_mut(number) else { return };
         let Life::Candidate(candidate) = finder.life else { return };
         finder.life = Life::Over;
-        if state.decided.is_some() {
-            return;
-        }
         let place = usize::from(finder.op);
-        let (Some(chain), Some(op)) = (self.stage.announced.get(place), self.stage.ops.get(place)) else { return };
-        match chain::decide(chain, *op, candidate, Timings::default()) {
-            Ok(Decide::Write(next)) => {
-                let closed = next.segment(self.stage.params.id.segment).and_then(|segment| segment.decided_tail());
-                let tail = closed.expect("a decision that is written closes the segment");
-                let base = next.last().map(|segment| segment.base_lsn.get());
-                assert_eq!(base, Some(tail.get()), "C1: the successor begins where the segment ended");
-                state.decided = Some(Decided { op: finder.op, tail });
-                let stored = |offset| state.servers.iter().any(|server| server.held(offset) != 0);
-                if (tail.get()..=u64::from(state.appended)).map(at).any(stored) {
-                    self.seen.note(Witness::Dropped);
-                }
-                if state.acknowledged < tail {
-                    self.seen.note(Witness::Kept);
-                }
+        let op = finder.op;
+        let (Some(announced), Some(intent)) = (self.stage.announced.get(place), self.stage.intents.get(place)) else {
+            return;
+        };
+        let chain = state.chain.as_deref().unwrap_or(announced);
+        let candidate = Candidate { op: intent.op, tail: candidate, timings: Timings::default() };
+        match (intent.next_step(chain, Some(candidate), 0), state.decided) {
+            (Ok(Step::Decide { decided: next, .. }), None) => self.decided(state, op, next),
+            (Ok(Step::Tell { outcome, .. }), Some(decided)) => {
+                let finished = outcome.finished();
+                assert_eq!(finished.tail, decided.tail, "C1: another decided tail than the first");
+                let mine = matches!(outcome, Reconfigured::Done(_));
+                assert_eq!(mine, op == decided.op, "C4: told of another operation's end");
             }
-            other => state.broken = Some(format!("C1: a pending operation cannot decide: {other:?}")),
+            (other, _) => state.broken = Some(format!("C1: a candidate leads to {other:?}")),
+        }
+    }
+
+    /// The transaction that decides is committed.
+    fn decided(&self, state: &mut State, op: u8, next: Chain) {
+        let closed = next.segment(self.stage.params.id.segment).and_then(|segment| segment.decided_tail());
+        let tail = closed.expect("a decision that is written closes the segment");
+        let base = next.last().map(|segment| segment.base_lsn.get());
+        assert_eq!(base, Some(tail.get()), "C1: the successor begins where the segment ended");
+        state.decided = Some(Decided { op, tail });
+        state.chain = Some(Arc::new(next));
+        let stored = |offset| state.servers.iter().any(|server| server.held(offset) != 0);
+        if (tail.get()..=u64::from(state.appended)).map(at).any(stored) {
+            self.seen.note(Witness::Dropped);
+        }
+        if state.acknowledged < tail {
+            self.seen.note(Witness::Kept);
         }
     }
 }

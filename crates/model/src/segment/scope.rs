@@ -1,9 +1,10 @@
 //! How much may go wrong in a run, and where: the named scopes.
 
 use bifrost::chain;
+use bifrost::reconfigure::{Intent, Step};
 use bifrost_types::{
     Actor, Chain, CloseReason, DiskId, Generation, Location, LogId, LogletParams, Member, NodeGeneration, NodeId,
-    Nodeset, OpId, Reconfiguration, SegmentIndex, Successor,
+    Nodeset, OpId, SegmentIndex, Successor,
 };
 
 use crate::witness::Witness;
@@ -58,6 +59,10 @@ pub(crate) struct Scope {
     pub(crate) late_requests: bool,
     /// Servers are told the decided tail. Otherwise nobody tells them.
     pub(crate) settles: bool,
+    /// Disks are lost in this zone only.
+    pub(crate) lost_in: Option<u8>,
+    /// Servers count as different even if they differ by name only.
+    pub(crate) by_name: bool,
     /// The sequencer keeps committed batches for copies that are behind. Otherwise those have holes (L1).
     pub(crate) retained: bool,
     pub(crate) budget: Budget,
@@ -79,6 +84,8 @@ impl Scope {
         late_reads: false,
         late_requests: false,
         settles: false,
+        lost_in: None,
+        by_name: false,
         retained: true,
         budget: Budget {
             calls_lost: 0,
@@ -103,6 +110,8 @@ pub(crate) struct Stage {
     pub(crate) scope: Scope,
     pub(crate) params: LogletParams,
     pub(crate) ops: [OpId; 2],
+    /// What the driver of each operation wants.
+    pub(crate) intents: [Intent; 2],
     /// The chain in which each operation is pending.
     pub(crate) announced: [Chain; 2],
     pub(crate) foreign: NodeGeneration,
@@ -133,22 +142,18 @@ impl Stage {
         let ops = [op(1), op(2)];
         let created = chain::create(LogId::try_from(1).expect("not 0"), None, op(99), successor.clone());
         let params = created.last().expect("a log has a segment").params.clone();
-        let announced = ops.map(|op| {
-            let wanted = Reconfiguration {
-                op,
-                segment: SegmentIndex::FIRST,
-                actor: Actor::Operator,
-                reason: CloseReason::Requested,
-                successor: Some(successor.clone()),
-                attempt: 1,
-                opened_at_millis: 0,
-            };
-            match chain::announce(&created, &wanted) {
-                Ok(chain::Announce::Write(announced)) => announced,
-                other => unreachable!("a new log takes an operation: {other:?}"),
-            }
+        let intents = ops.map(|op| Intent {
+            op,
+            segment: SegmentIndex::FIRST,
+            actor: Actor::Operator,
+            reason: CloseReason::Requested,
+            successor: Some(successor.clone()),
+        });
+        let announced = intents.clone().map(|intent| match intent.next_step(&created, None, 0) {
+            Ok(Step::Write(announced)) => announced,
+            other => unreachable!("a new log takes an operation: {other:?}"),
         });
         let foreign = NodeGeneration::new(sequencer.node, Generation::FIRST.next().expect("far from the end"));
-        Self { scope, params, ops, announced, foreign, other_disk: disk(1000) }
+        Self { scope, params, ops, intents, announced, foreign, other_disk: disk(1000) }
     }
 }

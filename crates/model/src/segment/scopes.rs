@@ -24,7 +24,23 @@ pub(crate) fn scopes() -> Vec<Segment> {
             ..Scope::PLAIN
         },
         Scope {
+            name: "copies: 2 servers, R=1, 2 records, groups, a crash, a store lost, nobody closes",
+            zones: &[0, 0],
+            replication: "1",
+            finders: &[],
+            groups: true,
+            budget: Budget { crashes: 1, stores_lost: 1, ..NOTHING },
+            witnesses: &[Acknowledged, GroupLost, LateStore],
+            ..Scope::PLAIN
+        },
+        Scope {
             name: "segment: 3 servers, R=2, 2 records",
+            witnesses: &[Acknowledged, AcknowledgedLate, Dropped, Kept, Repaired, StoreAfterSeal],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers, R=2, 2 records, servers told apart by name",
+            by_name: true,
             witnesses: &[Acknowledged, AcknowledgedLate, Dropped, Kept, Repaired, StoreAfterSeal],
             ..Scope::PLAIN
         },
@@ -136,23 +152,12 @@ pub(crate) fn scopes() -> Vec<Segment> {
         },
         Scope {
             name: "segment: 3 servers, R=2, 1 record, late answers and reads, a call lost",
-            quick: false,
             appends: 1,
             late_answers: true,
             late_reads: true,
             late_requests: true,
             budget: Budget { calls_lost: 1, ..NOTHING },
             witnesses: &[Acknowledged, Dropped, Kept, Repaired, LateRequest],
-            ..Scope::PLAIN
-        },
-        Scope {
-            name: "copies: 2 servers, R=1, 2 records, groups, a crash, a store lost, nobody closes",
-            zones: &[0, 0],
-            replication: "1",
-            finders: &[],
-            groups: true,
-            budget: Budget { crashes: 1, stores_lost: 1, ..NOTHING },
-            witnesses: &[Acknowledged, GroupLost, LateStore],
             ..Scope::PLAIN
         },
         Scope {
@@ -188,12 +193,46 @@ pub(crate) fn scopes() -> Vec<Segment> {
             ..Scope::PLAIN
         },
         Scope {
-            name: "segment: 5 servers in 2 zones, {zone: 2}, 1 record, a disk lost",
+            name: "segment: 3 servers, R=2, 1 record, two finders of one operation, a call lost, told the end",
+            quick: false,
+            appends: 1,
+            finders: &[0, 0],
+            settles: true,
+            budget: Budget { calls_lost: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, Disagreed],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "tail: 3 servers, R=2, 2 records, one question",
+            quick: false,
+            budget: Budget { tails: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2, node: 3}, 1 record",
             quick: false,
             zones: FIVE,
-            replication: "{zone: 2}",
+            replication: "{zone: 2, node: 3}",
             appends: 1,
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers, R=2, 2 records, late answers and reads",
+            quick: false,
+            late_answers: true,
+            late_reads: true,
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers in 2 zones, {zone: 2}, 2 records, a disk of the larger zone lost",
+            quick: false,
+            zones: &[0, 0, 1],
+            replication: "{zone: 2}",
             budget: Budget { disks_lost: 1, ..NOTHING },
+            lost_in: Some(0),
             witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
             ..Scope::PLAIN
         },
