@@ -4,13 +4,18 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check fmt bench fuzz ci
+.PHONY: help setup demo test lint check fmt bench fuzz sim exam models ci
 
 CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
 ARGS ?=
 # Names of fuzz targets, for example TARGETS='batch marker'; all of them if empty.
 TARGETS ?=
+# What `make sim` runs: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything that happened.
+SEED ?= 1
+SEEDS ?= 1
+PLAN ?=
+TRACE ?=
 # ccache, where it is installed, makes a second compilation of RocksDB (bench, another target directory) take a minute
 # instead of a quarter of an hour. The last one is where rustup puts cargo. A directory that is not there changes nothing.
 export PATH := /usr/lib/ccache:$(PATH):$(HOME)/.cargo/bin
@@ -28,11 +33,13 @@ demo: ## build and run the demo: three log servers, 64 appenders, a reconfigurat
 
 test: setup ## build and run every test, doc tests included
 	$(CARGO) test --workspace --exclude bifrost-sim --exclude bifrost-model --locked
+	@scripts/sim test
 
 lint: ## check formatting and run clippy; a warning is an error
 	@scripts/setup lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude bifrost-sim --exclude bifrost-model --all-targets --locked -- -D warnings
+	@scripts/sim lint
 
 check: lint ## the same as lint
 
@@ -45,6 +52,15 @@ bench: ## measure appends and tailing reads, in the release profile
 
 fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 each; TARGETS='batch ...' chooses
 	@scripts/fuzz $(TARGETS)
+
+sim: ## run the whole cluster from a seed: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything
+	@scripts/sim bifrost-sim run $(if $(PLAN),--plan $(PLAN),--seed $(SEED) --seeds $(SEEDS)) $(if $(TRACE),--trace)
+
+models: ## explore the protocol cores exhaustively, in every scope; about five minutes
+	@scripts/sim bifrost-models
+
+exam: ## plant each known bug and see that models or simulation find it; ARGS='--seeds 30 zones-ignored' chooses
+	@scripts/sim bifrost-sim exam $(ARGS)
 
 ci: ## what CI runs: set-up, lint, tests
 	@.ci/run
