@@ -203,13 +203,6 @@ pub(crate) fn scopes() -> Vec<Segment> {
             ..Scope::PLAIN
         },
         Scope {
-            name: "tail: 3 servers, R=2, 2 records, one question",
-            quick: false,
-            budget: Budget { tails: 1, ..NOTHING },
-            witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
-            ..Scope::PLAIN
-        },
-        Scope {
             name: "segment: 5 servers in 2 zones, {zone: 2, node: 3}, 1 record",
             quick: false,
             zones: FIVE,
