@@ -224,8 +224,8 @@ fn check_decision(judge: &mut Judge, log: &Log, closed: &Segment, tail: LogletOf
     judge.require(Rule::SealedByEnough, sealed, events.iter().copied(), || {
         format!("{id} is closed with the durable seals of {} disks, which is no f-majority", events.len())
     });
-    judge.require(Rule::DecidedIsDurable, tail <= loglet.committed(), [loglet.committed_event()], || {
-        format!("{id} ends at offset {tail}, a write quorum has everything up to {}", loglet.committed())
+    judge.require(Rule::DecidedIsDurable, tail <= loglet.durable(), [loglet.latest_event()], || {
+        format!("{id} ends at offset {tail}, a write quorum has everything up to {}", loglet.durable())
     });
 }
 
@@ -235,7 +235,7 @@ fn check_trim_point(judge: &mut Judge, log: &Log, disks: bool) {
     let (holds, events) = match log.place_of(point) {
         Place::Unknown => return,
         Place::Beyond => (false, None),
-        Place::In(loglet, offset) => (offset < loglet.committed(), Some(loglet.committed_event())),
+        Place::In(loglet, offset) => (offset < loglet.committed(), Some(loglet.latest_event())),
     };
     judge.require(Rule::TrimOnlyRises, holds, events, || format!("{point} is trimmed and was not committed"));
 }

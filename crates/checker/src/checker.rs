@@ -189,7 +189,7 @@ impl Checker {
             Place::In(loglet, offset) => {
                 self.judge.held(Rule::DecidedCoversAcknowledged);
                 if self.disks {
-                    let (id, event) = (loglet.params.id, loglet.committed_event());
+                    let (id, event) = (loglet.params.id, loglet.latest_event());
                     let stored = loglet.is_on_write_quorum(offset);
                     self.judge.require(Rule::AcknowledgedIsDurable, stored, [event], || {
                         format!("{lsn} is acknowledged, and no write quorum of {id} has offset {offset}")
@@ -390,7 +390,7 @@ fn is_committed(log: &Log, lsn: Lsn, disks: bool) -> Option<(bool, Option<EventN
     match log.place_of(lsn) {
         Place::Unknown => None,
         Place::Beyond => Some((false, chain_event)),
-        Place::In(loglet, offset) if disks => Some((offset < loglet.committed(), Some(loglet.committed_event()))),
+        Place::In(loglet, offset) if disks => Some((offset < loglet.committed(), Some(loglet.latest_event()))),
         Place::In(loglet, _) => loglet.decided_tail.map(|_| (true, chain_event)),
     }
 }

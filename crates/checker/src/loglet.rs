@@ -16,6 +16,8 @@ struct Batch {
     bytes: Value,
     /// The disks on which it ever became durable. What is lost, damaged or dropped later was still answered for.
     holders: NodeSet,
+    /// Those of them that took it before they were sealed, so from the sequencer and not from a repair.
+    unsealed: NodeSet,
     /// When it first became durable anywhere.
     event: EventNumber,
 }
@@ -35,10 +37,12 @@ pub(crate) struct Loglet {
     pub(crate) decided_tail: Option<LogletOffset>,
     batches: BTreeMap<LogletOffset, Batch>,
     copies: BTreeMap<NodeIndex, Copy>,
-    /// Everything below became durable on a write quorum.
-    committed: LogletOffset,
-    /// The event that brought it there.
-    committed_event: EventNumber,
+    /// Everything below became durable on a write quorum, whoever brought it there.
+    durable: LogletOffset,
+    /// Everything below became durable on a write quorum before its disks were sealed: the sequencer knows no more.
+    sequenced: LogletOffset,
+    /// The event that raised one of the two last.
+    latest_event: EventNumber,
 }
 
 impl Loglet {
@@ -48,25 +52,32 @@ impl Loglet {
             decided_tail: None,
             batches: BTreeMap::new(),
             copies: BTreeMap::new(),
-            committed: LogletOffset::FIRST,
-            committed_event: opened,
+            durable: LogletOffset::FIRST,
+            sequenced: LogletOffset::FIRST,
+            latest_event: opened,
         }
     }
 
     /// First offset that is not on a write quorum together with everything below.
-    pub(crate) const fn committed(&self) -> LogletOffset {
-        self.committed
+    pub(crate) const fn durable(&self) -> LogletOffset {
+        self.durable
     }
 
-    /// The event since which that is so.
-    pub(crate) const fn committed_event(&self) -> EventNumber {
-        self.committed_event
+    /// First offset that is not committed: that is for the sequencer to say, and in the end for the chain, never for a
+    /// repair (S4).
+    pub(crate) fn committed(&self) -> LogletOffset {
+        self.decided_tail.unwrap_or(self.sequenced)
+    }
+
+    /// The event since which the disks have so much.
+    pub(crate) const fn latest_event(&self) -> EventNumber {
+        self.latest_event
     }
 
     /// Whether the batch at this offset is on a write quorum, whatever is with those below.
     pub(crate) fn is_on_write_quorum(&self, offset: LogletOffset) -> bool {
         let batch = self.batches.range(..=offset).next_back().filter(|(_, batch)| offset < batch.end);
-        offset < self.committed || batch.is_some_and(|(_, batch)| is_write_quorum(&self.params, batch.holders))
+        offset < self.committed() || batch.is_some_and(|(_, batch)| is_write_quorum(&self.params, batch.unsealed))
     }
 
     /// Whether the durable seals are an f-majority, and the events that made them.
@@ -97,10 +108,10 @@ impl Loglet {
         bytes: Value,
     ) {
         let Some(index) = self.member(judge, node, disk) else { return };
-        let (id, committed) = (self.params.id, self.committed);
+        let (id, committed) = (self.params.id, self.committed());
         let copy = self.copies.entry(index).or_insert(Copy { end: LogletOffset::FIRST, facts: None });
         let highest = copy.end.max(committed);
-        judge.require(Rule::NoHoles, first <= highest, [self.committed_event], || {
+        judge.require(Rule::NoHoles, first <= highest, [self.latest_event], || {
             format!(
                 "{node} stores [{first}, {end}) of {id}, has nothing from {} on, and {committed} is no tail",
                 copy.end
@@ -119,11 +130,16 @@ impl Loglet {
             }
         }
         copy.end = copy.end.max(end);
+        let sealed = copy.facts.as_ref().is_some_and(|(facts, _)| facts.sealed.is_some());
         if self.fits(judge, index, (first, end), bytes) {
             let event = judge.now();
-            let fresh = Batch { end, bytes, holders: NodeSet::EMPTY, event };
-            self.batches.entry(first).or_insert(fresh).holders.insert(index);
-            self.raise_committed(event);
+            let fresh = Batch { end, bytes, holders: NodeSet::EMPTY, unsealed: NodeSet::EMPTY, event };
+            let batch = self.batches.entry(first).or_insert(fresh);
+            batch.holders.insert(index);
+            if !sealed {
+                batch.unsealed.insert(index);
+            }
+            self.raise(event);
         }
     }
 
@@ -158,12 +174,18 @@ impl Loglet {
         true
     }
 
-    fn raise_committed(&mut self, event: EventNumber) {
-        while let Some(batch) = self.batches.get(&self.committed)
+    fn raise(&mut self, event: EventNumber) {
+        while let Some(batch) = self.batches.get(&self.durable)
             && is_write_quorum(&self.params, batch.holders)
         {
-            self.committed = batch.end;
-            self.committed_event = event;
+            self.durable = batch.end;
+            self.latest_event = event;
+        }
+        while let Some(batch) = self.batches.get(&self.sequenced)
+            && is_write_quorum(&self.params, batch.unsealed)
+        {
+            self.sequenced = batch.end;
+            self.latest_event = event;
         }
     }
 
@@ -171,7 +193,7 @@ impl Loglet {
     pub(crate) fn copy_written(&mut self, judge: &mut Judge, (node, disk): (NodeId, DiskId), facts: &CopyFacts) {
         let Some(index) = self.member(judge, node, disk) else { return };
         let (id, now) = (self.params.id, judge.now());
-        let committed = (self.committed, self.committed_event);
+        let committed = (self.committed(), self.latest_event);
         let copy = self.copies.entry(index).or_insert(Copy { end: LogletOffset::FIRST, facts: None });
         let before = copy.facts.replace((*facts, now));
         let who = format_args!("{node}'s copy of {id}").to_string();
@@ -184,7 +206,7 @@ impl Loglet {
         });
         judge.require(Rule::CommittedIsTrue, facts.committed_tail <= committed.0, [committed.1], || {
             format!(
-                "{who} has the committed tail {}, a write quorum has everything up to {}",
+                "{who} has the committed tail {}, and no more than what is below {} is committed",
                 facts.committed_tail, committed.0
             )
         });

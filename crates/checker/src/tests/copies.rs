@@ -22,6 +22,15 @@ fn closing(play: &mut Play) {
     play.chain(&announced(&created(3, "2"), 2));
 }
 
+/// A second record, which disk 1 had alone when it was sealed, is copied to disk 2.
+fn repaired(play: &mut Play) {
+    closing(play);
+    play.store([1], 2, 3, 71);
+    play.copy([1], sealed(facts(3, 1)));
+    play.copy([2], sealed(facts(2, 1)));
+    play.store([2], 2, 3, 71);
+}
+
 /// Closed with one record and followed by another segment.
 fn settled(play: &mut Play) {
     closing(play);
@@ -504,6 +513,33 @@ pub(super) const CASES: &[Case] = &[
             one_record(play);
             play.store([1], 2, 3, 71);
             play.copy([1], facts(3, 2));
+        },
+    },
+    Case {
+        rule: Rule::CommittedIsTrue,
+        name: "a repair commits",
+        breaks: |play| {
+            repaired(play);
+            play.copy([2], sealed(facts(3, 3)));
+        },
+        fine: |play| {
+            repaired(play);
+            play.copy([2], sealed(facts(3, 2)));
+        },
+    },
+    Case {
+        rule: Rule::ReadAllowed,
+        name: "repaired, and not decided",
+        breaks: |play| {
+            play.forget([7, 8]);
+            repaired(play);
+            play.read(1, [7, 8]);
+        },
+        fine: |play| {
+            play.forget([7, 8]);
+            repaired(play);
+            play.chain(&decided(&announced(&created(3, "2"), 2), 3));
+            play.read(1, [7, 8]);
         },
     },
     Case {
