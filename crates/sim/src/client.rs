@@ -82,7 +82,7 @@ impl Client {
             // The actors of a kind are spread over the clients.
             let mut mine = |count: u8| {
                 turn += 1;
-                (0..usize::from(count)).filter(move |number| (number + turn) % 2 == 0)
+                (0..usize::from(count)).filter(move |number| (number + turn).is_multiple_of(2))
             };
             for number in mine(self.work.appenders) {
                 actors.push(Box::pin(self.append(log.clone(), place, number)));
@@ -365,7 +365,7 @@ impl Client {
     }
 
     fn read_failed(&self, log: &Log, error: &ReadError) {
-        self.control.fail(format!("a reader of log {} on {} ended: {error}", log.id(), self.host));
+        self.control.fail(format!("P2 a reader of log {} on {} ended: {error}", log.id(), self.host));
     }
 }
 

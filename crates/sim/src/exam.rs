@@ -74,7 +74,7 @@ fn hunt_in_simulation(program: &Path, plant: Plant, limits: Limits) -> Found {
     let jobs: Vec<Job> = (1..=limits.seeds).map(|seed| simulation(program, seed, Some(plant))).collect();
     let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
     match ended.iter().find(|ended| !ended.clean) {
-        Some(found) => Found::By { effort: format!("{} seeds", found.place + 1), rule: rule_of(found) },
+        Some(found) => Found::By { effort: format!("seed {}", found.place + 1), rule: rule_of(found) },
         None => Found::No,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::Options as BifrostOptions;
+use bifrost::catalog::CatalogError;
 use bifrost::connect::Connect;
 use bifrost::local_node::{NodeError, Storage};
 use bifrost::membership::Identity;
@@ -127,6 +128,11 @@ pub async fn node(host: String, ground: Ground) -> turmoil::Result {
             Err(ServerError::Node(NodeError::Refused(refusal))) => {
                 ground.history.note(format!("{} refuses to start: {refusal}", slot.name));
                 std::future::pending::<()>().await;
+            }
+            Err(ServerError::Node(NodeError::Catalog(CatalogError::Conflict))) => {
+                // Nobody else goes by this name here, so it met what it wrote itself.
+                ground.control.fail(format!("M3 {} takes its own write for somebody else's", slot.name));
+                sleep(RESTART_PAUSE).await;
             }
             Err(error) => {
                 ground.history.note(format!("{} does not start: {error}", slot.name));

@@ -62,6 +62,9 @@ pub struct Cluster {
     pub latency_ms: (u32, u32),
     /// Records after which a segment is full.
     pub segment_records: u64,
+    /// Replies of metadata that are lost while the nodes start for the first time, in a hundred.
+    #[serde(default)]
+    pub boot_loses_percent: u8,
 }
 
 /// What clients do until the faults are over.

@@ -14,7 +14,8 @@ use bifrost::{Bifrost, Options, ReplicationProperty};
 use bifrost_checker::Bound;
 use bifrost_checker::event::Event;
 use bifrost_metadata::MemoryMetadata;
-use bifrost_types::Scope;
+use bifrost_types::{LogletOffset, Scope};
+use futures_util::FutureExt as _;
 use tokio::time::sleep;
 use turmoil::Sim;
 
@@ -27,7 +28,7 @@ use crate::history::History;
 use crate::interpose;
 use crate::node::{DiskSlot, Ground, metadata_server, node};
 use crate::plan::{Cluster, Plan};
-use crate::transport::{Faults, ObservedMetadata};
+use crate::transport::{Faults, ObservedMetadata, Rates};
 
 /// One step of the simulation.
 const STEP: Duration = Duration::from_millis(1);
@@ -54,9 +55,15 @@ struct World<'a> {
 pub fn run(plan: &Plan) -> Verdict {
     interpose::start(plan.seed);
     let mut world = World::new(plan);
-    let verdict = world.live();
-    verdict.unwrap_or_else(|stuck| stuck)
+    let (stuck, calls) = match world.live() {
+        Ok(calls) => (None, Some(calls)),
+        Err(stuck) => (Some(stuck.0), None),
+    };
+    Verdict::new(plan, &world.ground, stuck, calls)
 }
+
+/// What did not come to its end, in words.
+struct Stuck(String);
 
 impl World<'_> {
     fn new(plan: &Plan) -> Self {
@@ -118,12 +125,14 @@ impl World<'_> {
         Self { sim, plan: plan.clone(), ground, faulty }
     }
 
-    /// The phases. `Err` when a phase did not come to its end.
-    fn live(&mut self) -> Result<Verdict, Verdict> {
+    /// The phases; the calls of an idle cluster at their end. `Err` when a phase did not come to its end.
+    fn live(&mut self) -> Result<Bound, Stuck> {
         let control = self.ground.control.clone();
+        self.boot_badly();
         if !self.until(BOOT_WITHIN, || control.has_logs())? {
-            return Err(self.verdict("the cluster did not start"));
+            return Err(Stuck("the cluster did not start".to_owned()));
         }
+        self.ground.faults.clear();
         let began = self.sim.elapsed();
         control.enter(Stage::Work);
         while self.sim.elapsed() < began + Duration::from_millis(u64::from(self.plan.work.lasts_ms)) {
@@ -141,7 +150,7 @@ impl World<'_> {
         let done = self.until(HEAL_WITHIN, || control.probed() && !control.open_work().iter().any(of_the_living))?;
         if !done {
             let open: Vec<String> = control.open_work().into_iter().filter(of_the_living).collect();
-            return Err(self.verdict(&format!("not over {HEAL_WITHIN:?} after the heal: {}", open.join(", "))));
+            return Err(Stuck(format!("not over {HEAL_WITHIN:?} after the heal: {}", open.join(", "))));
         }
         control.enter(Stage::Over);
         for host in self.plan.clients() {
@@ -152,11 +161,54 @@ impl World<'_> {
         let before = self.ground.faults.calls();
         self.idle()?;
         let found = self.ground.faults.calls() - before;
-        let calls = Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX };
-        Ok(Verdict::new(&self.plan, &self.ground, "", Some(calls)))
+        self.require_copies(&staying_dead);
+        Ok(Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX })
     }
 
-    fn idle(&mut self) -> Result<(), Verdict> {
+    /// Loses replies of metadata while nodes start.
+    fn boot_badly(&self) {
+        let rates = Rates { lose_reply: self.plan.cluster.boot_loses_percent, ..Rates::default() };
+        for host in self.plan.nodes() {
+            for server in self.plan.metadata_hosts() {
+                self.ground.faults.set(&host, &server, rates);
+            }
+        }
+    }
+
+    /// Whatever a copy of an open segment missed while it was away, it was given since (A4).
+    fn require_copies(&self, dead: &BTreeSet<String>) {
+        let keyspace = Catalog::new(Arc::new(self.ground.keyspace.clone()));
+        // Memory answers at once.
+        let chains = keyspace.logs(None, usize::from(u8::MAX)).now_or_never().and_then(Result::ok).unwrap_or_default();
+        let alive = self.ground.control.alive();
+        let disks = self.ground.disks.lock();
+        for chain in chains {
+            let Some(last) = chain.chain.last().filter(|last| last.decided_tail().is_none()) else { continue };
+            let copies: Vec<(&String, BTreeSet<LogletOffset>)> = alive
+                .iter()
+                .filter(|(host, (_, disk))| {
+                    !dead.contains(*host) && last.params.nodeset.members().iter().any(|member| member.disk == *disk)
+                })
+                .filter_map(|(host, _)| Some((host, disks.get(host)?)))
+                .map(|(host, slot)| {
+                    let mine = slot.disk.batches().into_iter().filter(|(loglet, _)| *loglet == last.params.id);
+                    (host, mine.map(|(_, first_offset)| first_offset).collect())
+                })
+                .collect();
+            let all: BTreeSet<LogletOffset> = copies.iter().flat_map(|(_, batches)| batches).copied().collect();
+            for (host, batches) in copies {
+                let missing = all.difference(&batches).count();
+                if missing > 0 {
+                    let loglet = last.params.id;
+                    self.ground
+                        .control
+                        .fail(format!("A4 the copy of {loglet} on {host} still lacks {missing} batches"));
+                }
+            }
+        }
+    }
+
+    fn idle(&mut self) -> Result<(), Stuck> {
         let end = self.sim.elapsed() + IDLE;
         while self.sim.elapsed() < end {
             self.step()?;
@@ -164,7 +216,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn until(&mut self, within: Duration, over: impl Fn() -> bool) -> Result<bool, Verdict> {
+    fn until(&mut self, within: Duration, over: impl Fn() -> bool) -> Result<bool, Stuck> {
         let end = self.sim.elapsed() + within;
         while self.sim.elapsed() < end {
             if over() {
@@ -175,17 +227,13 @@ impl World<'_> {
         Ok(false)
     }
 
-    fn step(&mut self) -> Result<(), Verdict> {
+    fn step(&mut self) -> Result<(), Stuck> {
         let nanos = u64::try_from(self.sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
         interpose::set_now_nanos(nanos);
         match self.sim.step() {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.verdict(&format!("a host failed: {error}"))),
+            Err(error) => Err(Stuck(format!("a host failed: {error}"))),
         }
-    }
-
-    fn verdict(&self, stuck: &str) -> Verdict {
-        Verdict::new(&self.plan, &self.ground, stuck, None)
     }
 }
 

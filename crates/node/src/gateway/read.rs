@@ -80,7 +80,8 @@ impl Reading {
 
     async fn wait(&mut self) -> Option<Result<ReadEvent, LogsError>> {
         if self.ended {
-            return None;
+            // A reader also ends with its node: that must not look like the end of the log.
+            return self.closing.is_cancelled().then(|| Err(RpcError::ShuttingDown.into()));
         }
         tokio::select! {
             biased;

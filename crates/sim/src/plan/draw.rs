@@ -96,11 +96,13 @@ impl Plan {
                 (5, sacrificed) if !sacrificed.is_empty() => Kind::Corrupt { node: pick(sacrificed, random) },
                 _ => Kind::FullDisk { node: node(random) },
             },
-            Class::Metadata => match random.random_range(0..4) {
+            Class::Metadata => match random.random_range(0..6) {
                 0 => Kind::NoLeader,
-                1 => {
-                    let (from, to) = (node(random), pick(&self.metadata_hosts(), random));
-                    Kind::LoseReplies { from, to, percent: random.random_range(5..=60) }
+                1 | 2 => {
+                    // Clients reach metadata through the nodes, and nodes by the servers: each by its first address.
+                    let client = random.random_bool(0.5);
+                    let (from, to) = if client { (pick(&self.clients(), random), "n1") } else { (node(random), "m1") };
+                    Kind::LoseReplies { from, to: to.to_owned(), percent: random.random_range(5..=60) }
                 }
                 _ => Kind::LeaderChange,
             },
@@ -120,6 +122,7 @@ fn cluster(random: &mut SmallRng) -> Cluster {
         sacrificed: Vec::new(),
         latency_ms: (least, least + random.random_range(0..=20)),
         segment_records: if random.random_ratio(1, 3) { random.random_range(20..=300) } else { 1 << 40 },
+        boot_loses_percent: if random.random_ratio(1, 3) { random.random_range(3..=20) } else { 0 },
     };
     let mut names: Vec<String> = (1..=nodes).map(|place| format!("n{place}")).collect();
     names.shuffle(random);
@@ -140,13 +143,17 @@ fn work(random: &mut SmallRng) -> Work {
     };
     Work {
         logs: random.random_range(1..=2),
-        appenders: random.random_range(1..=3),
-        in_flight: random.random_range(1..=8),
-        append_every_ms: random.random_range(30..=300),
+        appenders: random.random_range(1..=4),
+        in_flight: random.random_range(1..=12),
+        append_every_ms: random.random_range(20..=300),
         readers: random.random_range(1..=2),
         tail_every_ms: sometimes(random, 300, 3_000),
         trim_every_ms: sometimes(random, 2_000, 8_000),
-        reconfigure_every_ms: sometimes(random, 800, 8_000),
+        reconfigure_every_ms: if random.random_bool(0.5) {
+            random.random_range(200..=1_000)
+        } else {
+            sometimes(random, 1_000, 8_000)
+        },
         operators: random.random_range(1..=2),
         lasts_ms,
         idle_from_ms: if random.random_ratio(1, 4) { random.random_range(1_000..=lasts_ms) } else { 0 },

@@ -34,11 +34,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn new(plan: &Plan, ground: &Ground, stuck: &str, quiet: Option<Bound>) -> Self {
+    pub(super) fn new(plan: &Plan, ground: &Ground, stuck: Option<String>, quiet: Option<Bound>) -> Self {
         let virtual_micros = interpose::now_micros();
         let end = End {
             at: virtual_micros,
-            scanned: stuck.is_empty(),
+            scanned: stuck.is_none(),
             quiet: quiet.into_iter().collect(),
             pauses: Vec::new(),
         };
@@ -47,9 +47,7 @@ impl Verdict {
             (checker.breaches().to_vec(), checker.summary())
         });
         let mut failures = ground.control.failures();
-        if !stuck.is_empty() {
-            failures.push(stuck.to_owned());
-        }
+        failures.extend(stuck.map(|stuck| format!("P5 {stuck}")));
         let lines = ground.history.lines();
         let first = breaches.first().map(|breach| breach.at);
         let end = first.map_or(lines.len(), |at| lines.partition_point(|line| line.at <= at));
@@ -83,7 +81,7 @@ impl fmt::Display for Verdict {
             writeln!(f, "  {breach}")?;
         }
         for failure in &self.failures {
-            writeln!(f, "  P5 {failure}")?;
+            writeln!(f, "  {failure}")?;
         }
         writeln!(f, "history before it:")?;
         for line in &self.around {
