@@ -19,7 +19,7 @@ use crate::control::{Control, Stage};
 use crate::history::{History, value_of};
 use crate::plan::Work;
 
-/// The longest that an append may go without progress of its log.
+/// The longest that an append may go without progress of its log, for appenders that are patient.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 /// After this a client stops waiting for an answer, as people do.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -156,7 +156,12 @@ impl Client {
     async fn append(&self, log: Log, place: usize, number: usize) {
         let open = self.control.begin(&self.host, "appender");
         let mut random = self.random(100 + number as u64 + 10 * log.id().get());
-        let appender = log.appender_with(appender_options());
+        let mut patience = self.random(600 + number as u64 + 10 * log.id().get());
+        let give_up_after = match patience.random_range(0..2) {
+            0 => GIVE_UP_AFTER,
+            _ => Duration::from_millis(patience.random_range(500..5_000)),
+        };
+        let appender = log.appender_with(AppenderOptions { give_up_after, ..AppenderOptions::default() });
         let name = self.control.appender();
         let mut waiting = FuturesUnordered::new();
         let idle_from = (place == 0 && self.work.idle_from_ms > 0).then_some(self.work.idle_from_ms);

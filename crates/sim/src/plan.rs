@@ -98,7 +98,6 @@ pub struct Work {
 
 /// Something goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// When it begins, in milliseconds since the cluster is up.
     pub at_ms: u32,
@@ -111,7 +110,7 @@ pub struct Fault {
 
 /// What goes wrong. Hosts are `n1`, `n2` … for nodes, `m1`, `m2` for metadata servers, `c1`, `c2` … for clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
     /// Messages between the two groups are dropped.
     Partition {
@@ -352,6 +351,8 @@ mod tests {
         let mut plan = Plan::draw(1);
         plan.cluster.sacrificed = plan.nodes();
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::BeyondTolerance { .. })));
+        let mistyped = Plan::draw(2).to_string().replace("for_ms", "for_sm");
+        assert!(matches!(Plan::parse(&mistyped), Err(PlanError::Syntax(_))), "a key that there is not");
         plan.cluster.sacrificed = vec!["n99".to_owned()];
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::NoSuchHost { .. })));
     }
