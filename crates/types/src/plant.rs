@@ -1,7 +1,7 @@
 //! Bugs that are planted on purpose: they prove that the models, the simulator and the checker can see.
 //!
 //! A plant is a few lines at the place where the bug could really be:
-//! ```ignore
+//! ```text
 //! if plant::is(Plant::AcknowledgedBeforeFsync) { /* the bug */ }
 //! ```
 //! Without `--cfg bifrost_plant`, which only the simulator's own build sets, [`is`] is the constant `false`, and nothing of
