@@ -73,7 +73,7 @@ fn simulation(program: &Path, seed: u64, plant: Option<Plant>) -> Job {
 fn hunt_in_simulation(program: &Path, plant: Plant, limits: Limits) -> Found {
     let jobs: Vec<Job> = (1..=limits.seeds).map(|seed| simulation(program, seed, Some(plant))).collect();
     let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
-    match ended.iter().find(|ended| !ended.clean) {
+    match ended.iter().find(|ended| ended.has_finding()) {
         Some(found) => Found::By { effort: format!("seed {}", found.place + 1), rule: rule_of(found) },
         None => Found::No,
     }
@@ -104,7 +104,7 @@ fn rule_of(ended: &Ended) -> String {
     let rule = line.and_then(|line| line.split_whitespace().next());
     match rule {
         Some(rule) => rule.to_owned(),
-        None if ended.output.contains("panicked") => "an assertion".to_owned(),
+        None if ended.is_panic() => "an assertion".to_owned(),
         None => "?".to_owned(),
     }
 }

@@ -39,6 +39,18 @@ pub struct Ended {
     pub took: Duration,
 }
 
+impl Ended {
+    /// Whether a run found something. One that could not even begin is not clean either, and found nothing.
+    pub fn has_finding(&self) -> bool {
+        !self.clean && (self.output.contains(": FAILED after ") || self.output.contains("\nP5 ") || self.is_panic())
+    }
+
+    /// Whether an assertion stopped it.
+    pub fn is_panic(&self) -> bool {
+        self.output.contains(" panicked at ")
+    }
+}
+
 /// Runs all jobs, `at_once` at a time, and shows each as it ends; no more are begun when `more` says `false` of one.
 /// Returns those that ended, in the order of the jobs.
 pub fn run(jobs: &[Job], at_once: usize, mut more: impl FnMut(&Ended) -> bool) -> Vec<Ended> {
