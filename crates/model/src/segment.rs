@@ -107,8 +107,8 @@ impl Segment {
     fn begin(&self) -> State {
         let retained_bytes_max = if self.scope().retained { usize::MAX } else { 0 };
         let params = &self.stage.params;
-        let mut sequencer = Core::new(params.clone(), SegmentLimits::default(), retained_bytes_max)
-            .expect("a scope that can take records");
+        let limits = SegmentLimits { retained_bytes_max, ..SegmentLimits::default() };
+        let mut sequencer = Core::new(params.clone(), limits).expect("a scope that can take records");
         let mut out = Vec::new();
         let writer = WriterId::try_from(1).expect("not 0");
         sequencer.step(0, Event::StreamOpened { stream: StreamId(1), writer, incarnation: 1 }, &mut out);

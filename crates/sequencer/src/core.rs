@@ -9,7 +9,7 @@ mod view;
 use std::collections::BTreeMap;
 
 use bifrost_loglet::quorum::{Quorum, QuorumError};
-use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX, STORE_MESSAGE_BYTES};
+use bifrost_types::limits::{RETAINED_BYTES, SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX, STORE_MESSAGE_BYTES};
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, LogletParams, NodeIndex, WriterId};
 use bifrost_wire::log_server::{CopyError, CopyState, StoreRequest};
@@ -160,18 +160,20 @@ pub struct Core<P> {
     limits: SegmentLimits,
 }
 
-/// When a segment counts as full.
+/// When a segment counts as full, and how much of it its sequencer keeps in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentLimits {
     /// Offsets.
     pub offsets_max: u64,
     /// Bytes of encoded batches.
     pub bytes_max: u64,
+    /// Bytes of committed batches that wait for copies that are behind; what is older is backfilled (A4).
+    pub retained_bytes_max: usize,
 }
 
 impl Default for SegmentLimits {
     fn default() -> Self {
-        Self { offsets_max: SEGMENT_OFFSETS_MAX, bytes_max: SEGMENT_BYTES_MAX }
+        Self { offsets_max: SEGMENT_OFFSETS_MAX, bytes_max: SEGMENT_BYTES_MAX, retained_bytes_max: RETAINED_BYTES }
     }
 }
 
@@ -180,14 +182,14 @@ impl<P> Core<P> {
     ///
     /// # Errors
     /// [`QuorumError`] when the nodeset can never meet the replication property.
-    pub fn new(params: LogletParams, limits: SegmentLimits, retained_bytes_max: usize) -> Result<Self, QuorumError> {
+    pub fn new(params: LogletParams, limits: SegmentLimits) -> Result<Self, QuorumError> {
         let quorum = Quorum::new(&params.nodeset, &params.replication)?;
         let copies: Vec<_> = params.nodeset.iter().map(|(index, member)| CopyLink::new(index, member.disk)).collect();
         let stored_tails = vec![None; copies.len()];
         Ok(Self {
             params,
             quorum,
-            window: Window::new(retained_bytes_max),
+            window: Window::new(limits.retained_bytes_max),
             copies,
             stored_tails,
             writers: BTreeMap::new(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::limits::RETAINED_BYTES;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogId, LogletId, LogletParams, NodeGeneration, NodeId, SegmentIndex};
 use bifrost_wire::RpcError;
@@ -155,7 +154,7 @@ impl Inner {
     }
 
     async fn start(&self, params: LogletParams) -> Result<Handle, SequencerError> {
-        let core = Core::new(params.clone(), self.limits, RETAINED_BYTES).map_err(|_| SequencerError::NotOpen)?;
+        let core = Core::new(params.clone(), self.limits).map_err(|_| SequencerError::NotOpen)?;
         let (driver, ends) = Driver::new(&params, core, self.metrics.clone());
         let DriverEnds { handle, pipe_events, backfills } = ends;
         let stop = self.stop.child_token();

@@ -47,6 +47,11 @@ fn state(local_tail: u64) -> CopyState {
     }
 }
 
+/// No limits but this one.
+fn retaining(retained_bytes_max: usize) -> SegmentLimits {
+    SegmentLimits { retained_bytes_max, ..SegmentLimits::default() }
+}
+
 /// A core with its effects, on three copies of which two make a write quorum.
 struct Rig {
     core: Core<()>,
@@ -54,10 +59,10 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(retained_bytes: usize, limits: SegmentLimits) -> Self {
+    fn new(limits: SegmentLimits) -> Self {
         let params = params(3, 2);
         let indexes = params.nodeset.indexes().collect();
-        let mut rig = Self { core: Core::new(params, limits, retained_bytes).expect("two of three"), indexes };
+        let mut rig = Self { core: Core::new(params, limits).expect("two of three"), indexes };
         for copy in 0..3 {
             rig.step(Event::CopyUp { index: rig.indexes[copy], connection: 1 });
         }
@@ -66,7 +71,7 @@ impl Rig {
     }
 
     fn healthy() -> Self {
-        Self::new(1 << 20, SegmentLimits::default())
+        Self::new(retaining(1 << 20))
     }
 
     fn step(&mut self, event: Event<()>) -> Vec<Effect> {
@@ -184,7 +189,7 @@ fn a_copy_that_reconnects_gets_everything_it_did_not_answer() {
 
 #[test]
 fn a_copy_left_behind_costs_bounded_memory_and_is_backfilled() {
-    let mut rig = Rig::new(25, SegmentLimits::default());
+    let mut rig = Rig::new(retaining(25));
     for round in 0..10_u64 {
         rig.append(1);
         rig.stored(0, round + 2);
@@ -305,7 +310,7 @@ fn a_newer_stream_of_a_writer_silences_the_older_one() {
 
 #[test]
 fn a_full_segment_takes_no_more_but_commits_what_it_has() {
-    let mut rig = Rig::new(1 << 20, SegmentLimits { offsets_max: 2, bytes_max: 1 << 20 });
+    let mut rig = Rig::new(SegmentLimits { offsets_max: 2, bytes_max: 1 << 20, retained_bytes_max: 1 << 20 });
     rig.append(2);
     assert_eq!(rig.append(1), [Effect::Close { stream: StreamId(1), error: SequencerError::Full }]);
     rig.stored(0, 3);
@@ -336,7 +341,7 @@ fn a_batch_damaged_on_its_way_is_reported_and_sent_again() {
 
 #[test]
 fn what_was_refused_is_backfilled_if_what_followed_was_taken() {
-    let mut rig = Rig::new(10, SegmentLimits::default());
+    let mut rig = Rig::new(retaining(10));
     rig.append(1);
     assert_eq!(rig.sent(2), Some((1, 1, 1)));
     rig.append(1);
@@ -385,7 +390,7 @@ proptest! {
     fn what_is_acknowledged_is_on_a_write_quorum(steps in steps(), retained in 0..60_usize) {
         let params = params(4, 3);
         let indexes: Vec<NodeIndex> = params.nodeset.indexes().collect();
-        let mut core: Core<()> = Core::new(params, SegmentLimits::default(), retained).expect("three of four");
+        let mut core: Core<()> = Core::new(params, retaining(retained)).expect("three of four");
         let mut effects = Vec::new();
         core.step(0, Event::StreamOpened { stream: StreamId(1), writer: writer(1), incarnation: 1 }, &mut effects);
         let mut servers: Vec<Server> = (0..4).map(|_| Server { tail: 1, ..Server::default() }).collect();

@@ -137,7 +137,7 @@ impl World {
     fn new(members: u32, copies: u8, retained: usize) -> Self {
         let params = params(members, copies);
         let indexes: Vec<NodeIndex> = params.nodeset.indexes().collect();
-        let core = Core::new(params, SegmentLimits::default(), retained).expect("enough members");
+        let core = Core::new(params, retaining(retained)).expect("enough members");
         let server = || Server { tail: 1, committed: 1, ..Server::default() };
         Self {
             last: core.tails(),
