@@ -2,6 +2,7 @@
 //! one helper at a time that closes a segment.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bifrost_loglet::read::Readable;
@@ -37,6 +38,8 @@ pub(crate) struct LogState {
     /// The end of the segment that was closed last, as far as writers of this process needed it.
     pub(crate) closed_tail: AsyncMutex<Option<ClosedTail>>,
     progress: watch::Sender<Progress>,
+    /// Readers that were opened so far.
+    readers: AtomicU64,
     /// Cancelled when the log is known to be deleted.
     pub(crate) deleted: CancellationToken,
     /// Ends the task that follows the chain.
@@ -55,6 +58,7 @@ impl LogState {
             helper: AsyncMutex::new(()),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
+            readers: AtomicU64::new(0),
             deleted: CancellationToken::new(),
             _following: stop.clone().drop_guard(),
         });
@@ -63,6 +67,11 @@ impl LogState {
             let _stopped = stop.run_until_cancelled_owned(following).await;
         });
         state
+    }
+
+    /// The number of a new reader. Those of one process take turns among the copies, so that no server has them all.
+    pub(crate) fn reader_number(&self) -> u64 {
+        self.readers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The chain as last seen: perhaps old, never wrong about what is closed.

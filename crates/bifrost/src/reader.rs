@@ -73,6 +73,7 @@ impl Reader {
         let stop = state.cluster.stop.clone();
         let cursor = Cursor {
             chain: state.watch_chain(),
+            number: state.reader_number(),
             state,
             at: options.from,
             options,
@@ -109,6 +110,7 @@ struct Current {
 /// Everything below `at` was delivered or is in `ready`.
 struct Cursor {
     state: Arc<LogState>,
+    number: u64,
     chain: watch::Receiver<Arc<StoredChain>>,
     options: ReadOptions,
     at: Lsn,
@@ -197,7 +199,7 @@ impl Cursor {
         let range = ReadRange { from, until, filter: self.options.filter };
         let options = LogletReadOptions {
             credit_bytes: self.options.credit_bytes,
-            spread: u64::from(segment.index().get()),
+            spread: u64::from(segment.index().get()).wrapping_add(self.number),
             ..LogletReadOptions::default()
         };
         let readable = self.state.readable(segment);

@@ -68,7 +68,8 @@ impl Checker {
         self.disks = true;
     }
 
-    /// More is damaged than the replication property tolerates: records may be lost, if readers are told so.
+    /// More is damaged than the replication property tolerates: records may be lost, if readers are told so, and only those
+    /// of which no disk has a copy.
     pub const fn allow_loss(&mut self) {
         self.loss_allowed = true;
     }
@@ -140,9 +141,17 @@ impl Checker {
                     }
                 }
             }
-            Event::DiskLost { disk } => self.nodes.lost(&self.judge, *disk),
-            // What it takes from readers is judged by what they are given.
-            Event::BatchDamaged { .. } => {}
+            Event::DiskLost { disk } => {
+                self.nodes.lost(&self.judge, *disk);
+                let loglets = self.logs.values_mut().flat_map(|log| log.loglets.values_mut());
+                loglets.for_each(|loglet| loglet.disk_gone(*disk));
+            }
+            Event::BatchDamaged { disk, loglet, first_offset } => {
+                let known = self.logs.get_mut(&loglet.log).and_then(|log| log.loglets.get_mut(&loglet.segment));
+                if let Some(known) = known {
+                    known.damaged(*disk, *first_offset);
+                }
+            }
             Event::Healed => self.healed = Some(Heal { at: self.judge.at(), event: self.judge.now() }),
         }
     }
@@ -305,9 +314,15 @@ impl Checker {
                     progress::check_trimmed(&mut self.judge, log, id, until, None);
                 }
             }
-            Gap::Lost => self.judge.require(Rule::LossIsAllowed, self.loss_allowed, [], || {
-                format!("reader {} is told that [{from}, {until}) of log {} is lost", id.0, reader.log)
-            }),
+            Gap::Lost => {
+                // Without the events of disks nobody knows better than the reader.
+                let reached = log.lost().fold(from, |at, (first, end)| if first <= at { at.max(end) } else { at });
+                let known = !self.disks || until <= reached;
+                self.judge.require(Rule::LossIsAllowed, self.loss_allowed && known, [], || {
+                    format!("reader {} is told that [{from}, {until}) of log {} is lost", id.0, reader.log)
+                });
+                log.told_lost.insert((from, until));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is known of one log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bifrost_types::{Chain, LogletOffset, Lsn, SegmentIndex};
 
@@ -77,6 +77,8 @@ pub(crate) struct Log {
     pub(crate) every_write: bool,
     pub(crate) loglets: BTreeMap<SegmentIndex, Loglet>,
     pub(crate) deleted: Option<EventNumber>,
+    /// What readers were told is lost.
+    pub(crate) told_lost: BTreeSet<(Lsn, Lsn)>,
     /// The highest LSN that anybody wanted trimmed.
     pub(crate) trim_wanted: Option<Lsn>,
     /// The highest trim point that a caller was told, and when.
@@ -138,6 +140,17 @@ impl Log {
             (None, true) => by_chain,
             (None, false) => by_chain.max(self.trim_wanted),
         }
+    }
+
+    /// What cannot be read from any disk and was committed, from first to last LSN.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (Lsn, Lsn)> + '_ {
+        let segments = self.chain().into_iter().flat_map(|chain| &chain.segments);
+        segments.flat_map(|segment| {
+            let lost = self.loglets.get(&segment.index()).into_iter().flat_map(Loglet::lost);
+            lost.filter_map(|(first, end)| {
+                Some((first.to_lsn(segment.base_lsn).ok()?, end.to_lsn(segment.base_lsn).ok()?))
+            })
+        })
     }
 
     pub(crate) fn place_of(&self, lsn: Lsn) -> Place<'_> {

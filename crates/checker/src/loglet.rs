@@ -16,6 +16,8 @@ struct Batch {
     bytes: Value,
     /// The disks on which it ever became durable. What is lost, damaged or dropped later was still answered for.
     holders: NodeSet,
+    /// Those of them that cannot read it any more.
+    damaged: NodeSet,
     /// Those of them that took it before they were sealed, so from the sequencer and not from a repair.
     unsealed: NodeSet,
     /// When it first became durable anywhere.
@@ -37,6 +39,8 @@ pub(crate) struct Loglet {
     pub(crate) decided_tail: Option<LogletOffset>,
     batches: BTreeMap<LogletOffset, Batch>,
     copies: BTreeMap<NodeIndex, Copy>,
+    /// Disks of the nodeset of which nothing can be read any more.
+    gone: NodeSet,
     /// Everything below became durable on a write quorum, whoever brought it there.
     durable: LogletOffset,
     /// Everything below became durable on a write quorum before its disks were sealed: the sequencer knows no more.
@@ -52,6 +56,7 @@ impl Loglet {
             decided_tail: None,
             batches: BTreeMap::new(),
             copies: BTreeMap::new(),
+            gone: NodeSet::EMPTY,
             durable: LogletOffset::FIRST,
             sequenced: LogletOffset::FIRST,
             latest_event: opened,
@@ -78,6 +83,29 @@ impl Loglet {
     pub(crate) fn is_on_write_quorum(&self, offset: LogletOffset) -> bool {
         let batch = self.batches.range(..=offset).next_back().filter(|(_, batch)| offset < batch.end);
         offset < self.committed() || batch.is_some_and(|(_, batch)| is_write_quorum(&self.params, batch.unsealed))
+    }
+
+    /// A batch became unreadable on a disk.
+    pub(crate) fn damaged(&mut self, disk: DiskId, first: LogletOffset) {
+        let index = self.params.nodeset.iter().find(|(_, member)| member.disk == disk).map(|(index, _)| index);
+        if let Some((batch, index)) = self.batches.get_mut(&first).zip(index) {
+            batch.damaged.insert(index);
+        }
+    }
+
+    /// Nothing of a disk will be read again.
+    pub(crate) fn disk_gone(&mut self, disk: DiskId) {
+        if let Some((index, _)) = self.params.nodeset.iter().find(|(_, member)| member.disk == disk) {
+            self.gone.insert(index);
+        }
+    }
+
+    /// The committed batches of which no disk has a copy that can be read, from first to last offset.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (LogletOffset, LogletOffset)> + '_ {
+        let readable =
+            |batch: &Batch| batch.holders.iter().any(|at| !batch.damaged.contains(at) && !self.gone.contains(at));
+        let committed = self.batches.range(..self.committed());
+        committed.filter(move |(_, batch)| !readable(batch)).map(|(first, batch)| (*first, batch.end))
     }
 
     /// Whether the durable seals are an f-majority, and the events that made them.
@@ -133,9 +161,11 @@ impl Loglet {
         let sealed = copy.facts.as_ref().is_some_and(|(facts, _)| facts.sealed.is_some());
         if self.fits(judge, index, (first, end), bytes) {
             let event = judge.now();
-            let fresh = Batch { end, bytes, holders: NodeSet::EMPTY, unsealed: NodeSet::EMPTY, event };
+            let fresh =
+                Batch { end, bytes, holders: NodeSet::EMPTY, damaged: NodeSet::EMPTY, unsealed: NodeSet::EMPTY, event };
             let batch = self.batches.entry(first).or_insert(fresh);
             batch.holders.insert(index);
+            batch.damaged.remove(index);
             if !sealed {
                 batch.unsealed.insert(index);
             }

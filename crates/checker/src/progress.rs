@@ -22,6 +22,7 @@ pub(crate) fn finish(checker: &mut Checker, end: &End) {
     check_trimmed_gaps(checker);
     if end.scanned {
         check_scanned(checker);
+        check_told(checker);
     }
     if let Some((heal, within)) = checker.healed.zip(checker.due_within) {
         check_logs(checker, heal, within);
@@ -71,6 +72,18 @@ fn check_scanned(checker: &mut Checker) {
             let (count, highest) = (acknowledged.count, acknowledged.highest);
             format!("{count} records of log {id} were acknowledged, up to {highest}; no later reader passed them all")
         });
+    }
+}
+
+/// What no disk can give any more was not passed over in silence.
+fn check_told(checker: &mut Checker) {
+    for (id, log) in checker.logs.iter().filter(|(_, log)| log.deleted.is_none()) {
+        for (first, end) in log.lost().filter(|(_, end)| end.previous() > log.trimmed()) {
+            let told = log.told_lost.iter().any(|(from, until)| *from <= end && first <= *until);
+            checker.judge.require(Rule::LossIsTold, told, [], || {
+                format!("[{first}, {end}) of log {id} is on no disk any more, and no reader was told")
+            });
+        }
     }
 }
 

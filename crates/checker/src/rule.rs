@@ -79,6 +79,7 @@ rules! {
     NoJump = "R3", Some(2), "A reader goes on without a jump and is given nothing twice.";
     TrimmedIsTrimmed = "R3.trimmed", Some(2), "Only what somebody trimmed is skipped as trimmed.";
     LossIsAllowed = "R3.lost", Some(1), "Nothing is lost, unless more was damaged than the replication property tolerates.";
+    LossIsTold = "R3.told", Some(1), "What is on no disk any more is told as lost to whoever comes to it.";
     TailIsProved = "R4", Some(3), "A linearizable tail is above all that was committed before the call, and below nothing else.";
     HistoryIsSound = "HISTORY", None, "The history itself makes sense: calls begin once and end, readers are opened.";
 }

@@ -39,6 +39,8 @@ pub struct Client {
     pub history: History,
     /// What it does.
     pub work: Work,
+    /// How often it scans each log at the end.
+    pub scans: u8,
     /// Where its randomness begins.
     pub seed: u64,
 }
@@ -115,7 +117,8 @@ impl Client {
             }
             if let Some(tail) = self.tail(&log, None).await {
                 self.control.set_final_tail(id, tail);
-                self.read_up_to(&log, tail).await;
+                // Readers take turns among the copies: with so many, each copy is read.
+                join_all((0..self.scans).map(|_| self.read(&log, Lsn::FIRST, Some(tail)))).await;
             }
             drop(open);
         });
@@ -148,7 +151,7 @@ impl Client {
         let millis = random.random_range(1..=u64::from(mean_ms).saturating_mul(2).max(1));
         tokio::select! {
             biased;
-            () = self.control.reached(Stage::Heal) => false,
+            () = self.control.reached(Stage::Dark) => false,
             () = sleep(Duration::from_millis(millis)) => true,
         }
     }
@@ -324,7 +327,7 @@ impl Client {
             let turned = tokio::select! {
                 biased;
                 () = reading => true,
-                () = self.control.reached(Stage::Heal) => false,
+                () = self.control.reached(Stage::Dark) => false,
                 () = sleep(Duration::from_millis(until_ms)) => true,
             };
             if !turned {
@@ -336,10 +339,6 @@ impl Client {
         let tail = self.control.final_tail(log.id()).await;
         self.read(&log, from.min(tail), Some(tail)).await;
         drop(open);
-    }
-
-    async fn read_up_to(&self, log: &Log, tail: Lsn) {
-        self.read(log, Lsn::FIRST, Some(tail)).await;
     }
 
     /// Reads until the end, or for ever.

@@ -16,6 +16,8 @@ pub enum Stage {
     Boot,
     /// Clients work, and things go wrong.
     Work,
+    /// Nobody begins anything, and metadata is away: whoever waits must do so quietly.
+    Dark,
     /// Nothing goes wrong any more. What was begun ends, readers go on.
     Heal,
     /// Everybody stops.

@@ -219,6 +219,11 @@ impl Disk {
         self.state.lock().platter.intact()
     }
 
+    /// Where batches lie, damaged ones too, in order.
+    pub fn places(&self) -> Vec<(LogletId, LogletOffset)> {
+        self.state.lock().platter.places()
+    }
+
     /// Whose disk it is.
     pub fn marker(&self) -> Option<Marker> {
         self.state.lock().marker

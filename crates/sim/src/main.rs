@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use bifrost_checker::Bound;
 use bifrost_sim::exam::{Limits, exam};
 use bifrost_sim::fleet::{self, Job};
 use bifrost_sim::plan::Plan;
@@ -111,6 +112,9 @@ fn run_one(arguments: &Run) -> anyhow::Result<ExitCode> {
     }
     if arguments.summary {
         print!("{}", verdict.summary);
+        for Bound { what, found, max } in &verdict.quiet {
+            println!("{what}: {found}, at most {max} is fine");
+        }
     }
     println!("{verdict}");
     if !verdict.is_clean() {

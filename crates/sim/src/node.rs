@@ -41,8 +41,8 @@ pub struct Ground {
     pub history: History,
     /// What is wrong with calls.
     pub faults: Faults,
-    /// Records after which a segment is full.
-    pub segment_records: u64,
+    /// When a segment is full, and what its sequencer keeps.
+    pub segments: SegmentLimits,
     /// Where the metadata servers are, in the order in which they are asked.
     pub metadata: Vec<String>,
     /// Where the nodes are.
@@ -148,7 +148,7 @@ fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
         identity: Identity { name: slot.name.clone(), address: String::new(), location },
         storage: Storage::Given(Arc::new(slot.disk.clone())),
         metadata: ground.metadata_from(host, &ground.metadata),
-        segments: SegmentLimits { offsets_max: ground.segment_records, ..SegmentLimits::default() },
+        segments: ground.segments,
         server: ServerLimits::default(),
         client: ground.client_options(),
         gateway: GatewayOptions::default(),

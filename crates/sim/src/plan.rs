@@ -3,11 +3,14 @@
 //! A plan is data. The same plan and the same seed give the same run, byte for byte; a failing one is kept under `plans/`.
 
 mod draw;
+mod kind;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::kind::{Call, Fault, Kind};
 
 /// A text that is no plan.
 #[derive(Debug, Error)]
@@ -21,12 +24,15 @@ pub enum PlanError {
         /// What it names.
         name: String,
     },
-    /// More is broken than the replication property allows, and the plan does not say so.
-    #[error("what stays dead is more than {replication} tolerates, and `loss` is not set")]
+    /// More nodes may lose what they have than the replication property allows.
+    #[error("what is sacrificed is more than {replication} tolerates")]
     BeyondTolerance {
         /// The property.
         replication: String,
     },
+    /// A record is to lose all its copies, and the plan does not say that it expects a loss.
+    #[error("a fault destroys every copy of a record, and `cluster.loss` is not set")]
+    LossNotExpected,
 }
 
 /// One run.
@@ -56,12 +62,21 @@ pub struct Cluster {
     pub copies: u8,
     /// Zones that each record must reach.
     pub zones_reached: u8,
-    /// The nodes that are not healed at the end, and the only ones that lose or damage what they have.
+    /// The only nodes that lose or damage what they have.
     pub sacrificed: Vec<String>,
+    /// Whether they come back at the end, with what they have. Otherwise they stay dead.
+    #[serde(default)]
+    pub sacrificed_return: bool,
+    /// More is damaged than the replication property tolerates: then somebody must be told, and nothing else be lost.
+    #[serde(default)]
+    pub loss: bool,
     /// The smallest and the largest time of a message on its way, in milliseconds.
     pub latency_ms: (u32, u32),
     /// Records after which a segment is full.
     pub segment_records: u64,
+    /// Bytes of committed batches that a sequencer keeps for copies that are behind.
+    #[serde(default = "retained_bytes")]
+    pub retained_bytes: u32,
     /// Replies of metadata that are lost while the nodes start for the first time, in a hundred.
     #[serde(default)]
     pub boot_loses_percent: u8,
@@ -94,133 +109,14 @@ pub struct Work {
     /// The first log takes nothing after this time and is only asked again at the end, in milliseconds; 0 for never.
     #[serde(default)]
     pub idle_from_ms: u32,
+    /// After the work metadata is away for a while, and whoever waits must do so quietly.
+    #[serde(default)]
+    pub dark: bool,
 }
 
-/// Something goes wrong for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// When it begins, in milliseconds since the cluster is up.
-    pub at_ms: u32,
-    /// How long it lasts, in milliseconds. What is not healed by time, such as a jump of the clock, ignores it.
-    pub for_ms: u32,
-    /// What it is.
-    #[serde(flatten)]
-    pub kind: Kind,
-}
-
-/// What goes wrong. Hosts are `n1`, `n2` … for nodes, `m1`, `m2` for metadata servers, `c1`, `c2` … for clients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Kind {
-    /// Messages between the two groups are dropped.
-    Partition {
-        /// One side.
-        a: Vec<String>,
-        /// The other side.
-        b: Vec<String>,
-    },
-    /// Messages in one direction are dropped.
-    OneWay {
-        /// Who sends.
-        from: Vec<String>,
-        /// Who hears nothing.
-        to: Vec<String>,
-    },
-    /// Messages between the two groups are held, and delivered at the end.
-    Hold {
-        /// One side.
-        a: Vec<String>,
-        /// The other side.
-        b: Vec<String>,
-    },
-    /// Everything that a host sends and is sent is held: it wakes up with old beliefs.
-    Pause {
-        /// The host.
-        host: String,
-    },
-    /// Messages of a host take up to this long.
-    Slow {
-        /// The host.
-        host: String,
-        /// Milliseconds.
-        up_to_ms: u32,
-    },
-    /// A host loses its memory and what its disk has not synced; it comes back at the end.
-    Crash {
-        /// The host.
-        host: String,
-        /// Whether its peers hear nothing of it, as when the power fails.
-        silent: bool,
-    },
-    /// Calls between two hosts are executed and their replies lost, so many in a hundred.
-    LoseReplies {
-        /// Who calls.
-        from: String,
-        /// Who is called.
-        to: String,
-        /// In a hundred.
-        percent: u8,
-    },
-    /// Requests between two hosts are executed twice, so many in a hundred.
-    Duplicate {
-        /// Who calls.
-        from: String,
-        /// Who is called.
-        to: String,
-        /// In a hundred.
-        percent: u8,
-    },
-    /// Requests between two hosts are executed once more, much later, so many in a hundred.
-    Late {
-        /// Who calls.
-        from: String,
-        /// Who is called.
-        to: String,
-        /// In a hundred.
-        percent: u8,
-        /// At most this much later, in milliseconds.
-        up_to_ms: u32,
-    },
-    /// Syncs of a disk take this long.
-    SlowDisk {
-        /// The node.
-        node: String,
-        /// At least, in milliseconds.
-        from_ms: u32,
-        /// At most, in milliseconds.
-        up_to_ms: u32,
-    },
-    /// The next sync of a disk fails. Its node stops, and comes back at the end.
-    FailingDisk {
-        /// The node.
-        node: String,
-    },
-    /// A disk has no room.
-    FullDisk {
-        /// The node.
-        node: String,
-    },
-    /// One stored batch of a disk becomes unreadable, for good.
-    Corrupt {
-        /// The node.
-        node: String,
-    },
-    /// A node crashes, and its disk is empty when it comes back, as another disk.
-    Wipe {
-        /// The node.
-        node: String,
-        /// Whether it comes back as a new node with a new disk, or as the one that lost it.
-        renamed: bool,
-    },
-    /// The leader of the metadata changes: requests under way are executed or not, and their replies are lost.
-    LeaderChange,
-    /// No metadata server answers.
-    NoLeader,
-    /// The wall clocks jump.
-    ClockJump {
-        /// By this much, in milliseconds.
-        by_ms: i64,
-    },
+/// What sequencers keep unless a plan says otherwise.
+const fn retained_bytes() -> u32 {
+    16 << 20
 }
 
 impl Plan {
@@ -268,6 +164,9 @@ impl Plan {
         if !self.cluster.tolerates(&self.cluster.sacrificed) {
             return Err(PlanError::BeyondTolerance { replication: self.cluster.replication() });
         }
+        if !self.cluster.loss && self.faults.iter().any(|fault| matches!(fault.kind, Kind::Destroy)) {
+            return Err(PlanError::LossNotExpected);
+        }
         Ok(())
     }
 }
@@ -303,27 +202,6 @@ impl Cluster {
     }
 }
 
-impl Kind {
-    /// The hosts that it names.
-    pub fn hosts(&self) -> Vec<&String> {
-        match self {
-            Self::Partition { a, b } | Self::Hold { a, b } | Self::OneWay { from: a, to: b } => {
-                a.iter().chain(b).collect()
-            }
-            Self::Pause { host } | Self::Slow { host, .. } | Self::Crash { host, .. } => vec![host],
-            Self::LoseReplies { from, to, .. } | Self::Duplicate { from, to, .. } | Self::Late { from, to, .. } => {
-                vec![from, to]
-            }
-            Self::SlowDisk { node, .. }
-            | Self::FailingDisk { node }
-            | Self::FullDisk { node }
-            | Self::Corrupt { node }
-            | Self::Wipe { node, .. } => vec![node],
-            Self::LeaderChange | Self::NoLeader | Self::ClockJump { .. } => Vec::new(),
-        }
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match toml::to_string(self) {
@@ -353,6 +231,10 @@ mod tests {
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::BeyondTolerance { .. })));
         let mistyped = Plan::draw(2).to_string().replace("for_ms", "for_sm");
         assert!(matches!(Plan::parse(&mistyped), Err(PlanError::Syntax(_))), "a key that there is not");
+        let mut lossy = Plan::draw(3);
+        lossy.cluster.loss = false;
+        lossy.faults.push(Fault { at_ms: 1, for_ms: 1, kind: Kind::Destroy });
+        assert!(matches!(Plan::parse(&lossy.to_string()), Err(PlanError::LossNotExpected)));
         plan.cluster.sacrificed = vec!["n99".to_owned()];
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::NoSuchHost { .. })));
     }

@@ -14,6 +14,7 @@ use bifrost::{Bifrost, Options, ReplicationProperty};
 use bifrost_checker::Bound;
 use bifrost_checker::event::Event;
 use bifrost_metadata::MemoryMetadata;
+use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{LogletOffset, Scope};
 use futures_util::FutureExt as _;
 use tokio::time::sleep;
@@ -39,7 +40,13 @@ pub const HEAL_WITHIN: Duration = Duration::from_secs(90);
 /// How long the cluster is left alone at the end.
 const IDLE: Duration = Duration::from_secs(20);
 /// Calls that an idle cluster of five nodes makes in that time at most, some of them to nodes that are dead.
-const IDLE_CALLS_MAX: u64 = 400;
+const IDLE_CALLS_MAX: u64 = 200;
+/// How long metadata is away before calls are counted: as long as pauses take to grow.
+const DARK_BEFORE: Duration = Duration::from_secs(6);
+/// How long they are counted then.
+const DARK: Duration = Duration::from_secs(10);
+/// Calls that eight hosts make meanwhile at most.
+const DARK_CALLS_MAX: u64 = 700;
 /// Bytes of a disk.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -55,11 +62,11 @@ struct World<'a> {
 pub fn run(plan: &Plan) -> Verdict {
     interpose::start(plan.seed);
     let mut world = World::new(plan);
-    let (stuck, calls) = match world.live() {
-        Ok(calls) => (None, Some(calls)),
-        Err(stuck) => (Some(stuck.0), None),
+    let (stuck, quiet) = match world.live() {
+        Ok(quiet) => (None, quiet),
+        Err(stuck) => (Some(stuck.0), Vec::new()),
     };
-    Verdict::new(plan, &world.ground, stuck, calls)
+    Verdict::new(plan, &world.ground, stuck, quiet)
 }
 
 /// What did not come to its end, in words.
@@ -100,7 +107,11 @@ impl World<'_> {
             faults: Faults::new(plan.seed ^ 0x5eed_ca11, history.clone()),
             keyspace,
             leaders,
-            segment_records: plan.cluster.segment_records,
+            segments: SegmentLimits {
+                offsets_max: plan.cluster.segment_records,
+                retained_bytes_max: usize::try_from(plan.cluster.retained_bytes).unwrap_or(usize::MAX),
+                ..SegmentLimits::default()
+            },
             metadata: plan.metadata_hosts(),
             nodes: plan.nodes(),
             disks: Arc::new(parking_lot::Mutex::new(disks.collect())),
@@ -119,14 +130,18 @@ impl World<'_> {
         }
         let faulty = Faulty::new(plan, &ground);
         history.with_checker(|checker| {
+            if plan.cluster.loss {
+                checker.allow_loss();
+            }
             checker.expect_disks();
             checker.expect_progress(u64::try_from(HEAL_WITHIN.as_micros()).unwrap_or(u64::MAX));
         });
         Self { sim, plan: plan.clone(), ground, faulty }
     }
 
-    /// The phases; the calls of an idle cluster at their end. `Err` when a phase did not come to its end.
-    fn live(&mut self) -> Result<Bound, Stuck> {
+    /// The phases; the calls that were made while nothing could be done, or nothing had to. `Err` when a phase did not come
+    /// to its end.
+    fn live(&mut self) -> Result<Vec<Bound>, Stuck> {
         let control = self.ground.control.clone();
         self.boot_badly();
         if !self.until(BOOT_WITHIN, || control.has_logs())? {
@@ -141,6 +156,10 @@ impl World<'_> {
             self.step()?;
         }
         let staying_dead = self.faulty.heal(&mut self.sim, &self.plan);
+        let mut quiet = Vec::new();
+        if self.plan.work.dark {
+            quiet.push(self.dark()?);
+        }
         self.ground.history.note(format!("healed, except {staying_dead:?}"));
         self.ground.history.record(Event::Healed);
         control.enter(Stage::Heal);
@@ -157,12 +176,28 @@ impl World<'_> {
             self.sim.crash(host);
         }
         // What was begun for the clients may still end.
-        self.idle()?;
-        let before = self.ground.faults.calls();
-        self.idle()?;
-        let found = self.ground.faults.calls() - before;
+        self.pass(IDLE)?;
+        let found = self.calls_within(IDLE)?;
+        quiet.push(Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX });
         self.require_copies(&staying_dead);
-        Ok(Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX })
+        Ok(quiet)
+    }
+
+    /// Nobody begins anything and metadata is away: once pauses have grown, whoever waits asks seldom.
+    fn dark(&mut self) -> Result<Bound, Stuck> {
+        self.ground.control.enter(Stage::Dark);
+        self.ground.history.note("metadata is away, and nobody begins anything");
+        self.faulty.darken(true);
+        self.pass(DARK_BEFORE)?;
+        let found = self.calls_within(DARK)?;
+        self.faulty.darken(false);
+        Ok(Bound { what: "calls of a cluster without metadata", found, max: DARK_CALLS_MAX })
+    }
+
+    fn calls_within(&mut self, time: Duration) -> Result<u64, Stuck> {
+        let before = self.ground.faults.calls();
+        self.pass(time)?;
+        Ok(self.ground.faults.calls() - before)
     }
 
     /// Loses replies of metadata while nodes start.
@@ -191,7 +226,7 @@ impl World<'_> {
                 })
                 .filter_map(|(host, _)| Some((host, disks.get(host)?)))
                 .map(|(host, slot)| {
-                    let mine = slot.disk.batches().into_iter().filter(|(loglet, _)| *loglet == last.params.id);
+                    let mine = slot.disk.places().into_iter().filter(|(loglet, _)| *loglet == last.params.id);
                     (host, mine.map(|(_, first_offset)| first_offset).collect())
                 })
                 .collect();
@@ -208,8 +243,8 @@ impl World<'_> {
         }
     }
 
-    fn idle(&mut self) -> Result<(), Stuck> {
-        let end = self.sim.elapsed() + IDLE;
+    fn pass(&mut self, time: Duration) -> Result<(), Stuck> {
+        let end = self.sim.elapsed() + time;
         while self.sim.elapsed() < end {
             self.step()?;
         }
@@ -269,6 +304,7 @@ async fn client(host: String, place: usize, plan: Plan, ground: Ground) -> turmo
         control: ground.control.clone(),
         history: ground.history.clone(),
         work: plan.work.clone(),
+        scans: plan.cluster.nodes,
         seed: plan.seed,
     };
     if last {

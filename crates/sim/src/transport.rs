@@ -43,6 +43,9 @@ use crate::history::History;
 /// Requests that are on their way after their call ended, at most; more are not made.
 const DETACHED_MAX: usize = 1024;
 
+/// How long requests of a stream stall on a connection that loses replies.
+const STALL_MAX: Duration = Duration::from_millis(500);
+
 /// How often what happens between two hosts, in a hundred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
@@ -75,6 +78,21 @@ struct Table {
     rng: SmallRng,
     rates: BTreeMap<(String, String), Rates>,
     calls: u64,
+    /// Calls at which their hosts die.
+    ambushes: Vec<Ambush>,
+}
+
+/// A host dies at one of its calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ambush {
+    number: u64,
+    host: String,
+    call: &'static str,
+    /// Calls of this kind that pass before.
+    after: u32,
+    /// Whether the call is carried out.
+    executed: bool,
+    struck: bool,
 }
 
 impl fmt::Debug for Faults {
@@ -86,7 +104,8 @@ impl fmt::Debug for Faults {
 impl Faults {
     /// Nothing goes wrong yet. Everything random comes from `seed`.
     pub fn new(seed: u64, history: History) -> Self {
-        let table = Table { rng: SmallRng::seed_from_u64(seed), rates: BTreeMap::new(), calls: 0 };
+        let table =
+            Table { rng: SmallRng::seed_from_u64(seed), rates: BTreeMap::new(), calls: 0, ambushes: Vec::new() };
         Self { table: Arc::new(Mutex::new(table)), history, detached: Arc::new(Semaphore::new(DETACHED_MAX)) }
     }
 
@@ -104,6 +123,23 @@ impl Faults {
     /// Nothing goes wrong from now on. What is late arrives all the same.
     pub fn clear(&self) {
         self.table.lock().rates.clear();
+    }
+
+    /// The host `host` dies at its next call of this kind, after so many others. Whoever drives the faults asks
+    /// [`struck`](Self::struck), takes it down, and ends it by [`disarm`](Self::disarm).
+    pub fn ambush(&self, number: u64, host: &str, call: &'static str, (after, executed): (u32, bool)) {
+        let ambush = Ambush { number, host: host.to_owned(), call, after, executed, struck: false };
+        self.table.lock().ambushes.push(ambush);
+    }
+
+    /// Whether the host of this ambush is to be taken down.
+    pub fn struck(&self, number: u64) -> bool {
+        self.table.lock().ambushes.iter().any(|ambush| ambush.number == number && ambush.struck)
+    }
+
+    /// Ends an ambush, whether it struck or not.
+    pub fn disarm(&self, number: u64) {
+        self.table.lock().ambushes.retain(|ambush| ambush.number != number);
     }
 
     /// How many calls were made so far; a stream counts when it is opened.
@@ -147,6 +183,28 @@ impl Route {
             late: happens(rng, rates.late).then(|| up_to(rng, rates.late_max)),
             coin: rates != Rates::default() && rng.random_bool(0.5),
         }
+    }
+
+    /// Whether the caller dies at this call, and whether the call is carried out before.
+    fn strikes(&self, call: &str) -> Option<bool> {
+        let mut table = self.faults.table.lock();
+        let waiting = |ambush: &&mut Ambush| !ambush.struck && ambush.host == self.from && ambush.call == call;
+        let ambush = table.ambushes.iter_mut().find(waiting)?;
+        if ambush.after > 0 {
+            ambush.after -= 1;
+            return None;
+        }
+        ambush.struck = true;
+        Some(ambush.executed)
+    }
+
+    /// How long the next request of a stream waits on its way, and all that follow it. What a broken connection still
+    /// carries may arrive after its sender has opened another one.
+    fn stalls(&self) -> Option<Duration> {
+        let rates = self.faults.rates(&self.from, &self.to);
+        let rng = &mut self.faults.table.lock().rng;
+        let late = happens(rng, rates.late).then(|| up_to(rng, rates.late_max));
+        late.or_else(|| happens(rng, rates.lose_reply).then(|| up_to(rng, STALL_MAX)))
     }
 
     /// Whether the next reply of a stream gets lost, and the stream with it.

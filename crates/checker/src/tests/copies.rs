@@ -3,7 +3,8 @@
 use bifrost_types::Lsn;
 
 use super::Case;
-use crate::event::{CopyFacts, Event};
+use crate::End;
+use crate::event::{CopyFacts, Event, Gap};
 use crate::rule::Rule;
 use crate::testing::{
     Play, announced, closed, created, decided, disk, facts, life, loglet, node, offset, record, sealed, trimmed,
@@ -43,7 +44,59 @@ fn settled_facts() -> CopyFacts {
     CopyFacts { decided_tail: Some(offset(2)), ..sealed(facts(2, 2)) }
 }
 
+/// One record, and these disks cannot read it any more. Whoever is told that it is lost, is told at the end of the history.
+fn destroyed(play: &mut Play, disks: impl IntoIterator<Item = u32>) {
+    play.checker.allow_loss();
+    one_record(play);
+    for number in disks {
+        play.see(&Event::BatchDamaged { disk: disk(number), loglet: loglet(0), first_offset: offset(1) });
+    }
+}
+
 pub(super) const CASES: &[Case] = &[
+    Case {
+        rule: Rule::LossIsAllowed,
+        name: "lost although a disk has it",
+        breaks: |play| {
+            destroyed(play, [1]);
+            play.open(1, 1);
+            play.skip(1, 1, 2, Gap::Lost);
+        },
+        fine: |play| {
+            destroyed(play, [1, 2]);
+            play.open(1, 1);
+            play.skip(1, 1, 2, Gap::Lost);
+        },
+    },
+    Case {
+        rule: Rule::LossIsAllowed,
+        name: "more is told as lost than was destroyed",
+        breaks: |play| {
+            destroyed(play, [1, 2]);
+            play.open(1, 1);
+            play.skip(1, 1, 3, Gap::Lost);
+        },
+        fine: |play| {
+            destroyed(play, [1]);
+            play.see(&Event::DiskLost { disk: disk(2) });
+            play.open(1, 1);
+            play.skip(1, 1, 2, Gap::Lost);
+        },
+    },
+    Case {
+        rule: Rule::LossIsTold,
+        name: "destroyed, and nobody was told",
+        breaks: |play| {
+            destroyed(play, [1, 2]);
+            play.finish(End { scanned: true, ..End::default() });
+        },
+        fine: |play| {
+            destroyed(play, [1, 2]);
+            play.open(1, 1);
+            play.skip(1, 1, 2, Gap::Lost);
+            play.finish(End { scanned: true, ..End::default() });
+        },
+    },
     Case {
         rule: Rule::OnlyNamedDisks,
         name: "a disk that the nodeset does not name",

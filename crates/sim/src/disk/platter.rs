@@ -115,6 +115,11 @@ impl Platter {
         self.used
     }
 
+    /// Where batches lie, damaged ones too, in order.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.batches.keys().copied().collect()
+    }
+
     /// Where intact batches lie, in order.
     pub(super) fn intact(&self) -> Vec<Place> {
         let intact = self.batches.iter().filter(|(_, stored)| matches!(stored, Stored::Batch(_)));

@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{Cluster, Fault, Kind, Plan, Work};
+use super::{Call, Cluster, Fault, Kind, Plan, Work, retained_bytes};
 
 /// Kinds of faults that a run may have; each run draws some of these classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,11 @@ impl Plan {
             let for_ms = random.random_range(1..=for_ms.max(1));
             plan.faults.push(Fault { at_ms, for_ms, kind });
         }
+        if plan.cluster.loss {
+            // In the second half: there is something to destroy by then.
+            let at_ms = random.random_range(plan.work.lasts_ms / 2..plan.work.lasts_ms);
+            plan.faults.push(Fault { at_ms, for_ms: 1, kind: Kind::Destroy });
+        }
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan
     }
@@ -55,7 +60,7 @@ impl Plan {
         let host = |random: &mut SmallRng| pick(&hosts, random);
         let node = |random: &mut SmallRng| pick(&nodes, random);
         match class {
-            Class::Links => match random.random_range(0..5) {
+            Class::Links => match random.random_range(0..7) {
                 0 => {
                     let (a, b) = split(&hosts, random);
                     Kind::Partition { a, b }
@@ -69,14 +74,25 @@ impl Plan {
                     Kind::Hold { a, b }
                 }
                 3 => Kind::Pause { host: host(random) },
+                // Somebody hears nothing new of the chains, and still reaches everybody whom it knows.
+                4 => Kind::Hold { a: vec![node(random)], b: self.metadata_hosts() },
+                5 => Kind::Hold { a: vec![pick(&self.clients(), random)], b: vec!["n1".to_owned()] },
                 _ => Kind::Slow { host: host(random), up_to_ms: random.random_range(20..=1_500) },
             },
             Class::Crashes => {
                 let users: Vec<String> = hosts.iter().filter(|name| !name.starts_with('m')).cloned().collect();
-                Kind::Crash { host: pick(&users, random), silent: random.random_bool(0.3) }
+                let host = pick(&users, random);
+                if random.random_bool(0.5) {
+                    let call = *Call::ALL.choose(random).unwrap_or(&Call::Txn);
+                    Kind::CrashAt { host, call, after: random.random_range(0..6), executed: random.random_bool(0.5) }
+                } else {
+                    Kind::Crash { host, silent: random.random_bool(0.3) }
+                }
             }
             Class::Calls => {
-                let (from, to) = (host(random), node(random));
+                let client = random.random_bool(0.5);
+                let from = if client { pick(&self.clients(), random) } else { host(random) };
+                let to = node(random);
                 let percent = random.random_range(1..=60);
                 match random.random_range(0..3) {
                     0 => Kind::LoseReplies { from, to, percent },
@@ -84,7 +100,7 @@ impl Plan {
                     _ => Kind::Late { from, to, percent, up_to_ms: random.random_range(100..=20_000) },
                 }
             }
-            Class::Disks => match (random.random_range(0..8), self.cluster.sacrificed.as_slice()) {
+            Class::Disks => match (random.random_range(0..10), self.cluster.sacrificed.as_slice()) {
                 (0 | 1, _) => {
                     let from_ms = random.random_range(0..=100);
                     Kind::SlowDisk { node: node(random), from_ms, up_to_ms: from_ms + random.random_range(1..=5_000) }
@@ -93,11 +109,12 @@ impl Plan {
                 (4, sacrificed) if !sacrificed.is_empty() => {
                     Kind::Wipe { node: pick(sacrificed, random), renamed: random.random_bool(0.5) }
                 }
-                (5, sacrificed) if !sacrificed.is_empty() => Kind::Corrupt { node: pick(sacrificed, random) },
+                (5..=7, sacrificed) if !sacrificed.is_empty() => Kind::Corrupt { node: pick(sacrificed, random) },
                 _ => Kind::FullDisk { node: node(random) },
             },
-            Class::Metadata => match random.random_range(0..6) {
+            Class::Metadata => match random.random_range(0..8) {
                 0 => Kind::NoLeader,
+                3..=5 => Kind::LeaderChangeAt { after: random.random_range(0..6) },
                 1 | 2 => {
                     // Clients reach metadata through the nodes, and nodes by the servers: each by its first address.
                     let client = random.random_bool(0.5);
@@ -120,13 +137,17 @@ fn cluster(random: &mut SmallRng) -> Cluster {
         copies,
         zones_reached,
         sacrificed: Vec::new(),
+        sacrificed_return: random.random_bool(0.5),
+        loss: random.random_ratio(1, 12),
+        retained_bytes: if random.random_bool(0.5) { random.random_range(0..=5_000) } else { retained_bytes() },
         latency_ms: (least, least + random.random_range(0..=20)),
         segment_records: if random.random_ratio(1, 3) { random.random_range(20..=300) } else { 1 << 40 },
         boot_loses_percent: if random.random_ratio(1, 3) { random.random_range(3..=20) } else { 0 },
     };
     let mut names: Vec<String> = (1..=nodes).map(|place| format!("n{place}")).collect();
     names.shuffle(random);
-    let wanted = random.random_range(0..=2);
+    // Where a record loses every copy, whoever else is gone would make its loss a matter of opinion.
+    let wanted = if cluster.loss { 0 } else { random.random_range(0..=2) };
     for name in names {
         let with: Vec<String> = cluster.sacrificed.iter().cloned().chain([name]).collect();
         if with.len() <= wanted && cluster.tolerates(&with) {
@@ -156,6 +177,7 @@ fn work(random: &mut SmallRng) -> Work {
         },
         operators: random.random_range(1..=2),
         lasts_ms,
+        dark: random.random_ratio(1, 3),
         idle_from_ms: if random.random_ratio(1, 4) { random.random_range(1_000..=lasts_ms) } else { 0 },
     }
 }

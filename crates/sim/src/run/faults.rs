@@ -33,6 +33,8 @@ pub(super) struct Faulty {
     /// Hosts that are down, and how many faults keep each there.
     down: BTreeMap<String, u32>,
     isolated: BTreeSet<String>,
+    /// The faults whose host died at a call.
+    struck: BTreeSet<usize>,
     /// Disks that were made after the first ones.
     new_disks: u64,
     seed: u64,
@@ -47,6 +49,7 @@ impl Faulty {
             links: Links::new(plan.hosts(), plan.cluster.latency_ms.1),
             down: BTreeMap::new(),
             isolated: BTreeSet::new(),
+            struck: BTreeSet::new(),
             new_disks: 0,
             seed: plan.seed,
         }
@@ -67,14 +70,41 @@ impl Faulty {
                 *course = next;
             }
             match next {
-                Course::Lasts => self.begin(sim, &fault.kind),
-                Course::Over => self.end(sim, &fault.kind),
+                Course::Lasts => self.begin(sim, place, &fault.kind),
+                Course::Over => self.end(sim, place, &fault.kind),
                 Course::Waits => {}
             }
             changed = true;
         }
         if changed {
             self.apply(sim);
+        }
+        self.strike(sim);
+    }
+
+    /// Takes down the hosts that reached the call at which they die, and gives metadata a leader when it lost one so.
+    fn strike(&mut self, sim: &mut Sim<'_>) {
+        for place in 0..self.faults.len() {
+            let Some((Fault { kind, .. }, Course::Lasts)) = self.faults.get(place).cloned() else { continue };
+            if let Kind::CrashAt { host, .. } = kind
+                && self.ground.faults.struck(place as u64)
+                && self.struck.insert(place)
+            {
+                self.ground.history.note(format!("{host} dies between two steps"));
+                self.take_down(sim, &host);
+            }
+        }
+        let absent = |(fault, course): &(Fault, Course)| *course == Course::Lasts && fault.kind == Kind::NoLeader;
+        if !self.ground.leaders.values().any(|server| server.leads()) && !self.faults.iter().any(absent) {
+            self.change_leader();
+        }
+    }
+
+    /// Takes metadata away, or brings it back.
+    pub(super) fn darken(&self, dark: bool) {
+        match dark {
+            true => self.ground.leaders.values().for_each(|server| server.step_down()),
+            false => self.change_leader(),
         }
     }
 
@@ -85,10 +115,11 @@ impl Faulty {
                 if let Some((_, course)) = self.faults.get_mut(place) {
                     *course = Course::Over;
                 }
-                self.end(sim, &fault.kind);
+                self.end(sim, place, &fault.kind);
             }
         }
-        let dead: BTreeSet<String> = plan.cluster.sacrificed.iter().cloned().chain(["c2".to_owned()]).collect();
+        let sacrificed = if plan.cluster.sacrificed_return { &[] } else { plan.cluster.sacrificed.as_slice() };
+        let dead: BTreeSet<String> = sacrificed.iter().cloned().chain(["c2".to_owned()]).collect();
         for host in &dead {
             self.isolated.insert(host.clone());
             self.take_down(sim, host);
@@ -103,7 +134,7 @@ impl Faulty {
         self.links.apply(sim, present.iter(), &self.isolated);
     }
 
-    fn begin(&mut self, sim: &mut Sim<'_>, kind: &Kind) {
+    fn begin(&mut self, sim: &mut Sim<'_>, place: usize, kind: &Kind) {
         self.ground.history.note(format!("begins: {kind:?}"));
         match kind {
             Kind::Partition { .. }
@@ -117,6 +148,9 @@ impl Faulty {
                     self.apply(sim);
                 }
                 self.take_down(sim, host);
+            }
+            Kind::CrashAt { host, call, after, executed } => {
+                self.ground.faults.ambush(place as u64, host, call.name(), (*after, *executed));
             }
             Kind::Wipe { node, renamed } => {
                 self.take_down(sim, node);
@@ -148,19 +182,20 @@ impl Faulty {
             }
             Kind::Corrupt { node } => {
                 if let Some(disk) = self.disk(node) {
-                    let damage = if self.seed.is_multiple_of(2) { Damage::Frame } else { Damage::Bit };
-                    let damaged = disk.damage_any(damage);
+                    let damaged = disk.damage_any(self.damage());
                     self.ground.history.note(format!("damaged on {node}: {damaged:?}"));
                 }
             }
+            Kind::Destroy => self.destroy(),
             Kind::ClockJump { by_ms } => interpose::jump_wall_clock(*by_ms),
             Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
             Kind::LeaderChange => self.change_leader(),
-            Kind::NoLeader => self.ground.leaders.values().for_each(|server| server.step_down()),
+            Kind::LeaderChangeAt { after } => self.depose_at(Some(*after)),
+            Kind::NoLeader => self.darken(true),
         }
     }
 
-    fn end(&mut self, sim: &mut Sim<'_>, kind: &Kind) {
+    fn end(&mut self, sim: &mut Sim<'_>, place: usize, kind: &Kind) {
         self.ground.history.note(format!("ends: {kind:?}"));
         match kind {
             Kind::Partition { .. }
@@ -169,7 +204,14 @@ impl Faulty {
             | Kind::Pause { .. }
             | Kind::Slow { .. }
             | Kind::Corrupt { .. }
+            | Kind::Destroy
             | Kind::ClockJump { .. } => {}
+            Kind::CrashAt { host, .. } => {
+                self.ground.faults.disarm(place as u64);
+                if self.struck.remove(&place) {
+                    self.bring_up(sim, host);
+                }
+            }
             Kind::Crash { host, .. } => {
                 self.isolated.remove(host);
                 self.bring_up(sim, host);
@@ -195,8 +237,29 @@ impl Faulty {
             }
             Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
             Kind::LeaderChange => {}
-            Kind::NoLeader => self.change_leader(),
+            Kind::LeaderChangeAt { .. } => self.depose_at(None),
+            Kind::NoLeader => self.darken(false),
         }
+    }
+
+    /// Whoever leads then loses it in the middle of a write of a chain.
+    fn depose_at(&self, after: Option<u32>) {
+        self.ground.leaders.values().for_each(|server| server.depose_at(after));
+    }
+
+    fn damage(&self) -> Damage {
+        if self.seed.is_multiple_of(2) { Damage::Frame } else { Damage::Bit }
+    }
+
+    /// Damages one batch wherever it is. The history tells which.
+    fn destroy(&self) {
+        let damage = self.damage();
+        let disks: Vec<Disk> = self.ground.disks.lock().values().map(|slot| slot.disk.clone()).collect();
+        let Some((loglet, first_offset)) = disks.first().and_then(|disk| disk.damage_any(damage)) else { return };
+        for disk in disks.iter().skip(1) {
+            disk.damage(loglet, first_offset, damage);
+        }
+        self.ground.history.note(format!("every copy of {loglet} {first_offset} is damaged"));
     }
 
     /// Another server leads from here on; one, if none did.

@@ -21,6 +21,8 @@ pub struct Verdict {
     pub breaches: Vec<Breach>,
     /// What did not come to an end, and what clients found by themselves; empty when all is well.
     pub failures: Vec<String>,
+    /// What was counted while nothing could be done, or nothing had to.
+    pub quiet: Vec<Bound>,
     /// What was checked how often.
     pub summary: Summary,
     /// How long the run lasted on its own clock, in microseconds.
@@ -34,14 +36,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn new(plan: &Plan, ground: &Ground, stuck: Option<String>, quiet: Option<Bound>) -> Self {
+    pub(super) fn new(plan: &Plan, ground: &Ground, stuck: Option<String>, quiet: Vec<Bound>) -> Self {
         let virtual_micros = interpose::now_micros();
-        let end = End {
-            at: virtual_micros,
-            scanned: stuck.is_none(),
-            quiet: quiet.into_iter().collect(),
-            pauses: Vec::new(),
-        };
+        let end = End { at: virtual_micros, scanned: stuck.is_none(), quiet: quiet.clone(), pauses: Vec::new() };
         let (breaches, summary) = ground.history.with_checker(|checker| {
             checker.finish(&end);
             (checker.breaches().to_vec(), checker.summary())
@@ -56,6 +53,7 @@ impl Verdict {
             seed: plan.seed,
             breaches,
             failures,
+            quiet,
             summary,
             virtual_micros,
             fingerprint: ground.history.fingerprint(),

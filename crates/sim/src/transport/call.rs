@@ -64,6 +64,13 @@ impl Route {
         E: Send + 'static,
     {
         let fate = self.draw();
+        if let Some(executed) = self.strikes(name) {
+            self.note(name, format_args!("the caller dies, and the call is carried out: {executed}"));
+            if executed {
+                drop(execute(Line::Present).await);
+            }
+            return std::future::pending().await;
+        }
         if fate.refuse {
             self.note(name, format_args!("refused"));
             return Err(failures.refused);

@@ -41,6 +41,8 @@ pub struct ObservedMetadata {
 struct Door {
     name: String,
     term: watch::Sender<Term>,
+    /// The number of the write of a chain in which it loses its leadership, counted down.
+    deposed_at: Mutex<Option<u32>>,
     draws: Mutex<Draws>,
 }
 
@@ -69,7 +71,7 @@ impl ObservedMetadata {
     pub fn new(name: impl Into<String>, keyspace: MemoryMetadata, history: History, seed: u64) -> Self {
         let draws = Draws { rng: SmallRng::seed_from_u64(seed), latency_max: Duration::ZERO };
         let term = watch::Sender::new(Term { number: 0, leads: false });
-        let door = Door { name: name.into(), term, draws: Mutex::new(draws) };
+        let door = Door { name: name.into(), term, deposed_at: Mutex::new(None), draws: Mutex::new(draws) };
         Self { keyspace, history, door: Arc::new(door) }
     }
 
@@ -81,6 +83,11 @@ impl ObservedMetadata {
     /// From now on it refuses. What is under way is committed or not, and not answered; watches end.
     pub fn step_down(&self) {
         self.change(false);
+    }
+
+    /// It steps down in the middle of a write of a chain, after so many others. `None`: no more.
+    pub fn depose_at(&self, after: Option<u32>) {
+        *self.door.deposed_at.lock() = after;
     }
 
     /// Whether it serves.
@@ -102,6 +109,23 @@ impl ObservedMetadata {
         if changed {
             let what = if leads { "leads" } else { "steps down" };
             self.history.note(format!("metadata: {} {what}", self.door.name));
+        }
+    }
+
+    /// Counts a write of a chain, and steps down if it is the one.
+    fn count(&self, txn: &Txn) {
+        if !txn.writes.iter().any(|(key, _)| key.starts_with(LOGS)) {
+            return;
+        }
+        let mut deposed_at = self.door.deposed_at.lock();
+        match *deposed_at {
+            Some(0) => {
+                *deposed_at = None;
+                drop(deposed_at);
+                self.step_down();
+            }
+            Some(left) => *deposed_at = Some(left - 1),
+            None => {}
         }
     }
 
@@ -195,6 +219,7 @@ impl MetadataStore for ObservedMetadata {
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
         Box::pin(async move {
             let term = self.enter()?;
+            self.count(&txn);
             if !self.travel(term).await {
                 // Its entry reached enough others, or not: the next leader commits it, or not.
                 let reached = self.door.draws.lock().rng.random_bool(0.5);

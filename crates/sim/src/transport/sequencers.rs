@@ -5,6 +5,7 @@ use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{AppendOpen, AppendStream, SequencerCallError, SequencerTails, Sequencers};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep, timeout};
 
 use super::call::{Failures, Line, Repeat};
 use super::connect::Services;
@@ -13,6 +14,9 @@ use super::{Route, spawn};
 
 /// Answers that wait on the way.
 const QUEUED: usize = 256;
+
+/// How long a broken stream may carry what it has.
+const LINGER: Duration = Duration::from_secs(20);
 
 const UNREACHABLE: Failures<SequencerCallError> = Failures {
     refused: SequencerCallError::Rpc(RpcError::Unreachable),
@@ -46,16 +50,34 @@ impl Sequencers for FaultySequencers {
             let AppendStream { opened, requests, replies: mut back } =
                 self.route.call("open-append", Repeat::Reads, UNREACHABLE, execute).await?;
             let (caller, replies) = mpsc::channel(QUEUED);
-            let route = self.route.clone();
-            // Dropping the answers ends the requests too.
+            let (stalling, route) = (self.route.clone(), self.route.clone());
+            let (sent, mut queued) = mpsc::channel(QUEUED);
             spawn(async move {
-                while let Some(reply) = next(&mut back, &caller).await {
-                    if route.loses_reply("append") || caller.send(reply).await.is_err() {
+                while let Some(request) = queued.recv().await {
+                    if let Some(stall) = stalling.stalls() {
+                        stalling.note("append", format_args!("stalls for {stall:?}"));
+                        sleep(stall).await;
+                    }
+                    if requests.send(request).await.is_err() {
                         return;
                     }
                 }
             });
-            Ok(AppendStream { opened, requests, replies })
+            spawn(async move {
+                while let Some(reply) = next(&mut back, &caller).await {
+                    if route.loses_reply("append") {
+                        drop(caller);
+                        // The connection is broken for its caller; what it carries arrives all the same, and then it ends.
+                        let drained = async { while back.recv().await.is_some() {} };
+                        let _ended = timeout(LINGER, drained).await;
+                        return;
+                    }
+                    if caller.send(reply).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            Ok(AppendStream { opened, requests: sent, replies })
         })
     }
 
