@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sequencer", &["types", "wire", "loglet"]),
     ("logserver", &["types", "wire"]),
     ("metadata", &["types", "wire"]),
+    ("raft", &["types", "wire", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),
     ("node", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),

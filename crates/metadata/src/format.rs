@@ -67,10 +67,7 @@ pub fn revision_value(revision: Revision) -> Vec<u8> {
 /// # Errors
 /// [`FormatError`] when the bytes are damaged, of another version, or not ours.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<Record, FormatError> {
-    let (version, revision, rest) = open(key, value).ok_or_else(|| FormatError::Damaged { key: key.to_vec() })?;
-    if version != VERSION {
-        return Err(FormatError::UnknownVersion { key: key.to_vec(), version });
-    }
+    let (revision, rest) = unseal(key, value)?;
     match key {
         REVISION_KEY if rest.is_empty() => Ok(Record::Revision(revision)),
         [ENTRY, name @ ..] => match std::str::from_utf8(name) {
@@ -81,17 +78,30 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Record, FormatError> {
     }
 }
 
-fn seal(key: &[u8], revision: Revision, value: &[u8]) -> Vec<u8> {
+/// Bytes under a key with the version, a number and a checksum; the replicated store seals its values the same way.
+pub fn seal(key: &[u8], number: u64, value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(1 + 8 + value.len() + CRC_BYTES);
     sealed.push(VERSION);
-    sealed.extend_from_slice(&revision.to_le_bytes());
+    sealed.extend_from_slice(&number.to_le_bytes());
     sealed.extend_from_slice(value);
     let crc = checksum(key, &sealed);
     sealed.extend_from_slice(&crc.to_le_bytes());
     sealed
 }
 
-/// Version, revision and the bytes that follow; `None` if they are damaged.
+/// The number and the bytes that were [sealed](seal) under a key.
+///
+/// # Errors
+/// [`FormatError::Damaged`] or [`FormatError::UnknownVersion`].
+pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<(u64, &'a [u8]), FormatError> {
+    let (version, number, rest) = open(key, sealed).ok_or_else(|| FormatError::Damaged { key: key.to_vec() })?;
+    if version != VERSION {
+        return Err(FormatError::UnknownVersion { key: key.to_vec(), version });
+    }
+    Ok((number, rest))
+}
+
+/// Version, number and the bytes that follow; `None` if they are damaged.
 fn open<'a>(key: &[u8], sealed: &'a [u8]) -> Option<(u8, Revision, &'a [u8])> {
     let (body, crc) = sealed.split_last_chunk::<CRC_BYTES>()?;
     if checksum(key, body) != u32::from_le_bytes(*crc) {

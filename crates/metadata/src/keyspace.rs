@@ -253,7 +253,7 @@ pub(crate) fn select(changes: &Changes, prefix: &str) -> Option<Changes> {
 }
 
 /// Bytes of all keys and values of a transaction.
-pub(crate) fn txn_bytes(txn: &Txn) -> usize {
+pub fn txn_bytes(txn: &Txn) -> usize {
     let demanded = txn.preconditions.iter().map(|(key, _)| key.len());
     let written = txn.writes.iter().map(|(key, write)| {
         key.len()

@@ -20,7 +20,7 @@
 pub mod conformance;
 pub mod format;
 pub mod keyspace;
-mod live;
+pub mod live;
 #[cfg(feature = "rocksdb")]
 pub mod local;
 #[cfg(any(test, feature = "test-util"))]
@@ -33,6 +33,7 @@ pub use bifrost_wire::metadata::{
     WatchStream, Write, validate_key,
 };
 pub use keyspace::Keyspace;
+pub use live::Live;
 #[cfg(feature = "rocksdb")]
 pub use local::{LocalMetadata, OpenError};
 #[cfg(any(test, feature = "test-util"))]

@@ -1,0 +1,168 @@
+//! RocksDB as the disk of a member: its own directory, one key space, one writer thread.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rocksdb::{
+    DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Batch, Durability, EngineError, LogEngine, Op, Record};
+
+/// RocksDB's own buffer: entries come and go, and the keyspace is in memory anyway.
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// Batches that wait for the writer thread. The log store writes one at a time, a snapshot is built beside it.
+const QUEUE: usize = 16;
+
+/// An open database; it is closed when the last handle is gone and its writer thread has ended.
+pub struct RocksEngine {
+    db: Arc<DB>,
+    requests: mpsc::Sender<Request>,
+    ended: CancellationToken,
+}
+
+struct Request {
+    batch: Batch,
+    reply: oneshot::Sender<Result<(), EngineError>>,
+}
+
+/// Why a directory cannot be opened.
+#[derive(Debug, Error)]
+pub enum RocksOpenError {
+    /// RocksDB does not open it: another process has it, its log is damaged, or the path cannot be used.
+    #[error("the directory {} of the replicated metadata cannot be opened", dir.display())]
+    Storage {
+        /// The directory.
+        dir: PathBuf,
+        /// What RocksDB said.
+        #[source]
+        source: rocksdb::Error,
+    },
+    /// No thread can be started.
+    #[error("the writer thread for {} cannot be started", dir.display())]
+    Thread {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RocksEngine {
+    /// Opens the database in `dir`, made if there is none.
+    ///
+    /// # Errors
+    /// [`RocksOpenError`].
+    pub fn open(dir: &Path) -> Result<Self, RocksOpenError> {
+        let storage = |source| RocksOpenError::Storage { dir: dir.to_owned(), source };
+        let db = Arc::new(DB::open(&options(), dir).map_err(storage)?);
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let ended = CancellationToken::new();
+        let run = {
+            let (db, ended) = (Arc::clone(&db), ended.clone());
+            move || {
+                let _ended = ended.drop_guard();
+                serve(db, queue);
+            }
+        };
+        let named = std::thread::Builder::new().name("bifrost-raft-disk".to_owned());
+        named.spawn(run).map_err(|source| RocksOpenError::Thread { dir: dir.to_owned(), source })?;
+        Ok(Self { db, requests, ended })
+    }
+
+    /// Cancelled once the writer thread has let go of the database: after the engine was dropped, the directory is free.
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+}
+
+impl fmt::Debug for RocksEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksEngine").field("dir", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+impl LogEngine for RocksEngine {
+    fn write(&self, batch: Batch) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async move {
+            let (reply, done) = oneshot::channel();
+            self.requests.send(Request { batch, reply }).await.map_err(|_| EngineError::Closed)?;
+            done.await.unwrap_or(Err(EngineError::Closed))
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.db.get(key).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn range(&self, start: &[u8], end: &[u8], bytes_max: usize) -> Result<Vec<Record>, EngineError> {
+        let mut records = Vec::new();
+        if start >= end {
+            return Ok(records);
+        }
+        let mut bounds = ReadOptions::default();
+        bounds.set_iterate_upper_bound(end);
+        let mut bytes = 0_usize;
+        for item in self.db.iterator_opt(IteratorMode::From(start, Direction::Forward), bounds) {
+            let (key, value) = item.map_err(failed)?;
+            bytes = bytes.saturating_add(value.len());
+            records.push((Bytes::from(key), Bytes::from(value)));
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// Writes in the order of arrival until every handle is gone. The first error ends it: what a failed sync left on the
+/// disk is unknown, and a second one's success would say nothing about it.
+fn serve(db: Arc<DB>, mut queue: mpsc::Receiver<Request>) {
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    let lazy = WriteOptions::default();
+    while let Some(Request { batch, reply }) = queue.blocking_recv() {
+        let options = match batch.durability() {
+            Durability::Synced => &synced,
+            Durability::Lazy => &lazy,
+        };
+        let mut writes = WriteBatch::default();
+        for op in batch.ops() {
+            match op {
+                Op::Put { key, value } => writes.put(key, value),
+                Op::Delete { key } => writes.delete(key),
+                Op::DeleteRange { start, end } => writes.delete_range(start, end),
+            }
+        }
+        let written = db.write_opt(writes, options).map_err(failed);
+        let stops = written.is_err();
+        // A caller that is gone does not take its write back.
+        let _gone = reply.send(written);
+        if stops {
+            break;
+        }
+    }
+}
+
+fn failed(error: rocksdb::Error) -> EngineError {
+    EngineError::Io(io::Error::other(error))
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_keep_log_file_num(2);
+    options.set_compression_type(DBCompressionType::Lz4);
+    // As the local store: a torn last record was never answered and is dropped, damage before it is not opened.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options
+}
