@@ -14,6 +14,7 @@ impl Digest {
         Self(0x243f_6a88_85a3_08d3)
     }
 
+    #[inline]
     fn mix(&mut self, word: u64) {
         let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
         self.0 = (product as u64) ^ ((product >> 64) as u64).rotate_left(29) ^ word.rotate_left(17);
@@ -21,6 +22,7 @@ impl Digest {
 }
 
 impl Hasher for Digest {
+    #[inline]
     fn finish(&self) -> u64 {
         let mut last = *self;
         last.mix(FACTOR);
@@ -28,6 +30,7 @@ impl Hasher for Digest {
         last.0
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -38,23 +41,28 @@ impl Hasher for Digest {
         }
     }
 
+    #[inline]
     fn write_u8(&mut self, value: u8) {
         self.mix(u64::from(value));
     }
 
+    #[inline]
     fn write_u32(&mut self, value: u32) {
         self.mix(u64::from(value));
     }
 
+    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.mix(value);
     }
 
+    #[inline]
     fn write_u128(&mut self, value: u128) {
         self.mix(value as u64);
         self.mix((value >> 64) as u64);
     }
 
+    #[inline]
     fn write_usize(&mut self, value: usize) {
         self.mix(value as u64);
     }

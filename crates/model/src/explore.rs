@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
@@ -84,33 +84,53 @@ where
     }
 }
 
-/// Explores until a violation, the end of the time given, or that many steps if there is a limit, and then looks for a
-/// short path to what was found. A witness that was not seen is no violation here: a bug may well keep things from
-/// happening.
-pub(crate) fn hunt<M>(model: &M, threads: usize, budget: Duration, limit: Option<usize>) -> Option<ScopeReport>
+/// What a search that is not to the end came to.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    /// Different states.
+    pub(crate) states: usize,
+    /// There are no others.
+    pub(crate) is_whole: bool,
+    /// The first rule that does not hold. A witness that was not seen is no violation here: a bug may well keep things
+    /// from happening.
+    pub(crate) violation: Option<Violation>,
+}
+
+/// Searches on one thread until a violation, or until about so many steps were taken: the same on each run. Once into
+/// the depth and once, if that ended early, in breadth: a violation is far from the beginning or it is near.
+pub(crate) fn slice<M>(model: &M, steps_max: usize) -> Slice
 where
     M: Explored,
     M::State: Clone + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
-    #[allow(clippy::disallowed_methods)] // as above
-    let started = Instant::now();
-    let builder = model.clone().checker().threads(threads.max(1)).finish_when(HasDiscoveries::AnyFailures);
-    let checker = builder.timeout(budget).target_state_count(limit.unwrap_or(usize::MAX)).spawn_dfs().join();
-    let violation = first_violation(&checker)?;
-    let seconds = started.elapsed().as_secs_f64();
-    Some(ScopeReport {
-        name: model.name(),
-        states: checker.state_count(),
-        unique: checker.unique_state_count(),
-        depth: checker.max_depth(),
-        seconds,
-        violation: shortest(model).or(Some(violation)),
-    })
+    let builder = || {
+        let builder = model.clone().checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
+        builder.target_state_count(steps_max)
+    };
+    let deep = slice_of(&builder().spawn_dfs().join(), steps_max);
+    if deep.is_whole || deep.violation.is_some() {
+        return deep;
+    }
+    let wide = slice_of(&builder().spawn_bfs().join(), steps_max);
+    Slice { states: deep.states + wide.states, ..wide }
+}
+
+fn slice_of<M>(checker: &impl Checker<M>, steps_max: usize) -> Slice
+where
+    M: Explored,
+    M::State: Clone + Hash + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + Debug + PartialEq + Send + Sync,
+{
+    Slice {
+        states: checker.unique_state_count(),
+        is_whole: checker.state_count() < steps_max,
+        violation: first_violation(checker),
+    }
 }
 
 /// Looks for a shortest violation, as far as memory allows.
-fn shortest<M>(model: &M) -> Option<Violation>
+pub(crate) fn shortest<M>(model: &M) -> Option<Violation>
 where
     M: Explored,
     M::State: Clone + Hash + PartialEq + Send + Sync + 'static,

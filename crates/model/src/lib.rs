@@ -19,7 +19,7 @@
 //!
 //! *Faults.* What the others notice costs a budget, which the name of a scope tells: a caller that hears nothing while
 //! its request is still under way (so lost requests, lost replies and late requests), a request carried out twice, a
-//! connection that breaks with a store under way, a server that comes back with what was durable, a disk that comes
+//! connection that breaks with a store or an append under way, a server that comes back with what was durable, a disk that comes
 //! back empty, a full disk, strangers that store, lost replies of metadata, dead actors.
 //!
 //! *Topologies.* Three servers with two copies; four with three copies, where an f-majority is smaller than a write
@@ -31,7 +31,8 @@
 //! records and the state of one copy; with `groups` it has a group that is not durable, without them each request is
 //! durable at once. Servers of a zone differ by name only, so states that differ by names only count once (the digest
 //! of a state is told in `segment/canonical.rs`); of several equal copies that could be read, which one is read does
-//! not count either. Where a scope does not say otherwise, reads between copies and answers to finders arrive at once.
+//! not count either. Where a scope does not say otherwise, reads between copies and answers to finders arrive at once;
+//! answers to the sequencer do so only where a scope says it.
 //! Answers of a copy to its sequencer that wait together arrive as one, as a group commit sends them.
 //!
 //! In chain scopes closing a loglet is one step that returns one of several candidates. Drivers, retries and
@@ -47,13 +48,13 @@
 mod chain;
 mod digest;
 mod explore;
+mod hunt;
 mod segment;
 mod witness;
 
-use std::time::{Duration, Instant};
-
 use crate::explore::Explored;
 pub use crate::explore::{ScopeReport, Violation};
+pub use crate::hunt::{Finding, Hunt, hunt, hunt_only};
 
 /// Which scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,34 +91,3 @@ pub fn run_only(
     }
     reports
 }
-
-/// Looks for a violation, a little in each scope first, and ends with the first one: for a process that carries a
-/// planted bug. `None` when there is none in the time given.
-pub fn hunt(threads: usize, budget: Duration) -> Option<ScopeReport> {
-    hunt_only("", threads, budget)
-}
-
-/// The same for scopes whose name contains `part`.
-pub fn hunt_only(part: &str, threads: usize, budget: Duration) -> Option<ScopeReport> {
-    #[allow(clippy::disallowed_methods)] // a limit for a person who waits, not a part of any decision
-    let started = Instant::now();
-    let hunted = |report: Option<ScopeReport>| report.filter(|report| report.violation.is_some());
-    let left = || budget.checked_sub(started.elapsed());
-    // Most bugs show early in a scope that is made for them.
-    for limit in [Some(HUNT_STEPS_FIRST), None] {
-        for model in chain::scopes().iter().filter(|model| model.name().contains(part)) {
-            if let Some(found) = hunted(explore::hunt(model, threads, left()?, limit)) {
-                return Some(found);
-            }
-        }
-        for model in segment::scopes().iter().filter(|model| model.name().contains(part)) {
-            if let Some(found) = hunted(explore::hunt(model, threads, left()?, limit)) {
-                return Some(found);
-            }
-        }
-    }
-    None
-}
-
-/// Steps in each scope before the others have their turn.
-const HUNT_STEPS_FIRST: usize = 250_000;

@@ -17,12 +17,13 @@ mod server;
 mod step;
 mod tail;
 mod tell;
+mod writer;
 
 use std::sync::Arc;
 
 use bifrost_loglet::close::CloseLoglet;
-use bifrost_sequencer::core::{Core, Event, SegmentLimits, StreamId};
-use bifrost_types::{Chain, LogletOffset, WriterId};
+use bifrost_sequencer::core::{Core, Event, SegmentLimits};
+use bifrost_types::{Chain, LogletOffset};
 use stateright::{Model, Property};
 
 use self::action::Action;
@@ -30,6 +31,7 @@ use self::scope::{Budget, Scope, Stage};
 pub(crate) use self::scopes::scopes;
 use self::server::Server;
 use self::tail::Probe;
+use self::writer::Writer;
 use crate::explore::Explored;
 use crate::witness::Seen;
 
@@ -46,6 +48,7 @@ pub(crate) struct State {
     servers: Vec<Server>,
     /// `None` once it ended or died.
     sequencer: Option<Arc<Core<()>>>,
+    writer: Writer,
     /// Appends so far; the record at offset `n` is `n`.
     appended: u8,
     finders: Vec<Finder>,
@@ -109,16 +112,14 @@ impl Segment {
         let params = &self.stage.params;
         let limits = SegmentLimits { retained_bytes_max, ..SegmentLimits::default() };
         let mut sequencer = Core::new(params.clone(), limits).expect("a scope that can take records");
-        let mut out = Vec::new();
-        let writer = WriterId::try_from(1).expect("not 0");
-        sequencer.step(0, Event::StreamOpened { stream: StreamId(1), writer, incarnation: 1 }, &mut out);
         for index in params.nodeset.indexes() {
-            sequencer.step(0, Event::CopyUp { index, connection: 1 }, &mut out);
+            sequencer.step(0, Event::CopyUp { index, connection: 1 }, &mut Vec::new());
         }
         let servers = params.nodeset.iter().zip(self.scope().zones);
         let mut state = State {
             servers: servers.map(|((index, member), zone)| Server::new(index, *zone, member.disk)).collect(),
             sequencer: Some(Arc::new(sequencer)),
+            writer: Writer::FIRST,
             appended: 0,
             finders: Vec::new(),
             decided: None,
@@ -136,6 +137,7 @@ impl Segment {
             let core = CloseLoglet::new(params, id).expect("a scope that can take records");
             state.finders.push(Finder { core: Arc::new(core), op: *op, retry: false, life: Life::Working });
         }
+        self.open_first_stream(&mut state);
         // They begin at once: their requests may be under way for as long as one likes.
         for finder in 0..state.finders.len() {
             self.ring(&mut state, finder);

@@ -45,6 +45,8 @@ witnesses! {
     GroupLost,
     /// a store of a broken connection arrived
     LateStore,
+    /// a batch of a broken stream of the writer arrived
+    LateAppend,
     /// a request arrived that nobody waited for any more
     LateRequest,
     /// a copy had a hole below the committed tail

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bifrost_model::{ScopeReport, Selection};
+use bifrost_model::{ScopeReport, Selection, Violation};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,28 +35,36 @@ fn print(report: &ScopeReport) {
     let ScopeReport { name, states, unique, depth, seconds, violation } = report;
     println!("{unique:>9} states {states:>10} steps {depth:>3} deep {seconds:>6.1} s  {name}");
     if let Some(violation) = violation {
-        println!("    {}", violation.property);
-        for line in &violation.path {
-            println!("    {line}");
-        }
+        print_violation(violation);
+    }
+}
+
+fn print_violation(violation: &Violation) {
+    println!("    {}", violation.property);
+    for line in &violation.path {
+        println!("    {line}");
     }
 }
 
 #[cfg(bifrost_plant)]
 fn hunt(name: &str, part: &str, threads: usize, budget: Duration) -> ExitCode {
+    use bifrost_model::{Finding, Hunt};
     use bifrost_types::plant::{self, Plant};
+
     let Some(plant) = Plant::ALL.iter().find(|plant| plant.name() == name) else {
         eprintln!("no plant is called {name}");
         return ExitCode::from(2);
     };
     plant::set(*plant);
-    match bifrost_model::hunt_only(part, threads, budget) {
-        Some(found) => {
-            print(&found);
+    let Hunt { states, seconds, finding } = bifrost_model::hunt_only(part, threads, budget);
+    match finding {
+        Some(Finding { scope, violation }) => {
+            println!("{states:>9} states {seconds:>6.1} s  {scope}");
+            print_violation(&violation);
             ExitCode::SUCCESS
         }
         None => {
-            println!("{name} was not found");
+            println!("{name} was not found in {states} states, {seconds:.0} s");
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,12 @@ use super::{Life, Segment, State};
 pub(crate) enum Action {
     /// The writer appends a batch.
     Append,
+    /// The writer's stream breaks with its next batch under way; it opens another one.
+    StreamBreaks,
+    /// What the older stream carried reaches the sequencer.
+    LateAppend,
+    /// The end of the older stream reaches the sequencer.
+    StreamEnds,
     /// The next store of the sequencer reaches a server.
     Store { server: usize },
     /// The next store of the sequencer is under way to a server when the connection breaks; another one is made.
@@ -67,9 +73,7 @@ impl Segment {
         }
         let left = &state.left;
         if let Some(sequencer) = &state.sequencer {
-            if state.appended < self.scope().appends {
-                actions.push(Action::Append);
-            }
+            self.possible_for_writer(state, actions);
             for (server, index) in self.stage.params.nodeset.indexes().enumerate() {
                 if sequencer.wants_store(index) {
                     actions.push(Action::Store { server });
@@ -98,7 +102,8 @@ impl Segment {
         if let Some(probe) = &state.probe {
             probe.possible(actions);
         }
-        if self.scope().budget.tails > 0 && state.decided.is_some() && !state.successor_acknowledged {
+        // It matters to who asks after it only.
+        if left.tails > 0 && state.decided.is_some() && !state.successor_acknowledged {
             actions.push(Action::SuccessorAppends);
         }
     }

@@ -2,17 +2,19 @@
 //! their order. This is what makes four and five servers explorable.
 //!
 //! A server is told by its copy and disk, by what the sequencer and each finder know of it, and by the calls that are
-//! kept there. Where one server refers to another (a read for one from another), it refers to that one's digest. Of
+//! kept there. What can decide nothing any more is left out: what a finder knew that steps no more, what was told to
+//! whoever asked for the tail and has the answer. Where one server refers to another (a read for one from another), it refers to that one's digest. Of
 //! several servers that could give the same records a finder asks the first; states that differ in that choice among
 //! otherwise equal servers count as one.
 
 use std::hash::{Hash, Hasher};
 
-use bifrost_types::NodeIndex;
+use bifrost_types::{LogletOffset, NodeIndex};
 
 use super::call::{Call, What};
+use super::sequencing::connection_of;
 use super::server::{Server, Waiting};
-use super::{Finder, State};
+use super::{Finder, Life, State};
 use crate::digest::{Digest, digest_of};
 
 impl Hash for State {
@@ -49,20 +51,31 @@ impl State {
         let mut digest = Digest::new();
         servers.hash(&mut digest);
         for finder in self.in_order(order) {
-            finder.core.hash_rest(&mut digest);
+            if finder.life == Life::Working {
+                finder.core.hash_rest(&mut digest);
+            }
             (finder.op, finder.retry, finder.life).hash(&mut digest);
         }
         match &self.sequencer {
             Some(sequencer) => sequencer.hash_rest(&mut digest),
             None => 0_u8.hash(&mut digest),
         }
-        if let Some(probe) = &self.probe {
-            probe.core.hash_rest(&mut digest);
-            (probe.sequencer, probe.acknowledged_before, probe.check).hash(&mut digest);
+        match &self.probe {
+            Some(probe) => probe.hash_rest(self.committed_tail(), &mut digest),
+            // Whether the successor acknowledged is asked once, when the question begins.
+            None => (self.left.tails > 0 && self.successor_acknowledged).hash(&mut digest),
         }
-        (self.appended, self.decided, self.acknowledged, self.shown, self.successor_acknowledged).hash(&mut digest);
+        // What was shown below the decided tail is fixed by the decision (R1).
+        let shown = self.decided.map_or(self.shown, |decided| self.shown.max(decided.tail));
+        let writer = self.sequencer.is_some().then_some(self.writer);
+        (writer, self.appended, self.decided, self.acknowledged, shown).hash(&mut digest);
         (self.left, self.broken.is_some()).hash(&mut digest);
         digest.finish()
+    }
+
+    /// What the sequencer would answer to whoever asks for the tail.
+    fn committed_tail(&self) -> Option<LogletOffset> {
+        self.sequencer.as_ref().map(|sequencer| sequencer.tails().committed_tail)
     }
 
     fn in_order<'a>(&'a self, order: &'a [usize]) -> impl Iterator<Item = &'a Finder> {
@@ -72,17 +85,27 @@ impl State {
     /// One server, with what refers to other servers told by `source`.
     fn server(&self, server: &Server, order: &[usize], source: &impl Fn(NodeIndex) -> u64) -> u64 {
         let index = server.index;
+        // A connection is told by whether it is the one in use: a broken one never comes back.
+        let in_use = self.sequencer.as_ref().map_or(0, |sequencer| connection_of(sequencer, index));
+        let is_current = |connection: u8| connection == in_use;
         let mut digest = Digest::new();
         (server.zone, server.disk == server.named, server.core, server.durable).hash(&mut digest);
         (server.records, server.staged, server.gone, server.dirty, server.settled).hash(&mut digest);
         for waiting in &server.group {
             match waiting {
-                Waiting::Sequencer { connection, outcome } => (0_u8, connection, outcome).hash(&mut digest),
+                Waiting::Sequencer { connection, outcome } => {
+                    (0_u8, is_current(*connection), outcome).hash(&mut digest)
+                }
                 Waiting::Finder { finder, outcome } => (1_u8, place(*finder, order), outcome).hash(&mut digest),
             }
         }
-        server.answers.hash(&mut digest);
-        let mut late: Vec<u64> = server.late.iter().map(digest_of).collect();
+        for (connection, outcome) in &server.answers {
+            (is_current(*connection), outcome).hash(&mut digest);
+        }
+        server.answers.len().hash(&mut digest);
+        let late = server.late.iter();
+        let mut late: Vec<u64> =
+            late.map(|store| digest_of(&(is_current(store.connection), store.facts, &store.records))).collect();
         late.sort_unstable();
         late.hash(&mut digest);
         let mut calls: Vec<u64> = server.calls.iter().map(|call| told(call, order, source)).collect();
@@ -91,10 +114,10 @@ impl State {
         if let Some(sequencer) = &self.sequencer {
             sequencer.hash_copy(index, &mut digest);
         }
-        for finder in self.in_order(order) {
+        for finder in self.in_order(order).filter(|finder| finder.life == Life::Working) {
             finder.core.hash_member(index, source, &mut digest);
         }
-        if let Some(probe) = &self.probe {
+        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.wants_states()) {
             probe.core.hash_member(index, &mut digest);
             probe.asked.get(index.get()).hash(&mut digest);
         }

@@ -22,6 +22,8 @@ pub(crate) struct Budget {
     pub(crate) crashes: u8,
     /// A server comes back with an empty disk.
     pub(crate) disks_lost: u8,
+    /// A stream of the writer breaks with a batch under way, which arrives late or never.
+    pub(crate) streams_broken: u8,
     /// The sequencer is gone.
     pub(crate) sequencer_dies: u8,
     /// A store of another life of the sequencer's node comes to a copy that is bound.
@@ -61,6 +63,8 @@ pub(crate) struct Scope {
     pub(crate) settles: bool,
     /// Disks are lost in this zone only.
     pub(crate) lost_in: Option<u8>,
+    /// Answers to the sequencer travel. Otherwise they arrive at once.
+    pub(crate) answers: bool,
     /// Servers count as different even if they differ by name only.
     pub(crate) by_name: bool,
     /// The sequencer keeps committed batches for copies that are behind. Otherwise those have holes (L1).
@@ -85,6 +89,7 @@ impl Scope {
         late_requests: false,
         settles: false,
         lost_in: None,
+        answers: true,
         by_name: false,
         retained: true,
         budget: Budget {
@@ -93,6 +98,7 @@ impl Scope {
             stores_lost: 0,
             crashes: 0,
             disks_lost: 0,
+            streams_broken: 0,
             sequencer_dies: 0,
             foreign_stores: 0,
             other_bytes: 0,

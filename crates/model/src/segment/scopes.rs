@@ -4,8 +4,8 @@ use super::Segment;
 use super::scope::{Budget, Scope};
 use crate::witness::Witness::{
     Acknowledged, AcknowledgedLate, Confirmed, Disagreed, Dropped, Fenced, FencedAsked, ForeignRefused, Full,
-    GroupLost, Hole, Kept, LateRequest, LateStore, OtherBytesRefused, Repaired, StoreAfterSeal, StoreRacedSeal,
-    Superseded, TrimRefused, Trimmed, WrongDisk,
+    GroupLost, Hole, Kept, LateAppend, LateRequest, LateStore, OtherBytesRefused, Repaired, StoreAfterSeal,
+    StoreRacedSeal, Superseded, TrimRefused, Trimmed, WrongDisk,
 };
 
 const NOTHING: Budget = Scope::PLAIN.budget;
@@ -77,6 +77,12 @@ pub(crate) fn scopes() -> Vec<Segment> {
             appends: 1,
             budget: Budget { tails: 1, ..NOTHING },
             witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers, R=2, 2 records, a stream of the writer breaks",
+            budget: Budget { streams_broken: 1, ..NOTHING },
+            witnesses: &[Acknowledged, LateAppend, Dropped, Kept],
             ..Scope::PLAIN
         },
         Scope {
@@ -226,6 +232,136 @@ pub(crate) fn scopes() -> Vec<Segment> {
             replication: "{zone: 2}",
             budget: Budget { disks_lost: 1, ..NOTHING },
             lost_in: Some(0),
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "tail: 3 servers, R=2, 2 records, one question",
+            quick: false,
+            budget: Budget { tails: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "tail: 4 servers, R=3, 1 record, one question",
+            quick: false,
+            zones: FOUR,
+            replication: "3",
+            appends: 1,
+            budget: Budget { tails: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "tail: 4 servers, R=3, 2 records, one question, answers at once",
+            quick: false,
+            zones: FOUR,
+            replication: "3",
+            answers: false,
+            budget: Budget { tails: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Confirmed, Fenced, FencedAsked],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 4 servers, R=3, 2 records, a disk lost",
+            quick: false,
+            zones: FOUR,
+            replication: "3",
+            budget: Budget { disks_lost: 1, ..NOTHING },
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 4 servers, R=3, 2 records, a call lost",
+            quick: false,
+            zones: FOUR,
+            replication: "3",
+            late_requests: true,
+            budget: Budget { calls_lost: 1, ..NOTHING },
+            witnesses: &[Acknowledged, AcknowledgedLate, Dropped, Kept, Repaired, StoreAfterSeal, LateRequest],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 4 servers, R=3, 1 record, groups, a crash",
+            quick: false,
+            zones: FOUR,
+            replication: "3",
+            appends: 1,
+            groups: true,
+            budget: Budget { crashes: 1, ..NOTHING },
+            witnesses: &[Acknowledged, GroupLost, StoreRacedSeal],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2, node: 3}, 2 records, answers at once",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2, node: 3}",
+            answers: false,
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 2 records, answers at once",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            answers: false,
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 1 record, two operations, answers at once",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            appends: 1,
+            finders: &[0, 1],
+            answers: false,
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, Disagreed, Superseded],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 2 records, a disk of the larger zone lost, answers at once",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            answers: false,
+            budget: Budget { disks_lost: 1, ..NOTHING },
+            lost_in: Some(0),
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 2 records, a disk of the smaller zone lost, answers at once",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            answers: false,
+            budget: Budget { disks_lost: 1, ..NOTHING },
+            lost_in: Some(1),
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 1 record, a disk of the larger zone lost",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            appends: 1,
+            budget: Budget { disks_lost: 1, ..NOTHING },
+            lost_in: Some(0),
+            witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 5 servers in 2 zones, {zone: 2}, 1 record, a disk of the smaller zone lost",
+            quick: false,
+            zones: FIVE,
+            replication: "{zone: 2}",
+            appends: 1,
+            budget: Budget { disks_lost: 1, ..NOTHING },
+            lost_in: Some(1),
             witnesses: &[Acknowledged, Dropped, Kept, Repaired, WrongDisk],
             ..Scope::PLAIN
         },

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use bifrost_sequencer::core::{Core, Effect, Event, Phase, StreamId};
+use bifrost_sequencer::core::{Core, Effect, Event, Phase};
 use bifrost_sequencer::spread::Link;
+use bifrost_types::NodeIndex;
 use bifrost_wire::log_server::{CopyError, CopyState, StoreRequest};
 
-use super::server::{Store, StoreFactsView, at, batch};
+use super::server::{Store, StoreFactsView, at};
 use super::step::RINGS;
 use super::{Segment, State};
 use crate::witness::Witness;
 
 impl Segment {
-    pub(super) fn append(&self, state: &mut State) {
-        state.appended += 1;
-        let batch = batch(state.appended);
-        self.step_sequencer(state, Event::Append { stream: StreamId(1), records: 1, batch, room: () });
-    }
-
     /// Runs the sequencer's core, and takes its acknowledgements.
     pub(super) fn step_sequencer(&self, state: &mut State, event: Event<()>) {
         let Some(sequencer) = &mut state.sequencer else { return };
@@ -51,7 +46,7 @@ impl Segment {
     pub(super) fn next_store(&self, state: &mut State, server: usize) -> Option<Store> {
         let index = self.index(server);
         let sequencer = Arc::make_mut(state.sequencer.as_mut()?);
-        let connection = connection_of(sequencer, server);
+        let connection = connection_of(sequencer, index);
         let StoreRequest { sequencer: by, committed_tail, first_offset, batches, .. } = sequencer.next_store(index)?;
         sequencer.check();
         let bytes = batches.iter().map(|batch| batch.first().copied().unwrap_or(0));
@@ -70,16 +65,37 @@ impl Segment {
             // A pause is over as soon as one likes.
             Arc::make_mut(sequencer).step(RINGS.as_millis() as u64, Event::Tick, &mut Vec::new());
         }
+        if !hears(state, self.index(number))
+            && let Some(server) = state.servers.get_mut(number)
+        {
+            server.answers.clear();
+        }
+    }
+
+    /// Every answer that is on its way arrives.
+    pub(super) fn answer_all(&self, state: &mut State) {
+        for number in 0..state.servers.len() {
+            while state.servers.get(number).is_some_and(|server| !server.answers.is_empty()) {
+                self.answer(state, number);
+            }
+        }
     }
 
     /// The connection of the sequencer breaks and is made anew. Answers of the old one may still arrive.
     pub(super) fn reconnect(&self, state: &mut State, number: usize) {
         let Some(sequencer) = &state.sequencer else { return };
-        let connection = u64::from(connection_of(sequencer, number));
         let index = self.index(number);
+        let connection = u64::from(connection_of(sequencer, index));
         self.step_sequencer(state, Event::CopyDown { index, connection });
         self.step_sequencer(state, Event::CopyUp { index, connection: connection + 1 });
     }
+}
+
+/// Whether the sequencer still looks at what a server says. What nobody looks at is not kept, so that no run is longer
+/// for it.
+pub(super) fn hears(state: &State, server: NodeIndex) -> bool {
+    let copies = state.sequencer.as_ref().map_or(&[][..], |sequencer| sequencer.copies());
+    copies.get(server.get()).is_some_and(|copy| copy.link != Link::Lost)
 }
 
 /// The sequencer is gone, and nobody takes its answers any more.
@@ -102,8 +118,9 @@ pub(super) fn push_answer(
     }
 }
 
-fn connection_of(sequencer: &Core<()>, server: usize) -> u8 {
-    let link = sequencer.copies().get(server).map(|copy| copy.link);
+/// The connection in use; 0 when there is none.
+pub(super) fn connection_of(sequencer: &Core<()>, server: NodeIndex) -> u8 {
+    let link = sequencer.copies().get(server.get()).map(|copy| copy.link);
     match link {
         Some(Link::Up { connection } | Link::Paused { connection, .. }) => connection as u8,
         Some(Link::Down | Link::Lost) | None => 0,

@@ -8,7 +8,7 @@ use bifrost_wire::log_server::CopyError;
 
 use super::action::Action;
 use super::call::Answer;
-use super::sequencing::{end_sequencer, push_answer};
+use super::sequencing::{end_sequencer, hears, push_answer};
 use super::server::{Released, Store, StoreFactsView, Waiting, at, record_at};
 use super::{Segment, State};
 use crate::witness::Witness;
@@ -40,6 +40,9 @@ impl Segment {
     fn act(&self, state: &mut State, action: &Action) -> bool {
         match action {
             Action::Append => self.append(state),
+            Action::StreamBreaks => self.stream_breaks(state),
+            Action::LateAppend => self.late_append(state),
+            Action::StreamEnds => self.stream_ends(state),
             Action::Store { server } => self.store(state, *server),
             Action::StoreLost { server } => self.store_lost(state, *server),
             Action::LateStore { server, store } => self.late_store(state, *server, *store),
@@ -89,6 +92,9 @@ impl Segment {
             Action::TailSequencer => self.tail_sequencer(state),
             Action::SuccessorAppends => state.successor_acknowledged = true,
         }
+        if !self.scope().answers {
+            self.answer_all(state);
+        }
         true
     }
 
@@ -116,6 +122,7 @@ impl Segment {
     }
 
     fn store_arrives(&self, state: &mut State, number: usize, store: &Store) {
+        let heard = hears(state, self.index(number));
         let Some(server) = state.servers.get_mut(number) else { return };
         let mut released = Vec::new();
         let (sealed_before, staged_before) = (server.core.staged().seal, server.staged);
@@ -131,7 +138,9 @@ impl Segment {
             // A refused disk is answered before any group.
             Some(Waiting::Sequencer { connection, outcome: Err(error @ CopyError::WrongDisk { .. }) }) => {
                 self.seen.note(Witness::WrongDisk);
-                server.answers.push((connection, Err(error)));
+                if heard {
+                    server.answers.push((connection, Err(error)));
+                }
             }
             Some(waiting) => server.group.push(waiting),
             None => {}
@@ -166,7 +175,7 @@ impl Segment {
             match waiting {
                 Waiting::Sequencer { connection, outcome } => {
                     let answer = outcome.map(|()| now);
-                    if state.sequencer.is_some()
+                    if hears(state, self.index(number))
                         && let Some(server) = state.servers.get_mut(number)
                     {
                         push_answer(&mut server.answers, connection, answer);

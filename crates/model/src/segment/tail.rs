@@ -1,6 +1,7 @@
 //! Somebody asks for the linearizable tail: the real core, the servers that it asks, and the sequencer that it asks at
 //! the same time (R4).
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bifrost_loglet::tail::{ConfirmOpen, Event, OpenCheck};
@@ -43,12 +44,44 @@ pub(super) enum Checked {
 
 impl Probe {
     pub(super) fn possible(&self, actions: &mut Vec<Action>) {
-        if self.check.is_none() {
+        if self.wants_states() {
             let asked = self.asked.iter().enumerate().filter(|(_, asked)| **asked);
             actions.extend(asked.map(|(server, _)| Action::TailState { server }));
         }
-        if self.sequencer == Said::Nothing {
+        if !self.is_over() && self.sequencer == Said::Nothing {
             actions.push(Action::TailSequencer);
+        }
+    }
+
+    /// Whether the caller was told a tail, or will not be told one.
+    fn is_over(&self) -> bool {
+        matches!(self.check, Some(Checked::Fenced | Checked::Undecided))
+            || self.sequencer == Said::Gone
+            || self.answer().is_some()
+    }
+
+    /// Whether what a server says may still change the answer.
+    pub(super) fn wants_states(&self) -> bool {
+        !self.is_over() && self.check.is_none()
+    }
+
+    /// What may still become of the question, apart from what the servers said, when the sequencer would answer
+    /// `committed_tail`. How much the caller may not miss counts as long as it may be missed: the committed tail of a
+    /// sequencer only grows.
+    pub(super) fn hash_rest<H: Hasher>(&self, committed_tail: Option<LogletOffset>, hasher: &mut H) {
+        let told = match self.sequencer {
+            Said::Nothing => committed_tail,
+            Said::Gone => None,
+            Said::Committed(tail) => Some(tail),
+        };
+        let misses = told.is_some_and(|tail| tail < self.acknowledged_before).then_some(self.acknowledged_before);
+        if self.is_over() {
+            (1_u8, self.answer().is_some() && misses.is_some()).hash(hasher);
+            return;
+        }
+        (2_u8, self.sequencer == Said::Nothing, self.check, misses).hash(hasher);
+        if self.check.is_none() {
+            self.core.hash_rest(hasher);
         }
     }
 

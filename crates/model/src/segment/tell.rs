@@ -13,6 +13,11 @@ pub(super) fn step(before: &State, action: &Action, after: &State) -> String {
     };
     let what = match action {
         Action::Append => format!("the writer appends record {}", after.appended),
+        Action::StreamBreaks => {
+            format!("the writer's stream breaks with record {} under way, it opens another one", after.appended + 1)
+        }
+        Action::LateAppend => "what the writer's older stream carried comes to the sequencer".to_owned(),
+        Action::StreamEnds => "the sequencer hears that the writer's older stream ended".to_owned(),
         Action::Store { server } => format!("the sequencer's next store comes to N{}", server + 1),
         Action::StoreLost { server } => {
             format!("the connection to N{} breaks with a store under way, another one is made", server + 1)
