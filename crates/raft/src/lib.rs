@@ -5,21 +5,38 @@
 //! metadata transactions and memberships, and nothing else.
 //!
 //! ```text
-//!  log store (votes, entries) ─┐
-//!  state machine, snapshots ───┴─► Disk: seals, stops at the first error ─► LogEngine: RocksDB | a model with crashes
+//!  MetadataStore ─► RaftMetadata ─► member: proposer, reads ─► openraft ─► network ─► Peers ═══ other members
+//!                       own thread                             │   ▲        inbound ◄─ Receive ═══
+//!                                                 log store ◄──┘   └──► state machine: the keyspace, snapshots
+//!                                                     └─► Disk: seals, stops at the first error ◄─┘
+//!                                                           └─► LogEngine: RocksDB | a model with crashes
 //! ```
 //!
 //! Reading order: [`types`], [`engine`], [`codec`] (bytes of disk and network), [`disk`] (keys and seals), [`log`],
-//! [`machine`].
+//! [`machine`]; [`peers`], `network`, `inbound`, `mesh` (a network for tests); [`options`], `member`, [`metadata`].
 
 pub mod codec;
 pub mod disk;
 pub mod engine;
+mod inbound;
 pub mod log;
 pub mod machine;
+mod member;
+#[cfg(any(test, feature = "test-util"))]
+pub mod mesh;
+pub mod metadata;
+mod network;
+pub mod options;
+pub mod peers;
 pub mod types;
 
+pub use member::{AdminError, Role, StartError, Status};
+pub use metadata::RaftMetadata;
+pub use options::RaftOptions;
+pub use peers::{PeerError, Peers, Receive};
 pub use types::{Member, MemberId};
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod storage_tests;

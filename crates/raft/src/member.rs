@@ -1,0 +1,381 @@
+//! One member: Raft with its disk, its state machine, the messages of others, and those who ask for something.
+//!
+//! ```text
+//!  txn ──► room, queue ─► proposer ─► openraft ─► log store ─► disk
+//!  get, list, watch ─► reads ───────────┤  ▲  └─► network ─► peers
+//!                        │              │  └───── inbound ◄─ peers
+//!                        └─► keyspace ◄─┴─ state machine
+//! ```
+
+mod proposer;
+mod reads;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
+use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome};
+use openraft::error::{ChangeMembershipError, ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::{ChangeMembers, Config, ConfigError, Raft, RaftMetrics, SnapshotPolicy};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::codec::{ADDRESS_BYTES_MAX, CHUNK_BYTES_MAX, MEMBERS_MAX};
+use crate::disk::{Disk, DiskError};
+use crate::inbound::Inbound;
+use crate::log::Shape;
+use crate::machine;
+use crate::network::Network;
+use crate::options::{InvalidOptions, RaftOptions, millis};
+use crate::peers::Peers;
+use crate::types::{Member, MemberId, Types};
+use proposer::{Proposal, Proposer};
+use reads::{READS_MAX, Reads, Waiter};
+pub use status::{Role, Status};
+
+/// Transactions that wait in front of the proposer; one more is refused.
+const QUEUE: usize = 4096;
+/// Bytes of keys and values that wait or are undecided.
+const QUEUE_BYTES: u32 = 64 << 20;
+/// A snapshot is made after this many entries, if it was not made before for their bytes.
+const SNAPSHOT_ENTRIES: u64 = 4096;
+/// Entries that stay in the log though a snapshot covers them, for members that are a little behind.
+const KEPT_ENTRIES: usize = 512;
+/// Bytes of those entries.
+const KEPT_BYTES: u64 = 4 << 20;
+
+const _: () = assert!(TXN_BYTES_MAX < QUEUE_BYTES as usize, "an empty queue takes the largest transaction");
+
+/// Why a member does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its times contradict each other.
+    #[error("the options of the metadata member are not valid")]
+    Options(#[from] InvalidOptions),
+    /// openraft refuses the times.
+    #[error("openraft refuses its configuration")]
+    Config(#[from] ConfigError),
+    /// What is on the disk is not whole, or not this member's.
+    #[error("the log of the metadata member cannot be used; keep it for a look")]
+    Disk(#[from] DiskError),
+    /// openraft does not begin with what is on the disk.
+    #[error("openraft does not start")]
+    Raft(#[from] Fatal<MemberId>),
+    /// No thread or no runtime for it.
+    #[error("there is no thread for the metadata member")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why the group was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AdminError {
+    /// Another member leads, if one is known. Ask that one.
+    #[error("this metadata member does not lead, {leader:?} does")]
+    NotLeader {
+        /// Who leads.
+        leader: Option<MemberId>,
+    },
+    /// Another change is not finished. Try again.
+    #[error("another change of the metadata group is not finished")]
+    InProgress,
+    /// The group would have no voter.
+    #[error("the last voter of the metadata group cannot be removed")]
+    LastVoter,
+    /// There is no such member.
+    #[error("{member:?} is not a member of the metadata group")]
+    NoMember {
+        /// The member.
+        member: MemberId,
+    },
+    /// Too many members, or an address that is too long.
+    #[error("the metadata group takes {MEMBERS_MAX} members with addresses of up to {ADDRESS_BYTES_MAX} bytes")]
+    TooLarge,
+    /// The log is not empty: this member is part of a group.
+    #[error("this metadata member belongs to a group already")]
+    Initialized,
+    /// The first members of a group do not contain the one that was asked.
+    #[error("the metadata group must contain the member that begins it")]
+    WithoutMe,
+    /// No outcome in time: the change may be made, or half made. Look at the status.
+    #[error("the change of the metadata group did not end in time")]
+    DeadlinePassed,
+    /// The member has stopped.
+    #[error("the metadata member has stopped")]
+    Stopped,
+}
+
+/// A running member. It lives as long as [`run`](Self::run).
+pub(crate) struct RunningMember {
+    options: RaftOptions,
+    raft: Raft<Types>,
+    live: Arc<Mutex<Live>>,
+    pub(crate) inbound: Inbound,
+    proposals: mpsc::Sender<Proposal>,
+    room: Arc<Semaphore>,
+    reads: mpsc::Sender<Waiter>,
+    publish: watch::Sender<Status>,
+    pub(crate) status: watch::Receiver<Status>,
+    shape: Arc<Mutex<Shape>>,
+    grown: Arc<Notify>,
+    disk: Disk,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl RunningMember {
+    /// Starts a member on the runtime that polls this.
+    pub(crate) async fn start(
+        options: RaftOptions,
+        disk: Disk,
+        peers: Arc<dyn Peers>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        options.validate()?;
+        let config = Arc::new(config(&options).validate()?);
+        disk.identify(options.cluster, options.member).await?;
+        let (log, machine) = machine::open(&disk, options.member)?;
+        let (shape, live, grown) = (log.shape(), machine.live(), machine.grown());
+        let network = Network { cluster: options.cluster, me: options.member, peers, pause: options.heartbeat };
+        let raft = Raft::new(options.member, config, network, log, machine).await?;
+        let (publish, status) = watch::channel(status_of(&raft.metrics().borrow(), &options));
+        let (proposals, queue) = mpsc::channel(QUEUE);
+        let (reads, waiting) = mpsc::channel(READS_MAX);
+        let tasks = TaskTracker::new();
+        let proposer =
+            Proposer { raft: raft.clone(), queue, status: status.clone(), stop: stop.clone(), tasks: tasks.clone() };
+        tasks.spawn(proposer.run());
+        let readers = Reads {
+            raft: raft.clone(),
+            queue: waiting,
+            status: status.clone(),
+            pause: options.heartbeat,
+            deadline: options.request_timeout,
+            stop: stop.clone(),
+        };
+        tasks.spawn(readers.run());
+        let inbound = Inbound::new(options.cluster, options.member, raft.clone());
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
+        Ok(Arc::new(Self {
+            options,
+            raft,
+            live,
+            inbound,
+            proposals,
+            room,
+            reads,
+            publish,
+            status,
+            shape,
+            grown,
+            disk,
+            stop,
+            tasks,
+        }))
+    }
+
+    /// Drives what openraft leaves to its user, until the member is stopped or its disk fails. Then it ends Raft.
+    pub(crate) async fn run(&self) {
+        let mut metrics = self.raft.metrics();
+        let failed = self.disk.stopped();
+        let mut purged_for = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = failed.cancelled() => break,
+                changed = metrics.changed() => {
+                    let now = metrics.borrow_and_update().clone();
+                    let over = changed.is_err() || now.running_state.is_err();
+                    if now.snapshot != purged_for {
+                        purged_for = now.snapshot;
+                        self.purge(&now).await;
+                    }
+                    let status = status_of(&now, &self.options);
+                    self.publish.send_if_modified(|old| {
+                        let differs = *old != status;
+                        *old = status;
+                        differs
+                    });
+                    if over {
+                        break;
+                    }
+                }
+                () = self.grown.notified() => {
+                    // A member that has stopped is seen above.
+                    let _stopped = self.raft.trigger().snapshot().await;
+                }
+            }
+        }
+        self.stop.cancel();
+        let _joined = self.raft.shutdown().await;
+        self.publish.send_modify(|status| {
+            status.role = Role::Stopped;
+            status.leader = None;
+        });
+        self.tasks.close();
+        self.tasks.wait().await;
+        // Watchers learn that it is over: nothing is applied any more.
+        *self.live.lock() = Live::default();
+    }
+
+    /// Keeps the log short behind a snapshot, in entries and bytes; openraft counts entries only.
+    async fn purge(&self, metrics: &RaftMetrics<MemberId, Member>) {
+        let Some(covered) = metrics.snapshot else { return };
+        let upto = self.shape.lock().purge_point(covered, KEPT_BYTES, KEPT_ENTRIES);
+        if upto > 0 {
+            let _stopped = self.raft.trigger().purge_log(upto).await;
+        }
+    }
+
+    /// Commits a transaction, if this member leads.
+    pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
+        validate(&txn)?;
+        if !self.status.borrow().serves() {
+            return Err(MetadataError::Unavailable);
+        }
+        let bytes = u32::try_from(txn_bytes(&txn)).map_err(|_| MetadataError::TooLarge)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| MetadataError::Unavailable)?;
+        let (reply, outcome) = oneshot::channel();
+        self.proposals.try_send(Proposal { txn, reply, room }).map_err(|_| MetadataError::Unavailable)?;
+        match timeout(self.options.request_timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(MetadataError::Unknown),
+        }
+    }
+
+    /// Waits until what is applied here is at least as new as this call, if this member leads.
+    pub(crate) async fn linearizable(&self) -> Result<(), MetadataError> {
+        if !self.status.borrow().serves() {
+            return Err(MetadataError::Unavailable);
+        }
+        let (reply, round) = oneshot::channel();
+        self.reads.try_send(reply).map_err(|_| MetadataError::Unavailable)?;
+        timeout(self.options.request_timeout, round)
+            .await
+            .map_err(|_| MetadataError::Unavailable)?
+            .unwrap_or(Err(MetadataError::Unavailable))
+    }
+
+    /// What is applied. Read after [`linearizable`](Self::linearizable).
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&mut Live) -> Result<T, MetadataError>) -> Result<T, MetadataError> {
+        if self.stop.is_cancelled() {
+            return Err(MetadataError::Unavailable);
+        }
+        read(&mut self.live.lock())
+    }
+
+    /// Begins a group of these members.
+    pub(crate) async fn initialize(&self, members: BTreeMap<MemberId, Member>) -> Result<(), AdminError> {
+        check(members.len(), members.values())?;
+        self.raft.initialize(members).await.map_err(|error| match error {
+            RaftError::APIError(InitializeError::NotAllowed(_)) => AdminError::Initialized,
+            RaftError::APIError(InitializeError::NotInMembers(_)) => AdminError::WithoutMe,
+            RaftError::Fatal(_) => AdminError::Stopped,
+        })
+    }
+
+    /// Adds a member: it learns until it has what the others have, then it votes. Doing it again goes on where it was.
+    pub(crate) async fn add(&self, id: MemberId, member: Member, deadline: Duration) -> Result<(), AdminError> {
+        let (known, voters) = {
+            let status = self.status.borrow();
+            (status.members.len(), status.voters.clone())
+        };
+        check(known + 1, [&member])?;
+        if let [voters] = voters.as_slice()
+            && voters.contains(&id)
+        {
+            return Ok(());
+        }
+        let steps = async {
+            self.raft.add_learner(id, member, false).await.map_err(refused)?;
+            let mut status = self.status.clone();
+            let target = status.borrow().last_log;
+            let caught_up = |status: &Status| {
+                status.leader != Some(status.member) || status.replicated.get(&id).is_some_and(|last| *last >= target)
+            };
+            let leader = status.wait_for(caught_up).await.map_err(|_| AdminError::Stopped)?.leader;
+            if leader != Some(self.options.member) {
+                return Err(AdminError::NotLeader { leader });
+            }
+            let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
+            self.raft.change_membership(voters, true).await.map(drop).map_err(refused)
+        };
+        timeout(deadline, steps).await.unwrap_or(Err(AdminError::DeadlinePassed))
+    }
+
+    /// Removes a member, voter or not. Removing one that is not there is success.
+    pub(crate) async fn remove(&self, id: MemberId, deadline: Duration) -> Result<(), AdminError> {
+        let (leads, leader, known, votes) = {
+            let status = self.status.borrow();
+            let votes = status.voters.iter().any(|voters| voters.contains(&id));
+            (status.leader == Some(status.member), status.leader, status.members.contains_key(&id), votes)
+        };
+        if !leads {
+            return Err(AdminError::NotLeader { leader });
+        }
+        if !known {
+            return Ok(());
+        }
+        let id = BTreeSet::from([id]);
+        let change = if votes { ChangeMembers::RemoveVoters(id) } else { ChangeMembers::RemoveNodes(id) };
+        let change = self.raft.change_membership(change, false);
+        match timeout(deadline, change).await {
+            Ok(changed) => changed.map(drop).map_err(refused),
+            Err(_) => Err(AdminError::DeadlinePassed),
+        }
+    }
+
+    /// Asks for votes now.
+    pub(crate) async fn elect(&self) -> Result<(), AdminError> {
+        self.raft.trigger().elect().await.map_err(|_| AdminError::Stopped)
+    }
+
+    /// Makes a snapshot now.
+    pub(crate) async fn snapshot(&self) -> Result<(), AdminError> {
+        self.raft.trigger().snapshot().await.map_err(|_| AdminError::Stopped)
+    }
+}
+
+fn status_of(metrics: &RaftMetrics<MemberId, Member>, options: &RaftOptions) -> Status {
+    Status::of(metrics, options.election_max * 2)
+}
+
+fn check<'a>(members: usize, new: impl IntoIterator<Item = &'a Member>) -> Result<(), AdminError> {
+    let fits = members <= MEMBERS_MAX && new.into_iter().all(|member| member.address.len() <= ADDRESS_BYTES_MAX);
+    if fits { Ok(()) } else { Err(AdminError::TooLarge) }
+}
+
+fn refused(error: RaftError<MemberId, ClientWriteError<MemberId, Member>>) -> AdminError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            AdminError::NotLeader { leader: forward.leader_id }
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
+            ChangeMembershipError::InProgress(_) => AdminError::InProgress,
+            ChangeMembershipError::EmptyMembership(_) => AdminError::LastVoter,
+            ChangeMembershipError::LearnerNotFound(error) => AdminError::NoMember { member: error.node_id },
+        },
+        RaftError::Fatal(_) => AdminError::Stopped,
+    }
+}
+
+fn config(options: &RaftOptions) -> Config {
+    Config {
+        cluster_name: options.cluster.to_string(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election_min),
+        election_timeout_max: millis(options.election_max),
+        install_snapshot_timeout: millis(options.snapshot_timeout),
+        snapshot_max_chunk_size: CHUNK_BYTES_MAX as u64,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        // What goes is decided here, by bytes too.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,121 @@
+//! What one member is told at its start.
+
+use std::time::Duration;
+
+use bifrost_types::ClusterId;
+use thiserror::Error;
+
+use crate::types::MemberId;
+
+/// Who this member is, and how long it waits for what. All members of a group should have the same times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftOptions {
+    /// The cluster; members of another one are refused.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+    /// Between two signs of life of a leader, and how long it waits for the answer to one request to append. The answer
+    /// comes after an fsync, so this is well above what one takes.
+    pub heartbeat: Duration,
+    /// A member that has not heard of a leader waits for `election_max` until the leader's lease is over, and then for a
+    /// time between `election_min` and `election_max` before it asks for votes: with the default 0.65 to 0.95 s.
+    pub election_min: Duration,
+    /// See `election_min`.
+    pub election_max: Duration,
+    /// For a read or a transaction of a caller. What was not answered by then is unknown.
+    pub request_timeout: Duration,
+    /// For one piece of a snapshot; the last one is installed in this time.
+    pub snapshot_timeout: Duration,
+}
+
+/// Times that contradict each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InvalidOptions {
+    /// Elections would begin between two signs of life.
+    #[error("an election after {election_min:?} does not leave time for two signs of life every {heartbeat:?}")]
+    ElectionTooSoon {
+        /// The time between two signs of life.
+        heartbeat: Duration,
+        /// The earliest election.
+        election_min: Duration,
+    },
+    /// The latest election is before the earliest.
+    #[error("elections between {election_min:?} and {election_max:?} never come")]
+    EmptyElectionRange {
+        /// The earliest.
+        election_min: Duration,
+        /// The latest.
+        election_max: Duration,
+    },
+    /// A time is zero or above an hour.
+    #[error("{what} is {value:?}, and must be above zero and at most an hour")]
+    OutOfRange {
+        /// Which one.
+        what: &'static str,
+        /// Its value.
+        value: Duration,
+    },
+}
+
+impl RaftOptions {
+    /// The default times.
+    pub fn new(cluster: ClusterId, member: MemberId) -> Self {
+        Self {
+            cluster,
+            member,
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(400),
+            request_timeout: Duration::from_secs(5),
+            snapshot_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Checks the times.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`].
+    pub fn validate(&self) -> Result<(), InvalidOptions> {
+        for (what, value) in [
+            ("heartbeat", self.heartbeat),
+            ("election_min", self.election_min),
+            ("election_max", self.election_max),
+            ("request_timeout", self.request_timeout),
+            ("snapshot_timeout", self.snapshot_timeout),
+        ] {
+            if value < Duration::from_millis(1) || value > Duration::from_secs(3600) {
+                return Err(InvalidOptions::OutOfRange { what, value });
+            }
+        }
+        if self.election_min < self.heartbeat * 2 {
+            return Err(InvalidOptions::ElectionTooSoon { heartbeat: self.heartbeat, election_min: self.election_min });
+        }
+        if self.election_max <= self.election_min {
+            let (election_min, election_max) = (self.election_min, self.election_max);
+            return Err(InvalidOptions::EmptyElectionRange { election_min, election_max });
+        }
+        Ok(())
+    }
+}
+
+/// Whole milliseconds, at least one: what openraft counts in.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_contradict_each_other_are_refused() {
+        let options = RaftOptions::new(ClusterId::try_from(1).unwrap(), MemberId::from(1));
+        assert_eq!(options.validate(), Ok(()));
+        let soon = RaftOptions { election_min: options.heartbeat, ..options.clone() };
+        assert!(matches!(soon.validate(), Err(InvalidOptions::ElectionTooSoon { .. })));
+        let empty = RaftOptions { election_max: options.election_min, ..options.clone() };
+        assert!(matches!(empty.validate(), Err(InvalidOptions::EmptyElectionRange { .. })));
+        let zero = RaftOptions { request_timeout: Duration::ZERO, ..options };
+        assert!(matches!(zero.validate(), Err(InvalidOptions::OutOfRange { what: "request_timeout", .. })));
+    }
+}
