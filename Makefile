@@ -59,8 +59,8 @@ sim: ## run the whole cluster from a seed: SEED=7 SEEDS=500, or PLAN=file; TRACE
 models: ## explore the protocol cores exhaustively, in every scope; about five minutes
 	@scripts/sim bifrost-models
 
-exam: ## plant each known bug and see that models or simulation find it; ARGS='--seeds 30 zones-ignored' chooses
-	@scripts/sim bifrost-sim exam $(ARGS)
+exam: ## plant each known bug and see that a layer of proof finds it; ARGS='--seeds 30 zones-ignored' chooses
+	@scripts/sim exam $(ARGS)
 
 ci: ## what CI runs: set-up, lint, tests
 	@.ci/run

@@ -95,8 +95,8 @@ impl Client {
             for number in mine(self.work.operators) {
                 actors.push(Box::pin(self.reconfigure(log.clone(), number)));
             }
+            actors.push(Box::pin(self.ask_for_tails(log.clone(), place)));
             if place % 2 == self.place % 2 {
-                actors.push(Box::pin(self.ask_for_tails(log.clone(), place)));
                 actors.push(Box::pin(self.trim(log.clone())));
             }
         }

@@ -1,4 +1,5 @@
-//! The exam of the models, the simulator and the checker: each planted bug must be found, and without one nothing.
+//! The exam of the models, the long random schedules, the simulator and the checker: each planted bug must be found, and
+//! without one nothing.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,11 @@ use bifrost_types::plant::Plant;
 
 use crate::fleet::{self, Ended, Job};
 
+/// The tests among those of a crate that play long random schedules.
+const SCHEDULES: [&str; 3] = ["::machine::", "::model::", "racing"];
+
 /// How much an exam may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Runs of the simulated cluster for each plant at most.
     pub seeds: u64,
@@ -17,9 +21,15 @@ pub struct Limits {
     pub clean_seeds: u64,
     /// Seconds that the models hunt each plant at most; 0 leaves them out.
     pub model_seconds: u64,
+    /// The built tests of the crates that play long random schedules with one core each.
+    pub machines: Vec<PathBuf>,
+    /// Schedules of each of them at most.
+    pub schedules: u64,
     /// Processes at the same time.
     pub jobs: usize,
 }
+
+const HEAD: &str = "| plant | what is wrong | models | random schedules | simulation |\n|---|---|---|---|---|\n";
 
 /// How one layer did with one plant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,17 +41,18 @@ enum Found {
 }
 
 /// Runs the exam, says how it goes, and returns the table and whether it was passed.
-pub fn exam(program: &Path, limits: Limits, plants: &[Plant], say: &mut dyn FnMut(&str)) -> (String, bool) {
-    let mut table = String::from("| plant | what is wrong | models | simulation |\n|---|---|---|---|\n");
+pub fn exam(program: &Path, limits: &Limits, plants: &[Plant], say: &mut dyn FnMut(&str)) -> (String, bool) {
+    let mut table = String::from(HEAD);
     let mut survivors = Vec::new();
     for plant in plants {
         let model = hunt_in_models(program, *plant, limits);
+        let schedules = hunt_in_schedules(*plant, limits);
         let simulation = hunt_in_simulation(program, *plant, limits);
-        if model == Found::No && simulation == Found::No {
+        if [&model, &schedules, &simulation].iter().all(|found| **found == Found::No) {
             survivors.push(plant.name());
         }
-        let row =
-            format!("| `{}` | {} | {} | {} |\n", plant.name(), plant.what().trim(), tell(&model), tell(&simulation));
+        let (name, what) = (plant.name(), plant.what().trim());
+        let row = format!("| `{name}` | {what} | {} | {} | {} |\n", tell(&model), tell(&schedules), tell(&simulation));
         say(row.trim_end());
         table.push_str(&row);
     }
@@ -67,10 +78,36 @@ pub fn exam(program: &Path, limits: Limits, plants: &[Plant], say: &mut dyn FnMu
 fn simulation(program: &Path, seed: u64, plant: Option<Plant>) -> Job {
     let mut arguments = vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()];
     arguments.extend(plant.into_iter().flat_map(|plant| ["--plant".to_owned(), plant.name().to_owned()]));
-    Job { name: format!("seed {seed}"), program: program.to_owned(), arguments }
+    Job { name: format!("seed {seed}"), program: program.to_owned(), arguments, environment: Vec::new() }
 }
 
-fn hunt_in_simulation(program: &Path, plant: Plant, limits: Limits) -> Found {
+fn hunt_in_schedules(plant: Plant, limits: &Limits) -> Found {
+    let environment = [
+        ("BIFROST_PLANT", plant.name().to_owned()),
+        ("PROPTEST_CASES", limits.schedules.to_string()),
+        // The first schedule that shows the bug is enough here.
+        ("PROPTEST_MAX_SHRINK_ITERS", "0".to_owned()),
+        ("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1".to_owned()),
+    ];
+    let environment: Vec<_> = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let job = |program: &PathBuf| Job {
+        name: plant.name().to_owned(),
+        program: program.clone(),
+        arguments: SCHEDULES.map(str::to_owned).to_vec(),
+        environment: environment.clone(),
+    };
+    let jobs: Vec<Job> = limits.machines.iter().map(job).collect();
+    let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
+    let found = ended.iter().filter(|ended| !ended.clean).find_map(|ended| {
+        let failed = ended.output.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))?;
+        let passed = ended.output.lines().find_map(|line| line.trim().strip_prefix("successes: ")?.parse::<u64>().ok());
+        let effort = passed.map_or_else(|| "at once".to_owned(), |passed| format!("schedule {}", passed + 1));
+        Some(Found::By { effort, rule: format!("`{}`", failed.rsplit("::").next().unwrap_or(failed)) })
+    });
+    found.unwrap_or(Found::No)
+}
+
+fn hunt_in_simulation(program: &Path, plant: Plant, limits: &Limits) -> Found {
     let jobs: Vec<Job> = (1..=limits.seeds).map(|seed| simulation(program, seed, Some(plant))).collect();
     let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
     match ended.iter().find(|ended| ended.has_finding()) {
@@ -79,13 +116,14 @@ fn hunt_in_simulation(program: &Path, plant: Plant, limits: Limits) -> Found {
     }
 }
 
-fn hunt_in_models(program: &Path, plant: Plant, limits: Limits) -> Found {
+fn hunt_in_models(program: &Path, plant: Plant, limits: &Limits) -> Found {
     if limits.model_seconds == 0 {
         return Found::No;
     }
     let models: PathBuf = program.with_file_name("bifrost-models");
     let arguments = ["--plant", plant.name(), "--seconds", &limits.model_seconds.to_string()].map(str::to_owned);
-    let job = Job { name: plant.name().to_owned(), program: models, arguments: arguments.to_vec() };
+    let job =
+        Job { name: plant.name().to_owned(), program: models, arguments: arguments.to_vec(), environment: Vec::new() };
     let ended = fleet::run(&[job], 1, |_| true);
     match ended.first() {
         // The models say that all is well with a hunt that was successful.

@@ -22,6 +22,8 @@ pub struct Job {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What it finds in its environment besides what this process has.
+    pub environment: Vec<(String, String)>,
 }
 
 /// How a process ended.
@@ -89,6 +91,7 @@ fn run_one(place: usize, job: &Job) -> Ended {
     let started = Instant::now();
     let spawned = Command::new(&job.program)
         .args(&job.arguments)
+        .envs(job.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

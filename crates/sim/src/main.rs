@@ -77,6 +77,12 @@ struct Exam {
     /// Processes at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Built tests that play long random schedules with one core; `scripts/sim exam` names them.
+    #[arg(long = "machine")]
+    machines: Vec<PathBuf>,
+    /// Schedules of each at most.
+    #[arg(long, default_value_t = 300)]
+    schedules: u64,
     /// Only these plants, by name; all of them if none is named.
     plants: Vec<String>,
 }
@@ -135,7 +141,7 @@ fn run_many(arguments: &Run) -> anyhow::Result<ExitCode> {
         .map(|seed| {
             let mut of_one = vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()];
             of_one.extend(arguments.plant.iter().flat_map(|plant| ["--plant".to_owned(), plant.clone()]));
-            Job { name: format!("seed {seed}"), program: program.clone(), arguments: of_one }
+            Job { name: format!("seed {seed}"), program: program.clone(), arguments: of_one, environment: Vec::new() }
         })
         .collect();
     let started = Instant::now();
@@ -170,9 +176,10 @@ fn examine(arguments: &Exam) -> anyhow::Result<ExitCode> {
         [] => Plant::ALL.to_vec(),
         names => names.iter().map(|name| plant(name)).collect::<Result<_, _>>()?,
     };
-    let Exam { seeds, clean_seeds, model_seconds, jobs, .. } = *arguments;
-    let limits = Limits { seeds, clean_seeds, model_seconds, jobs };
-    let (table, passed) = exam(&program, limits, &plants, &mut |line| eprintln!("{line}"));
+    let Exam { seeds, clean_seeds, model_seconds, jobs, schedules, .. } = *arguments;
+    let machines = arguments.machines.clone();
+    let limits = Limits { seeds, clean_seeds, model_seconds, jobs, machines, schedules };
+    let (table, passed) = exam(&program, &limits, &plants, &mut |line| eprintln!("{line}"));
     println!("{table}");
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

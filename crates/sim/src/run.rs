@@ -230,7 +230,10 @@ impl World<'_> {
                     (host, mine.map(|(_, first_offset)| first_offset).collect())
                 })
                 .collect();
-            let all: BTreeSet<LogletOffset> = copies.iter().flat_map(|(_, batches)| batches).copied().collect();
+            // Who was away when the log was trimmed may still have what the others dropped.
+            let trimmed = chain.chain.trim_point.and_then(|point| LogletOffset::from_lsn(point, last.base_lsn));
+            let all: BTreeSet<LogletOffset> =
+                copies.iter().flat_map(|(_, batches)| batches).copied().filter(|at| Some(*at) > trimmed).collect();
             for (host, batches) in copies {
                 let missing = all.difference(&batches).count();
                 if missing > 0 {

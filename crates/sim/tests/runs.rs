@@ -15,7 +15,7 @@ fn program() -> PathBuf {
 
 fn job(arguments: &[&str]) -> Job {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    Job { name: arguments.join(" "), program: program(), arguments }
+    Job { name: arguments.join(" "), program: program(), arguments, environment: Vec::new() }
 }
 
 fn cores() -> usize {

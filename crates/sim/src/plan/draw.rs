@@ -43,7 +43,11 @@ impl Plan {
             let longest = plan.work.lasts_ms - at_ms;
             let for_ms = if random.random_bool(0.5) { 3_000.min(longest) } else { longest };
             let for_ms = random.random_range(1..=for_ms.max(1));
-            plan.faults.push(Fault { at_ms, for_ms, kind });
+            plan.faults.push(match kind {
+                // The others must have the time to go on without those on it.
+                Kind::Island { .. } => Fault { at_ms: at_ms / 2, for_ms: random.random_range(4_000..=15_000), kind },
+                kind => Fault { at_ms, for_ms, kind },
+            });
         }
         if plan.cluster.loss {
             // In the second half: there is something to destroy by then.
@@ -60,7 +64,7 @@ impl Plan {
         let host = |random: &mut SmallRng| pick(&hosts, random);
         let node = |random: &mut SmallRng| pick(&nodes, random);
         match class {
-            Class::Links => match random.random_range(0..7) {
+            Class::Links => match random.random_range(0..9) {
                 0 => {
                     let (a, b) = split(&hosts, random);
                     Kind::Partition { a, b }
@@ -77,6 +81,10 @@ impl Plan {
                 // Somebody hears nothing new of the chains, and still reaches everybody whom it knows.
                 4 => Kind::Hold { a: vec![node(random)], b: self.metadata_hosts() },
                 5 => Kind::Hold { a: vec![pick(&self.clients(), random)], b: vec!["n1".to_owned()] },
+                6 | 7 => {
+                    let client = if random.random_bool(0.5) { "c1" } else { "c2" };
+                    Kind::Island { client: client.to_owned(), held: random.random_bool(0.5) }
+                }
                 _ => Kind::Slow { host: host(random), up_to_ms: random.random_range(20..=1_500) },
             },
             Class::Crashes => {

@@ -93,6 +93,13 @@ pub enum Kind {
         /// The other side.
         b: Vec<String>,
     },
+    /// A client and the node that numbers the appends of the first log reach each other, and nobody else.
+    Island {
+        /// The client.
+        client: String,
+        /// Whether messages to and from the others are held, and delivered at the end. Otherwise they are dropped.
+        held: bool,
+    },
     /// Everything that a host sends and is sent is held: it wakes up with old beliefs.
     Pause {
         /// The host.
@@ -209,7 +216,11 @@ impl Kind {
             Self::Partition { a, b } | Self::Hold { a, b } | Self::OneWay { from: a, to: b } => {
                 a.iter().chain(b).collect()
             }
-            Self::Pause { host } | Self::Slow { host, .. } | Self::Crash { host, .. } | Self::CrashAt { host, .. } => {
+            Self::Island { client: host, .. }
+            | Self::Pause { host }
+            | Self::Slow { host, .. }
+            | Self::Crash { host, .. }
+            | Self::CrashAt { host, .. } => {
                 vec![host]
             }
             Self::LoseReplies { from, to, .. } | Self::Duplicate { from, to, .. } | Self::Late { from, to, .. } => {

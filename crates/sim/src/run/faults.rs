@@ -37,6 +37,7 @@ pub(super) struct Faulty {
     struck: BTreeSet<usize>,
     /// Disks that were made after the first ones.
     new_disks: u64,
+    hosts: Vec<String>,
     seed: u64,
 }
 
@@ -51,6 +52,7 @@ impl Faulty {
             isolated: BTreeSet::new(),
             struck: BTreeSet::new(),
             new_disks: 0,
+            hosts: plan.hosts(),
             seed: plan.seed,
         }
     }
@@ -142,6 +144,12 @@ impl Faulty {
             | Kind::Hold { .. }
             | Kind::Pause { .. }
             | Kind::Slow { .. } => {}
+            Kind::Island { client, held } => {
+                let (a, b) = self.island(client);
+                if let Some((fault, _)) = self.faults.get_mut(place) {
+                    fault.kind = if *held { Kind::Hold { a, b } } else { Kind::Partition { a, b } };
+                }
+            }
             Kind::Crash { host, silent } => {
                 if *silent {
                     self.isolated.insert(host.clone());
@@ -201,6 +209,7 @@ impl Faulty {
             Kind::Partition { .. }
             | Kind::OneWay { .. }
             | Kind::Hold { .. }
+            | Kind::Island { .. }
             | Kind::Pause { .. }
             | Kind::Slow { .. }
             | Kind::Corrupt { .. }
@@ -240,6 +249,17 @@ impl Faulty {
             Kind::LeaderChangeAt { .. } => self.depose_at(None),
             Kind::NoLeader => self.darken(false),
         }
+    }
+
+    /// The client with the node that numbers the appends of the first log, and everybody else.
+    fn island(&self, client: &str) -> (Vec<String>, Vec<String>) {
+        let catalog = Catalog::new(Arc::new(self.ground.keyspace.clone()));
+        // Memory answers at once.
+        let logs = catalog.logs(None, 1).now_or_never().and_then(Result::ok).unwrap_or_default();
+        let sequencer = logs.first().and_then(|stored| stored.chain.last()).map(|last| last.params.sequencer);
+        let alive = self.ground.control.alive();
+        let host = alive.iter().find(|(_, (node, _))| Some(*node) == sequencer).map(|(host, _)| host.as_str());
+        self.hosts.iter().cloned().partition(|name| name == client || Some(name.as_str()) == host)
     }
 
     /// Whoever leads then loses it in the middle of a write of a chain.
