@@ -13,11 +13,12 @@
 //! ```
 //!
 //! Reading order: [`types`], [`engine`], [`codec`] (bytes of disk and network), [`disk`] (keys and seals), [`log`],
-//! [`machine`]; [`peers`], `network`, `inbound`, `mesh` (a network for tests); [`options`], `member`, [`metadata`].
+//! [`machine`]; [`peers`], `network`, `inbound`, `mesh` (a network for tests), [`grpc`]; [`options`], `member`, [`metadata`].
 
 pub mod codec;
 pub mod disk;
 pub mod engine;
+pub mod grpc;
 mod inbound;
 pub mod log;
 pub mod machine;
@@ -30,6 +31,7 @@ pub mod options;
 pub mod peers;
 pub mod types;
 
+pub use grpc::{GrpcPeers, PeersGrpc};
 pub use member::{AdminError, Role, StartError, Status};
 pub use metadata::RaftMetadata;
 pub use options::RaftOptions;

@@ -213,7 +213,15 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        let entries = self.entries(start, end, REQUEST_BYTES)?;
+        let (start_key, end_key) = (entry_key(start), entry_key(end));
+        let mut records = self.disk.range(&start_key, &end_key, REQUEST_BYTES)?;
+        // The range ends with the entry that is too much; unless it is alone it waits for the next request.
+        if records.len() > 1 && records.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > REQUEST_BYTES {
+            records.pop();
+        }
+        let entries: Result<Vec<Entry>, DiskError> =
+            records.iter().map(|(key, bytes)| read_entry(&self.disk, key, bytes)).collect();
+        let entries = entries?;
         let mut expected = start;
         for entry in &entries {
             if entry.log_id.index != expected {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
 use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome};
+use bifrost_types::limits::{MESSAGE_BYTES_MAX, METADATA_TXN_ITEMS_MAX};
 use openraft::error::{ChangeMembershipError, ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, Config, ConfigError, Raft, RaftMetrics, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -47,10 +48,15 @@ const QUEUE_BYTES: u32 = 64 << 20;
 const SNAPSHOT_ENTRIES: u64 = 4096;
 /// Entries that stay in the log though a snapshot covers them, for members that are a little behind.
 const KEPT_ENTRIES: usize = 512;
+/// What a message has besides keys and values of one transaction: some 20 bytes for each item, ids, counts.
+const ENTRY_OVERHEAD_BYTES: usize = METADATA_TXN_ITEMS_MAX * 32 + 4096;
 /// Bytes of those entries.
 const KEPT_BYTES: u64 = 4 << 20;
 
-const _: () = assert!(TXN_BYTES_MAX < QUEUE_BYTES as usize, "an empty queue takes the largest transaction");
+const _: () = {
+    assert!(TXN_BYTES_MAX < QUEUE_BYTES as usize, "an empty queue takes the largest transaction");
+    assert!(TXN_BYTES_MAX + ENTRY_OVERHEAD_BYTES <= MESSAGE_BYTES_MAX, "a message takes the largest transaction");
+};
 
 /// Why a member does not start.
 #[derive(Debug, Error)]
@@ -141,14 +147,27 @@ impl RunningMember {
         disk.identify(options.cluster, options.member).await?;
         let (log, machine) = machine::open(&disk, options.member)?;
         let (shape, live, grown) = (log.shape(), machine.live(), machine.grown());
-        let network = Network { cluster: options.cluster, me: options.member, peers, pause: options.heartbeat };
+        let tasks = TaskTracker::new();
+        let network = Network {
+            cluster: options.cluster,
+            me: options.member,
+            peers,
+            pause: options.heartbeat,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
         let raft = Raft::new(options.member, config, network, log, machine).await?;
         let (publish, status) = watch::channel(status_of(&raft.metrics().borrow(), &options));
         let (proposals, queue) = mpsc::channel(QUEUE);
         let (reads, waiting) = mpsc::channel(READS_MAX);
-        let tasks = TaskTracker::new();
-        let proposer =
-            Proposer { raft: raft.clone(), queue, status: status.clone(), stop: stop.clone(), tasks: tasks.clone() };
+        let proposer = Proposer {
+            raft: raft.clone(),
+            queue,
+            held: None,
+            status: status.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
         tasks.spawn(proposer.run());
         let readers = Reads {
             raft: raft.clone(),

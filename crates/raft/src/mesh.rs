@@ -19,6 +19,8 @@ pub struct Way {
     pub cut: bool,
     /// How long it takes.
     pub delay: Duration,
+    /// What it carries in a second, 0 for any amount. Messages do not hinder each other.
+    pub bytes_per_second: u64,
     /// One message of so many is lost, 0 for none.
     pub lose_every: u64,
 }
@@ -78,24 +80,25 @@ impl Mesh {
     }
 
     /// How long this message takes, or that it is lost.
-    fn carry(&self, from: MemberId, to: MemberId) -> Option<Duration> {
+    fn carry(&self, from: MemberId, to: MemberId, bytes: usize) -> Option<Duration> {
         let mut state = self.state.lock();
         let carried = state.carried.entry((from, to)).or_default();
         *carried += 1;
         let carried = *carried;
         let way = state.ways.get(&(from, to)).copied().unwrap_or_default();
         let lost = way.cut || (way.lose_every > 0 && carried.is_multiple_of(way.lose_every));
-        (!lost).then_some(way.delay)
+        let micros = (bytes as u64).saturating_mul(1_000_000).checked_div(way.bytes_per_second).unwrap_or(0);
+        (!lost).then_some(way.delay + Duration::from_micros(micros))
     }
 }
 
 impl MeshPeers {
     async fn exchange(&self, to: MemberId, message: Bytes) -> Result<Bytes, PeerError> {
-        let Some(there) = self.mesh.carry(self.me, to) else { return std::future::pending().await };
+        let Some(there) = self.mesh.carry(self.me, to, message.len()) else { return std::future::pending().await };
         sleep(there).await;
         let member = self.mesh.state.lock().members.get(&to).cloned();
         let answer = member.ok_or(PeerError::Unreachable)?.receive(message).await;
-        let Some(back) = self.mesh.carry(to, self.me) else { return std::future::pending().await };
+        let Some(back) = self.mesh.carry(to, self.me, answer.len()) else { return std::future::pending().await };
         sleep(back).await;
         Ok(answer)
     }

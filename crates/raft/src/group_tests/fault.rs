@@ -112,7 +112,7 @@ async fn messages_and_answers_are_lost_and_every_transaction_happens_once_at_mos
     for from in 1..=3 {
         for to in 1..=3 {
             let lose_every = 2 + (from * 3 + to) % 4;
-            group.mesh.set(m(from), m(to), Way { lose_every, delay: Duration::from_millis(from), cut: false });
+            group.mesh.set(m(from), m(to), Way { lose_every, delay: Duration::from_millis(from), ..Way::default() });
         }
     }
     let (mut told, mut open) = (0_u64, 0_u64);
@@ -183,5 +183,24 @@ async fn the_log_is_bounded_by_bytes_without_being_asked() {
         assert!(status.purged <= status.snapshot);
     }
     group.agree(&[1, 2]).await;
+    group.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_takes_longer_than_any_heartbeat_arrives_and_nobody_else_is_elected() {
+    let group = Group::of(&[1, 2, 3]).await;
+    let term = group.members[&1].status().term;
+    for from in 1..=3 {
+        for to in 1..=3 {
+            group.mesh.set(m(from), m(to), Way { bytes_per_second: 8 << 20, ..Way::default() });
+        }
+    }
+    let large = (0..12).fold(Txn::new(), |txn, key| txn.put(format!("large/{key}"), vec![key; 1 << 20]));
+    let written = group.members[&1].txn(large).await;
+    assert!(matches!(written, Ok(TxnOutcome::Committed(_))), "{written:?}");
+    group.put("small", "1").await;
+    let agreed = group.agree(&[1, 2, 3]).await;
+    assert_eq!(agreed.entries().filter(|(key, _)| key.starts_with("large/")).count(), 12);
+    assert_eq!(group.members[&1].status().term, term, "the others heard of their leader all the time");
     group.end().await;
 }

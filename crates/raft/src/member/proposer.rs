@@ -13,8 +13,8 @@ use super::status::Status;
 use crate::codec::ENTRY_TXNS_MAX;
 use crate::types::{Command, Types};
 
-/// An entry stops growing at this many bytes of keys and values, the last transaction not counted: an entry crosses the
-/// network in one message, within one heartbeat.
+/// Transactions share an entry up to this many bytes of keys and values; a larger one has an entry of its own, so that
+/// every entry fits one message.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Entries that were proposed and are not decided.
 const IN_FLIGHT: usize = 8;
@@ -32,6 +32,8 @@ pub(super) struct Proposal {
 pub(super) struct Proposer {
     pub(super) raft: Raft<Types>,
     pub(super) queue: mpsc::Receiver<Proposal>,
+    /// Did not fit the last entry and begins the next one.
+    pub(super) held: Option<Proposal>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -52,12 +54,18 @@ impl Proposer {
             self.propose(first, place).await;
         }
         self.queue.close();
+        if let Some(held) = self.held.take() {
+            answer(vec![held], MetadataError::Unavailable);
+        }
         while let Ok(proposal) = self.queue.try_recv() {
             let _gone = proposal.reply.send(Err(MetadataError::Unavailable));
         }
     }
 
     async fn next(&mut self) -> Option<Proposal> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
         tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
@@ -72,7 +80,11 @@ impl Proposer {
             && bytes < ENTRY_BYTES
             && let Ok(proposal) = self.queue.try_recv()
         {
-            bytes += txn_bytes(&proposal.txn);
+            bytes = bytes.saturating_add(txn_bytes(&proposal.txn));
+            if bytes > ENTRY_BYTES {
+                self.held = Some(proposal);
+                break;
+            }
             group.push(proposal);
         }
         // Who was told that the outcome is unknown is gone: what was not begun is not begun any more.
