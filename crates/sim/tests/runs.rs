@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bifrost_sim::fleet::{self, Ended, Job};
+use bifrost_sim::plan::{Call, Cluster, Fault, Kind, Plan, Work};
 
 /// How many seeds every test run tries. `make sim SEEDS=500` tries more.
 const SEEDS: u64 = 60;
@@ -59,6 +60,81 @@ fn plans_that_failed_once_are_clean() {
     let jobs: Vec<Job> =
         plans.iter().map(|plan| job(&["run", "--plan", plan.to_str().expect("names of plans are ASCII")])).collect();
     assert_clean(&fleet::run(&jobs, cores(), |_| true));
+}
+
+/// One log on three nodes, one operator, on the host `c2`, who reconfigures it all the time; one fault.
+fn reconfigured_all_the_time(kind: Kind) -> Plan {
+    let cluster = Cluster {
+        nodes: 3,
+        zones: 1,
+        copies: 2,
+        zones_reached: 1,
+        sacrificed: Vec::new(),
+        sacrificed_return: false,
+        loss: false,
+        latency_ms: (1, 4),
+        segment_records: 1 << 40,
+        retained_bytes: 1 << 20,
+        boot_loses_percent: 0,
+    };
+    let work = Work {
+        logs: 1,
+        appenders: 2,
+        in_flight: 4,
+        append_every_ms: 40,
+        readers: 1,
+        tail_every_ms: 500,
+        trim_every_ms: 0,
+        reconfigure_every_ms: 150,
+        operators: 1,
+        lasts_ms: 4_000,
+        idle_from_ms: 0,
+        dark: false,
+    };
+    Plan { seed: 1, cluster, work, faults: vec![Fault { at_ms: 500, for_ms: 2_500, kind }] }
+}
+
+/// Runs each and returns what happened.
+fn run_plans(name: &str, plans: &[Plan]) -> Vec<Ended> {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).expect("cargo's directory for tests can be written");
+    let jobs: Vec<Job> = plans
+        .iter()
+        .enumerate()
+        .map(|(number, plan)| {
+            let path = directory.join(format!("{number}.toml"));
+            std::fs::write(&path, plan.to_string()).expect("the same");
+            job(&["run", "--trace", "--plan", path.to_str().expect("names of plans are ASCII")])
+        })
+        .collect();
+    fleet::run(&jobs, cores(), |_| true)
+}
+
+#[test]
+fn whoever_reconfigures_may_die_at_any_step() {
+    let steps = [Call::Get, Call::Txn, Call::Seal, Call::State, Call::Repair, Call::Settle];
+    let moments = steps.into_iter().flat_map(|call| (0..4).map(move |after| (call, after)));
+    let plans: Vec<Plan> = moments
+        .flat_map(|(call, after)| {
+            let died = move |executed| Kind::CrashAt { host: "c2".to_owned(), call, after, executed };
+            [true, false].map(|executed| reconfigured_all_the_time(died(executed)))
+        })
+        .collect();
+    let all = run_plans("dies-at-a-step", &plans);
+    assert_clean(&all);
+    let died = all.iter().filter(|ended| ended.output.contains("c2 dies between two steps")).count();
+    println!("{died} of {} operators died at a step", all.len());
+    assert!(died * 2 > all.len(), "only {died} of {} operators died", all.len());
+}
+
+#[test]
+fn metadata_may_change_its_leader_at_any_write_of_a_chain() {
+    let plans: Vec<Plan> = (0..10).map(|after| reconfigured_all_the_time(Kind::LeaderChangeAt { after })).collect();
+    let all = run_plans("leader-changes-at-a-write", &plans);
+    assert_clean(&all);
+    for ended in &all {
+        assert!(ended.output.contains("m1 steps down"), "{}: nobody lost the lead", ended.name);
+    }
 }
 
 #[test]
