@@ -3,6 +3,7 @@
 
 mod crash;
 mod history;
+mod machine;
 mod suite;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bifrost_metadata::Txn;
 use crate::disk::{Disk, DiskError};
 use crate::engine::memory::MemoryEngine;
 use crate::log::LogStore;
-use crate::machine::{self, StateMachine};
+use crate::machine::StateMachine;
 use crate::types::{Command, Entry, LogId, MemberId};
 
 const ME: u64 = 1;
@@ -35,7 +36,7 @@ fn write(term: u64, index: u64, key: &str) -> Entry {
 }
 
 fn open(engine: &MemoryEngine) -> Result<(LogStore, StateMachine), DiskError> {
-    machine::open(&Disk::new(Arc::new(engine.clone())), MemberId::from(ME))
+    crate::machine::open(&Disk::new(Arc::new(engine.clone())), MemberId::from(ME))
 }
 
 async fn append(log: &mut LogStore, entries: Vec<Entry>) -> bool {

@@ -12,7 +12,7 @@ use crate::types::{SnapshotMeta, StoredMembership, Vote};
 
 /// What openraft asks of a disk, in an order in which it does.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Vote(u64),
     Append(Vec<Entry>),
     Truncate(LogId),
@@ -20,27 +20,31 @@ enum Step {
     Apply(Vec<Entry>),
     Snapshot,
     Purge(LogId),
-    Install(LogId),
+    /// A snapshot up to an entry, with values of so many bytes.
+    Install(LogId, usize),
 }
 
 /// What must be on the disk.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Kept {
-    vote: Option<Vote>,
-    ids: Vec<LogId>,
-    applied: Option<LogId>,
-    covered: Option<LogId>,
+pub(super) struct Kept {
+    pub(super) vote: Option<Vote>,
+    pub(super) ids: Vec<LogId>,
+    pub(super) applied: Option<LogId>,
+    pub(super) covered: Option<LogId>,
 }
 
 impl Kept {
-    fn after(mut self, step: &Step) -> Self {
+    pub(super) fn after(mut self, step: &Step) -> Self {
         match step {
             Step::Vote(term) => self.vote = Some(Vote::new(*term, MemberId::from(*term))),
             Step::Append(entries) => self.ids.extend(entries.iter().map(|entry| entry.log_id)),
             Step::Truncate(first) => self.ids.retain(|id| id.index < first.index),
             Step::Apply(entries) => self.applied = entries.last().map(|entry| entry.log_id),
             Step::Snapshot => self.covered = self.applied,
-            Step::Install(upto) => self.covered = Some(*upto),
+            Step::Install(upto, _) => {
+                self.covered = Some(*upto);
+                self.applied = Some(*upto);
+            }
             Step::Committed(_) | Step::Purge(_) => {}
         }
         self.ids.retain(|id| Some(id.index) > self.covered.map(|covered| covered.index));
@@ -48,7 +52,7 @@ impl Kept {
     }
 
     /// What of it a disk shows that was opened again.
-    async fn found(log: &mut LogStore, machine: &mut StateMachine) -> Self {
+    pub(super) async fn found(log: &mut LogStore, machine: &mut StateMachine) -> Self {
         let (covered, _) = machine.applied_state().await.unwrap();
         let mut ids = ids(log).await;
         ids.retain(|id| Some(id.index) > covered.map(|covered| covered.index));
@@ -81,7 +85,7 @@ fn script() -> Vec<Step> {
         Step::Vote(5),
         Step::Truncate(id(3, 7)),
         Step::Purge(id(5, 20)),
-        Step::Install(id(5, 20)),
+        Step::Install(id(5, 20), LARGE),
         Step::Append(entries(5, 21..=22)),
         Step::Committed(id(5, 22)),
         Step::Apply(entries(5, 21..=22)),
@@ -91,11 +95,14 @@ fn script() -> Vec<Step> {
     ]
 }
 
-/// A snapshot of several pieces.
-fn image(upto: LogId) -> (SnapshotMeta, Vec<u8>) {
+/// Three of these are a snapshot of several pieces.
+const LARGE: usize = 700 << 10;
+
+/// A snapshot that came from a leader.
+fn image(upto: LogId, bytes: usize) -> (SnapshotMeta, Vec<u8>) {
     let mut keyspace = Keyspace::new();
     for key in 0..3 {
-        keyspace.apply(&Txn::new().put(format!("large/{key}"), vec![key; 700 << 10]));
+        keyspace.apply(&Txn::new().put(format!("large/{key}"), vec![key; bytes]));
     }
     let image = Image { keyspace, applied: Some(upto), membership: StoredMembership::new(None, Membership::default()) };
     let meta = SnapshotMeta {
@@ -107,7 +114,7 @@ fn image(upto: LogId) -> (SnapshotMeta, Vec<u8>) {
 }
 
 /// Does a step; `false` if the disk did not answer.
-async fn step(log: &mut LogStore, machine: &mut StateMachine, step: &Step) -> bool {
+pub(super) async fn step(log: &mut LogStore, machine: &mut StateMachine, step: &Step) -> bool {
     match step {
         Step::Vote(term) => log.save_vote(&Vote::new(*term, MemberId::from(*term))).await.is_ok(),
         Step::Append(entries) => append(log, entries.clone()).await,
@@ -116,8 +123,8 @@ async fn step(log: &mut LogStore, machine: &mut StateMachine, step: &Step) -> bo
         Step::Apply(entries) => machine.apply(entries.clone()).await.is_ok(),
         Step::Snapshot => machine.get_snapshot_builder().await.build_snapshot().await.is_ok(),
         Step::Purge(upto) => log.purge(*upto).await.is_ok(),
-        Step::Install(upto) => {
-            let (meta, bytes) = image(*upto);
+        Step::Install(upto, bytes) => {
+            let (meta, bytes) = image(*upto, *bytes);
             machine.install_snapshot(&meta, Box::new(std::io::Cursor::new(bytes))).await.is_ok()
         }
     }
@@ -125,6 +132,8 @@ async fn step(log: &mut LogStore, machine: &mut StateMachine, step: &Step) -> bo
 
 #[tokio::test]
 async fn what_was_answered_survives_a_crash_in_every_write() {
+    #[cfg(bifrost_plant)]
+    bifrost_types::plant::set_from_env();
     let engine = MemoryEngine::new();
     let (mut log, mut machine) = open(&engine).unwrap();
     let mut states = vec![Kept::default()];
@@ -181,7 +190,7 @@ async fn an_append_behind_a_snapshot_waits_until_the_snapshot_is_on_the_disk() {
     assert!(futures_util::poll!(&mut appending).is_pending(), "a crash now would leave a hole before it");
     let (_, mut same) = open(&engine).unwrap();
     assert_eq!(same.applied_state().await.unwrap().0, None);
-    assert!(step(&mut log, &mut machine, &Step::Install(id(5, 20))).await);
+    assert!(step(&mut log, &mut machine, &Step::Install(id(5, 20), LARGE)).await);
     assert!(appending.await);
     let (mut log, mut machine) = open(&engine).unwrap();
     assert_eq!(ids(&mut log).await, [id(5, 21)]);
@@ -241,7 +250,7 @@ async fn rocksdb_has_what_was_answered_when_the_process_is_killed() {
 
     let dir = tempfile::TempDir::new().unwrap();
     let disk = Disk::new(Arc::new(RocksEngine::open(dir.path()).unwrap()));
-    let (mut log, mut machine) = machine::open(&disk, MemberId::from(ME)).unwrap();
+    let (mut log, mut machine) = crate::machine::open(&disk, MemberId::from(ME)).unwrap();
     let mut state = Kept::default();
     for next in &script() {
         assert!(step(&mut log, &mut machine, next).await);
@@ -254,7 +263,7 @@ async fn rocksdb_has_what_was_answered_when_the_process_is_killed() {
             }
         }
         let disk = Disk::new(Arc::new(RocksEngine::open(copy.path()).unwrap()));
-        let (mut log, mut machine) = machine::open(&disk, MemberId::from(ME)).unwrap();
+        let (mut log, mut machine) = crate::machine::open(&disk, MemberId::from(ME)).unwrap();
         let found = Kept::found(&mut log, &mut machine).await;
         assert_eq!(found, Kept { applied: None, ..state.clone() }, "after {next:?}");
     }
