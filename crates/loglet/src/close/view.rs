@@ -11,8 +11,15 @@ use super::copy::Activity;
 use super::{CloseLoglet, Why};
 
 impl CloseLoglet {
-    /// What it knows of one member, and what it does there; where it reads for it is told in the caller's words.
-    pub fn hash_member<H: Hasher, S: Hash>(&self, index: NodeIndex, source: impl Fn(NodeIndex) -> S, hasher: &mut H) {
+    /// What it knows of one member, and what it does there; where it reads for it is told in the caller's words. One that
+    /// `is_gone` gives nothing to anybody, so it does not matter whether it was tried as a source: that depends on names.
+    pub fn hash_member<H: Hasher, S: Hash>(
+        &self,
+        index: NodeIndex,
+        is_gone: bool,
+        source: impl Fn(NodeIndex) -> S,
+        hasher: &mut H,
+    ) {
         let Some(copy) = self.copies.get(index.get()) else { return };
         match copy.activity {
             Activity::Unasked => 0_u8.hash(hasher),
@@ -22,7 +29,8 @@ impl CloseLoglet {
             Activity::Storing { bytes } => (4_u8, bytes).hash(hasher),
             Activity::Waiting { .. } => 5_u8.hash(hasher),
         }
-        (copy.is_hopeful(), matches!(copy.why, Why::NoSource { .. }), copy.denied).hash(hasher);
+        let denied = copy.denied.filter(|_| !is_gone);
+        (copy.is_hopeful(), matches!(copy.why, Why::NoSource { .. }), denied).hash(hasher);
         (self.sealed_tails.get(index.get()), self.local_tails.get(index.get())).hash(hasher);
     }
 

@@ -115,7 +115,7 @@ impl State {
             sequencer.hash_copy(index, &mut digest);
         }
         for finder in self.in_order(order).filter(|finder| finder.life == Life::Working) {
-            finder.core.hash_member(index, source, &mut digest);
+            finder.core.hash_member(index, server.disk != server.named, source, &mut digest);
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.wants_states()) {
             probe.core.hash_member(index, &mut digest);

@@ -130,6 +130,8 @@ impl Stage {
     /// # Panics
     /// When the scope contradicts itself.
     pub(crate) fn new(scope: Scope) -> Self {
+        // A read from a lost disk that travels is not the same as none, and states are told apart as if it were.
+        assert!(!scope.late_reads || scope.budget.disks_lost == 0, "reads travel where no disk is lost");
         let node = |number: usize| NodeId::try_from(number as u32 + 1).expect("not 0");
         let disk = |number: usize| DiskId::try_from(number as u128 + 1).expect("not 0");
         let zoned = scope.zones.iter().any(|zone| *zone != 0);
