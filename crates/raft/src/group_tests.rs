@@ -5,6 +5,7 @@ mod change;
 mod conformance;
 mod fault;
 mod foreign;
+mod machine;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

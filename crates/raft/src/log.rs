@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use bifrost_types::plant::{self, Plant};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
@@ -106,7 +107,8 @@ impl LogStore {
     }
 
     async fn write_entries(&self, entries: impl IntoIterator<Item = Entry>) -> Result<(), DiskError> {
-        let mut batch = Batch::new();
+        let lazy = plant::is(Plant::RaftAcknowledgedBeforeFsync);
+        let mut batch = if lazy { Batch::lazy() } else { Batch::new() };
         let mut written = Vec::new();
         let (mut last, purged) = {
             let shape = self.shape.lock();
@@ -151,7 +153,9 @@ impl LogStore {
             None => None,
         };
         let mut batch = Batch::new();
-        batch.delete_range(entry_key(first.index), entry_keys().1);
+        if !plant::is(Plant::RaftSuffixKept) {
+            batch.delete_range(entry_key(first.index), entry_keys().1);
+        }
         self.disk.write(batch).await?;
         self.shape.lock().truncated(first.index, previous.or(purged));
         Ok(())
@@ -251,7 +255,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let mut writer = Writer::default();
         writer.vote(vote);
-        let mut batch = Batch::new();
+        let mut batch = if plant::is(Plant::RaftVoteNotDurable) { Batch::lazy() } else { Batch::new() };
         disk::put(&mut batch, disk::VOTE.to_vec(), &writer.finish());
         Ok(self.disk.write(batch).await?)
     }

@@ -118,6 +118,14 @@ plants! {
     DamagedToldAsLost = "damaged-told-as-lost",
     /// What the older stream of a writer still carries gets offsets after the newer one was opened.
     OlderStreamNotFenced = "older-stream-not-fenced",
+    /// A metadata member answers with a vote that is not on its disk.
+    RaftVoteNotDurable = "raft-vote-not-durable",
+    /// A metadata member answers for entries before they are on its disk.
+    RaftAcknowledgedBeforeFsync = "raft-acknowledged-before-fsync",
+    /// Entries that conflict with those of the leader stay on the disk behind what overwrites them.
+    RaftSuffixKept = "raft-suffix-kept",
+    /// A snapshot is installed, and the log that it stands for stays on the disk.
+    RaftSnapshotLeavesLog = "raft-snapshot-leaves-log",
 }
 
 /// Whether this process carries a bug. Constant `false` unless the build was made for plants.

@@ -29,7 +29,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("server", "What peers may take of a node's listener. Limits are per connection unless said otherwise."),
     ("gateway", "What clients in other languages may take of a node: the service bifrost.v1.LogService."),
     ("storage", "RocksDB of each log server, and the space on its disk."),
-    ("segments", "When a segment counts as full: it is closed then and the next one opened."),
+    ("segments", "When a segment counts as full: it is closed then and the next one opened. What its sequencer keeps."),
 ];
 
 /// The key that `--address` and `BIFROST_ADDRESS` set.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bifrost_types::plant::{self, Plant};
 use bytes::Bytes;
 use openraft::LogIdOptionExt;
 use parking_lot::Mutex;
@@ -117,6 +118,7 @@ impl Snapshots {
         let covered = current.meta.last_log_id;
         if let Some(upto) = covered
             && purge
+            && !plant::is(Plant::RaftSnapshotLeavesLog)
         {
             purge_into(&mut batch, upto);
         }

@@ -10,6 +10,8 @@ use crate::config::value::Rejected;
 
 /// Most nodes of a cluster in one process.
 const DEV_NODES_MAX: u64 = 64;
+/// Most memory that a sequencer may keep for copies that are behind.
+const RETAINED_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) const KEYS: &[Key] = keys! {
     dev.nodes Count {
@@ -117,4 +119,11 @@ pub(super) const KEYS: &[Key] = keys! {
         |config, bytes| between(bytes, 1, SEGMENT_BYTES_MAX, &mut config.segments.bytes_max)
     }
     "Bytes of one segment. Smaller segments give space back sooner after a trim, and make longer chains."
+
+    segments.retained_bytes_max Bytes {
+        |config| number(config.segments.retained_bytes_max),
+        |config, bytes| between(bytes, 0, RETAINED_BYTES_MAX, &mut config.segments.retained_bytes_max)
+    }
+    "Memory of a sequencer for what is committed and not yet on every copy, for each log that is appended to, up to \
+     1 GiB. A copy that is further behind gets the rest from the disks of the others."
 };
