@@ -72,7 +72,7 @@ struct Exam {
     #[arg(long, default_value_t = 100)]
     clean_seeds: u64,
     /// Seconds that the models hunt each plant at most; 0 leaves them out.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 20)]
     model_seconds: u64,
     /// Processes at the same time.
     #[arg(long, default_value_t = 2)]
