@@ -82,3 +82,6 @@ pub enum CodecError {
         what: &'static str,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! Log store and state machine on every engine.
 
 mod crash;
+mod golden;
 mod history;
 mod machine;
 mod suite;
