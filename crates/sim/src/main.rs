@@ -66,7 +66,7 @@ struct Run {
 #[derive(Debug, Args)]
 struct Exam {
     /// Runs of each plant at most.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 60)]
     seeds: u64,
     /// Runs without a plant.
     #[arg(long, default_value_t = 100)]
