@@ -66,13 +66,17 @@ pub enum StartError {
     Options(#[from] InvalidOptions),
     /// openraft refuses the times.
     #[error("openraft refuses its configuration")]
-    Config(#[from] ConfigError),
+    Config(#[source] Box<ConfigError>),
     /// What is on the disk is not whole, or not this member's.
     #[error("the log of the metadata member cannot be used; keep it for a look")]
     Disk(#[from] DiskError),
     /// openraft does not begin with what is on the disk.
     #[error("openraft does not start")]
-    Raft(#[from] Fatal<MemberId>),
+    Raft(#[source] Box<Fatal<MemberId>>),
+    /// The database does not open.
+    #[cfg(feature = "rocksdb")]
+    #[error("the database of the metadata member does not open")]
+    Open(#[from] crate::engine::rocks::RocksOpenError),
     /// No thread or no runtime for it.
     #[error("there is no thread for the metadata member")]
     Thread(#[from] std::io::Error),
@@ -129,7 +133,8 @@ pub(crate) struct RunningMember {
     pub(crate) status: watch::Receiver<Status>,
     shape: Arc<Mutex<Shape>>,
     grown: Arc<Notify>,
-    disk: Disk,
+    /// Cancelled when the disk failed. The disk itself belongs to openraft's tasks, and goes with them.
+    failed: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -143,10 +148,11 @@ impl RunningMember {
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
         options.validate()?;
-        let config = Arc::new(config(&options).validate()?);
+        let config = Arc::new(config(&options).validate().map_err(|error| StartError::Config(Box::new(error)))?);
         disk.identify(options.cluster, options.member).await?;
         let (log, machine) = machine::open(&disk, options.member)?;
-        let (shape, live, grown) = (log.shape(), machine.live(), machine.grown());
+        let (shape, live, grown, failed) = (log.shape(), machine.live(), machine.grown(), disk.stopped());
+        drop(disk);
         let tasks = TaskTracker::new();
         let network = Network {
             cluster: options.cluster,
@@ -156,7 +162,9 @@ impl RunningMember {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let raft = Raft::new(options.member, config, network, log, machine).await?;
+        let raft = Raft::new(options.member, config, network, log, machine)
+            .await
+            .map_err(|error| StartError::Raft(Box::new(error)))?;
         let (publish, status) = watch::channel(status_of(&raft.metrics().borrow(), &options));
         let (proposals, queue) = mpsc::channel(QUEUE);
         let (reads, waiting) = mpsc::channel(READS_MAX);
@@ -192,7 +200,7 @@ impl RunningMember {
             status,
             shape,
             grown,
-            disk,
+            failed,
             stop,
             tasks,
         }))
@@ -201,13 +209,12 @@ impl RunningMember {
     /// Drives what openraft leaves to its user, until the member is stopped or its disk fails. Then it ends Raft.
     pub(crate) async fn run(&self) {
         let mut metrics = self.raft.metrics();
-        let failed = self.disk.stopped();
         let mut purged_for = None;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                () = failed.cancelled() => break,
+                () = self.failed.cancelled() => break,
                 changed = metrics.changed() => {
                     let now = metrics.borrow_and_update().clone();
                     let over = changed.is_err() || now.running_state.is_err();

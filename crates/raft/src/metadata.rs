@@ -68,6 +68,32 @@ impl RaftMetadata {
         engine: Arc<dyn LogEngine>,
         peers: Arc<dyn Peers>,
     ) -> Result<Self, StartError> {
+        Self::start_with(options, move || Ok(engine), peers).await
+    }
+
+    /// As [`start`](Self::start), with a RocksDB database in `dir`, made if there is none.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    ///
+    /// # Cancel safety
+    /// Safe. A member that was being started stops again, in the background.
+    #[cfg(feature = "rocksdb")]
+    pub async fn open(
+        options: RaftOptions,
+        dir: impl Into<std::path::PathBuf>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, StartError> {
+        let dir = dir.into();
+        let open = move || Ok(Arc::new(crate::engine::rocks::RocksEngine::open(&dir)?) as Arc<dyn LogEngine>);
+        Self::start_with(options, open, peers).await
+    }
+
+    async fn start_with(
+        options: RaftOptions,
+        open: impl FnOnce() -> Result<Arc<dyn LogEngine>, StartError> + Send + 'static,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, StartError> {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let stops = stop.clone().drop_guard();
         let (started, starting) = oneshot::channel();
@@ -88,7 +114,9 @@ impl RaftMetadata {
                     }
                 };
                 runtime.block_on(async {
-                    match RunningMember::start(options, Disk::new(engine), peers, stop).await {
+                    // Nothing else runs here yet that opening a database could hold up.
+                    let starting = async { RunningMember::start(options, Disk::new(open()?), peers, stop).await };
+                    match starting.await {
                         Ok(member) => {
                             // Nobody to tell means that nobody has the guard: it stops at once.
                             let _gone = started.send(Ok((Arc::clone(&member), Handle::current())));
@@ -151,8 +179,8 @@ impl RaftMetadata {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Stops the member and returns when it has let go of its disk, except that a background thread may close it a
-    /// moment later. Every later call is refused; watches end. Repeating is success.
+    /// Stops the member and returns when it has let go of its disk: a directory can be opened again. Every later call is
+    /// refused; watches end. Repeating is success.
     ///
     /// # Cancel safety
     /// Safe. Once polled, the member stops, whether or not anybody waits for it.

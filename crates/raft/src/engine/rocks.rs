@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -12,7 +13,6 @@ use rocksdb::{
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Durability, EngineError, LogEngine, Op, Record};
 
@@ -21,11 +21,13 @@ const WRITE_BUFFER_BYTES: usize = 16 << 20;
 /// Batches that wait for the writer thread. The log store writes one at a time, a snapshot is built beside it.
 const QUEUE: usize = 16;
 
-/// An open database; it is closed when the last handle is gone and its writer thread has ended.
+/// An open database. Dropping it finishes what waits for the writer thread and closes the database: afterwards the
+/// directory is free.
 pub struct RocksEngine {
     db: Arc<DB>,
-    requests: mpsc::Sender<Request>,
-    ended: CancellationToken,
+    /// `None` while it is dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 struct Request {
@@ -36,7 +38,13 @@ struct Request {
 /// Why a directory cannot be opened.
 #[derive(Debug, Error)]
 pub enum RocksOpenError {
-    /// RocksDB does not open it: another process has it, its log is damaged, or the path cannot be used.
+    /// Another process, or another handle of this one, has it open.
+    #[error("the directory {} of the replicated metadata is in use; stop who uses it, or choose another one", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// RocksDB does not open it: its log is damaged, or the path cannot be used.
     #[error("the directory {} of the replicated metadata cannot be opened", dir.display())]
     Storage {
         /// The directory.
@@ -62,25 +70,28 @@ impl RocksEngine {
     /// # Errors
     /// [`RocksOpenError`].
     pub fn open(dir: &Path) -> Result<Self, RocksOpenError> {
-        let storage = |source| RocksOpenError::Storage { dir: dir.to_owned(), source };
-        let db = Arc::new(DB::open(&options(), dir).map_err(storage)?);
+        let db = DB::open(&options(), dir).map_err(|source| match is_locked(&source) {
+            true => RocksOpenError::InUse { dir: dir.to_owned() },
+            false => RocksOpenError::Storage { dir: dir.to_owned(), source },
+        })?;
+        let db = Arc::new(db);
         let (requests, queue) = mpsc::channel(QUEUE);
-        let ended = CancellationToken::new();
-        let run = {
-            let (db, ended) = (Arc::clone(&db), ended.clone());
-            move || {
-                let _ended = ended.drop_guard();
-                serve(db, queue);
-            }
-        };
+        let served = Arc::clone(&db);
         let named = std::thread::Builder::new().name("bifrost-raft-disk".to_owned());
-        named.spawn(run).map_err(|source| RocksOpenError::Thread { dir: dir.to_owned(), source })?;
-        Ok(Self { db, requests, ended })
+        let writer = named
+            .spawn(move || serve(&served, queue))
+            .map_err(|source| RocksOpenError::Thread { dir: dir.to_owned(), source })?;
+        Ok(Self { db, requests: Some(requests), writer: Some(writer) })
     }
+}
 
-    /// Cancelled once the writer thread has let go of the database: after the engine was dropped, the directory is free.
-    pub fn ended(&self) -> CancellationToken {
-        self.ended.clone()
+impl Drop for RocksEngine {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(writer) = self.writer.take() {
+            // It ends by itself, and a panic of it was told to whoever waited for a write.
+            let _ended = writer.join();
+        }
     }
 }
 
@@ -94,7 +105,8 @@ impl LogEngine for RocksEngine {
     fn write(&self, batch: Batch) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             let (reply, done) = oneshot::channel();
-            self.requests.send(Request { batch, reply }).await.map_err(|_| EngineError::Closed)?;
+            let requests = self.requests.as_ref().ok_or(EngineError::Closed)?;
+            requests.send(Request { batch, reply }).await.map_err(|_| EngineError::Closed)?;
             done.await.unwrap_or(Err(EngineError::Closed))
         })
     }
@@ -125,7 +137,7 @@ impl LogEngine for RocksEngine {
 
 /// Writes in the order of arrival until every handle is gone. The first error ends it: what a failed sync left on the
 /// disk is unknown, and a second one's success would say nothing about it.
-fn serve(db: Arc<DB>, mut queue: mpsc::Receiver<Request>) {
+fn serve(db: &DB, mut queue: mpsc::Receiver<Request>) {
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     let lazy = WriteOptions::default();
@@ -154,6 +166,12 @@ fn serve(db: Arc<DB>, mut queue: mpsc::Receiver<Request>) {
 
 fn failed(error: rocksdb::Error) -> EngineError {
     EngineError::Io(io::Error::other(error))
+}
+
+/// RocksDB has no code for it: the lock is held by this process (first text) or by another one (second).
+fn is_locked(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    text.contains("lock hold by current process") || text.contains("While lock file")
 }
 
 fn options() -> Options {

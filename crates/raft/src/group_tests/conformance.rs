@@ -85,6 +85,32 @@ async fn one_member_on_rocksdb_passes_the_conformance_suite() {
     .await;
 }
 
+#[cfg(feature = "rocksdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_shut_down_has_let_go_of_its_directory() {
+    use crate::StartError;
+
+    let dir = tempfile::TempDir::new().unwrap();
+    let mesh = Mesh::new();
+    for round in 0..3 {
+        let member = RaftMetadata::open(options(1), dir.path(), mesh.peers_of(m(1))).await.unwrap();
+        if round == 0 {
+            member.initialize(BTreeMap::from([(m(1), super::member(1))])).await.unwrap();
+        }
+        timeout(PATIENCE, member.watch_status().wait_for(Status::serves)).await.unwrap().unwrap();
+        let before = member.get("k".into()).await.unwrap();
+        assert_eq!(before.map(|before| before.revision), (round > 0).then_some(round));
+        assert_eq!(member.txn(Txn::new().put("k", "1")).await, Ok(TxnOutcome::Committed(round + 1)));
+        let second = RaftMetadata::open(options(1), dir.path(), mesh.peers_of(m(1))).await;
+        assert!(matches!(second, Err(StartError::Open(_))), "one at a time");
+        // The handle lives on; the directory is free all the same.
+        member.shutdown().await;
+        assert_eq!(member.get("k".into()).await, Err(MetadataError::Unavailable));
+    }
+    let other = RaftMetadata::open(options(2), dir.path(), mesh.peers_of(m(2))).await;
+    assert!(matches!(other, Err(StartError::Disk(_))), "it is the log of another member");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_pass_the_conformance_suite() {
     conformance(async || led(memory(3), Duration::from_millis(500)).await).await;
