@@ -141,7 +141,9 @@ fn hunt_in_models(program: &Path, plant: Plant, limits: &Limits) -> Found {
         // The models say that all is well with a hunt that was successful.
         Some(found) if found.clean => {
             let states = found.output.split_whitespace().next().unwrap_or("?");
-            let rule = found.output.lines().nth(1).unwrap_or("").trim();
+            let told = found.output.lines().nth(1).unwrap_or("");
+            // The ids come first, and after a colon what they say.
+            let rule = told.split(':').next().unwrap_or("").trim();
             Found::By { effort: format!("{states} states, {}", seconds(found.took)), rule: rule.to_owned() }
         }
         _ => Found::No,
