@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
-use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome};
+use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome, Write};
 use bifrost_types::limits::{MESSAGE_BYTES_MAX, METADATA_TXN_ITEMS_MAX};
 use openraft::error::{ChangeMembershipError, ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, Config, ConfigError, Raft, RaftMetrics, SnapshotPolicy};
@@ -263,6 +263,16 @@ impl RunningMember {
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
         validate(&txn)?;
         if !self.status.borrow().serves() {
+            return Err(MetadataError::Unavailable);
+        }
+        let puts = txn.writes.iter().any(|(_, write)| matches!(write, Write::Put(_)));
+        if puts && self.shape.lock().state_bytes_max() > self.options.state_bytes_max {
+            tracing::warn!(
+                limit = self.options.state_bytes_max,
+                "the metadata group is full, a transaction is refused"
+            );
+            // What was removed since the last snapshot is counted still.
+            self.grown.notify_one();
             return Err(MetadataError::Unavailable);
         }
         let bytes = u32::try_from(txn_bytes(&txn)).map_err(|_| MetadataError::TooLarge)?;

@@ -5,7 +5,14 @@ use std::time::Duration;
 use bifrost_types::ClusterId;
 use thiserror::Error;
 
+use crate::machine::SNAPSHOT_BYTES_MAX;
 use crate::types::MemberId;
+
+/// Most bytes that a group may hold.
+pub const STATE_BYTES_MAX: u64 = 256 << 20;
+
+const _: () =
+    assert!(STATE_BYTES_MAX * 2 <= SNAPSHOT_BYTES_MAX, "what is on its way when a group is full fits a snapshot");
 
 /// Who this member is, and how long it waits for what. All members of a group should have the same times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +33,9 @@ pub struct RaftOptions {
     pub request_timeout: Duration,
     /// For one piece of a snapshot; the last one is installed in this time.
     pub snapshot_timeout: Duration,
+    /// Bytes of keys and values that the group may hold, about: above it transactions that put something are refused.
+    /// Default 256 MiB, the most: a snapshot is sent and read as a whole.
+    pub state_bytes_max: u64,
 }
 
 /// Times that contradict each other.
@@ -46,6 +56,12 @@ pub enum InvalidOptions {
         election_min: Duration,
         /// The latest.
         election_max: Duration,
+    },
+    /// More than a snapshot takes.
+    #[error("a group cannot hold {bytes} bytes, but {STATE_BYTES_MAX} at most")]
+    StateTooLarge {
+        /// How many it should hold.
+        bytes: u64,
     },
     /// A time is zero or above an hour.
     #[error("{what} is {value:?}, and must be above zero and at most an hour")]
@@ -68,6 +84,7 @@ impl RaftOptions {
             election_max: Duration::from_millis(400),
             request_timeout: Duration::from_secs(5),
             snapshot_timeout: Duration::from_secs(10),
+            state_bytes_max: STATE_BYTES_MAX,
         }
     }
 
@@ -86,6 +103,9 @@ impl RaftOptions {
             if value < Duration::from_millis(1) || value > Duration::from_secs(3600) {
                 return Err(InvalidOptions::OutOfRange { what, value });
             }
+        }
+        if self.state_bytes_max > STATE_BYTES_MAX {
+            return Err(InvalidOptions::StateTooLarge { bytes: self.state_bytes_max });
         }
         if self.election_min < self.heartbeat * 2 {
             return Err(InvalidOptions::ElectionTooSoon { heartbeat: self.heartbeat, election_min: self.election_min });
@@ -115,6 +135,8 @@ mod tests {
         assert!(matches!(soon.validate(), Err(InvalidOptions::ElectionTooSoon { .. })));
         let empty = RaftOptions { election_max: options.election_min, ..options.clone() };
         assert!(matches!(empty.validate(), Err(InvalidOptions::EmptyElectionRange { .. })));
+        let large = RaftOptions { state_bytes_max: STATE_BYTES_MAX + 1, ..options.clone() };
+        assert!(matches!(large.validate(), Err(InvalidOptions::StateTooLarge { .. })));
         let zero = RaftOptions { request_timeout: Duration::ZERO, ..options };
         assert!(matches!(zero.validate(), Err(InvalidOptions::OutOfRange { what: "request_timeout", .. })));
     }

@@ -204,3 +204,31 @@ async fn an_entry_that_takes_longer_than_any_heartbeat_arrives_and_nobody_else_i
     assert_eq!(group.members[&1].status().term, term, "the others heard of their leader all the time");
     group.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_group_takes_removals_and_goes_on_when_there_is_room() {
+    let mesh = Mesh::new();
+    let small = RaftOptions { state_bytes_max: 8 << 20, ..options(1) };
+    let engine = Arc::new(MemoryEngine::new());
+    let member = RaftMetadata::start_here(small, engine, mesh.peers_of(m(1))).await.unwrap();
+    member.initialize(BTreeMap::from([(m(1), super::member(1))])).await.unwrap();
+    timeout(PATIENCE, member.watch_status().wait_for(Status::serves)).await.unwrap().unwrap();
+    let put = |key: u64| member.txn(Txn::new().put(format!("k{key}"), vec![1; 1 << 20]));
+    let mut taken = 0;
+    while put(taken).await.is_ok() {
+        taken += 1;
+    }
+    assert!((7..=9).contains(&taken), "{taken} values of 1 MiB in 8 MiB");
+    assert_eq!(put(taken).await, Err(MetadataError::Unavailable));
+    assert!(member.get("k0".into()).await.unwrap().is_some(), "reads go on");
+    for key in 0..taken {
+        assert!(matches!(member.txn(Txn::new().delete(format!("k{key}"))).await, Ok(TxnOutcome::Committed(_))));
+    }
+    let mut tries = 0;
+    while put(0).await.is_err() {
+        tries += 1;
+        assert!(tries < 100, "there is room");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    member.shutdown().await;
+}

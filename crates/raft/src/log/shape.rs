@@ -22,6 +22,8 @@ pub struct Shape {
     pub(crate) covered: Option<LogId>,
     /// The last entry known to be committed.
     pub(crate) committed: Option<LogId>,
+    /// Bytes of the current snapshot.
+    pub(crate) snapshot_bytes: u64,
     /// Bytes of each entry on the disk.
     sizes: BTreeMap<u64, u64>,
     bytes: u64,
@@ -36,6 +38,11 @@ impl Shape {
     /// Bytes of all entries on the disk.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that the next snapshot may have at most: the last one, and all that was written since.
+    pub fn state_bytes_max(&self) -> u64 {
+        self.snapshot_bytes.saturating_add(self.bytes)
     }
 
     /// Bytes of the entries after this one.

@@ -87,6 +87,7 @@ impl Snapshots {
         found: Found,
         covered: watch::Sender<Option<LogId>>,
     ) -> Self {
+        shape.lock().snapshot_bytes = found.current.as_ref().map_or(0, |current| current.bytes);
         Self { disk, shape, current: found.current, next: found.next, covered }
     }
 
@@ -126,6 +127,7 @@ impl Snapshots {
         self.current = Some(current);
         {
             let mut shape = self.shape.lock();
+            shape.snapshot_bytes = bytes.len() as u64;
             shape.covered = shape.covered.max(covered);
             if let Some(upto) = covered
                 && purge
