@@ -4,12 +4,13 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "bifrost/v1/common.proto",
     "bifrost/v1/log_server.proto",
     "bifrost/v1/log.proto",
     "bifrost/v1/sequencer.proto",
     "bifrost/v1/metadata.proto",
+    "bifrost/v1/metadata_admin.proto",
     "bifrost/v1/values.proto",
 ];
 

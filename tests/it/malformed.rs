@@ -172,6 +172,10 @@ async fn every_method_refuses_what_it_cannot_understand_and_goes_on() {
     let mut methods = 0;
     let mut requests = 0;
     for service in pool.services() {
+        // Metadata members serve it, at listeners of their own. Its messages are fuzzed like all others.
+        if service.full_name() == "bifrost.v1.MetadataAdminService" {
+            continue;
+        }
         for method in service.methods() {
             let path = format!("/{}/{}", service.full_name(), method.name());
             let valid = filled(&method.input());

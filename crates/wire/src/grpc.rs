@@ -42,12 +42,15 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcSequencers};
+pub use client::{GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcMetadataAdmin, GrpcSequencers};
 pub use connect::{InvalidAddress, connect_lazy};
 pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
 pub use network::{Dial, Listener, Socket};
 pub use serve::{ServeError, serve};
-pub use server::{HealthGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, SequencersGrpc, add_reflection};
+pub use server::{
+    HealthGrpc, LogServerGrpc, LogsGrpc, MetadataAdminGrpc, MetadataGrpc, ReflectionError, SequencersGrpc,
+    add_reflection,
+};
 pub use tonic::service::{Routes, RoutesBuilder};
 pub use tonic::transport::Channel;
 

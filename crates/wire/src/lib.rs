@@ -10,8 +10,8 @@
 //! Whoever calls a service sees only the trait, so a cluster in one process and a cluster of many run the same code.
 //! Bytes of a peer become domain types at this edge or are refused here; past it, code trusts types.
 //!
-//! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`logs`], [`codec`]
-//! (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
+//! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`metadata_admin`],
+//! [`logs`], [`codec`] (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
 //! servers with their limits), [`metrics`].
 
 pub mod account;
@@ -22,6 +22,7 @@ pub mod grpc;
 pub mod log_server;
 pub mod logs;
 pub mod metadata;
+pub mod metadata_admin;
 pub mod metrics;
 pub mod sequencer;
 

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::logs::{FindTail, OfLog, TrimLog};
 use super::metadata::{Get, List, Watch, WatchMessage};
+use super::metadata_admin::{AddMember, Changed, RemoveMember};
 use super::read::ReadMessage;
 use super::records::{LogAppendMessage, LogAppendReply, ReadLogMessage};
 use super::sequencer::AppendMessage;
@@ -22,6 +23,7 @@ use crate::logs::{
     ResolvedAppend,
 };
 use crate::metadata::*;
+use crate::metadata_admin::MemberStatus;
 use crate::pb;
 use crate::sequencer::*;
 
@@ -77,6 +79,10 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("TrimLogResponse", survives::<pb::TrimLogResponse, Result<Lsn, LogRefusal>>),
     ("ResolveRequest", survives::<pb::ResolveRequest, AppendId>),
     ("ResolveResponse", survives::<pb::ResolveResponse, Result<ResolvedAppend, LogRefusal>>),
+    ("MetadataStatusResponse", survives::<pb::MetadataStatusResponse, MemberStatus>),
+    ("AddMetadataMemberRequest", survives::<pb::AddMetadataMemberRequest, AddMember>),
+    ("RemoveMetadataMemberRequest", survives::<pb::RemoveMetadataMemberRequest, RemoveMember>),
+    ("MetadataChangeResponse", survives::<pb::MetadataChangeResponse, Changed>),
 ];
 
 /// Decodes bytes as every message in turn.

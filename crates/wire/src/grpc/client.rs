@@ -3,6 +3,7 @@
 mod log_server;
 mod logs;
 mod metadata;
+mod metadata_admin;
 mod sequencer;
 
 use std::future::Future;
@@ -24,6 +25,7 @@ use crate::error::RpcError;
 pub use log_server::GrpcLogServer;
 pub use logs::GrpcLogs;
 pub use metadata::GrpcMetadata;
+pub use metadata_admin::GrpcMetadataAdmin;
 pub use sequencer::GrpcSequencers;
 
 /// A connection that names the client's cluster with each request.

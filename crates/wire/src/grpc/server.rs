@@ -3,6 +3,7 @@
 mod log_server;
 mod logs;
 mod metadata;
+mod metadata_admin;
 mod sequencer;
 mod standard;
 mod stream;
@@ -20,6 +21,7 @@ use crate::error::RpcError;
 pub use log_server::LogServerGrpc;
 pub use logs::LogsGrpc;
 pub use metadata::MetadataGrpc;
+pub use metadata_admin::MetadataAdminGrpc;
 pub use sequencer::SequencersGrpc;
 pub use standard::{HealthGrpc, ReflectionError, add_reflection};
 
