@@ -1,11 +1,18 @@
 //! Metadata through any of several addresses.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod group;
 
-use bifrost_wire::grpc::{ClientOptions, GrpcMetadata, InvalidAddress};
+use std::sync::Arc;
+
+use bifrost_wire::grpc::{ClientOptions, GrpcMetadata, GrpcMetadataAdmin, InvalidAddress, connect_lazy};
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
+use bifrost_wire::metadata_admin::MetadataAdminError;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::watch;
+
+use self::group::Group;
 
 /// An address that is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -15,13 +22,60 @@ pub struct WrongAddress {
     pub address: String,
 }
 
-/// Asks one address until it fails, then the next. A read is tried at each address once. So is a transaction, as long as it
-/// was refused: that one was not carried out. After a lost reply it is not sent again, because a second attempt is the
-/// caller's decision then (M2). Addresses are tried in the order in which they were given.
+/// Asks one address until it fails, then another. A read is repeated elsewhere. So is a transaction, as long as it was
+/// refused: that one was not carried out. After a lost reply it is not sent again, because a second attempt is the
+/// caller's decision then (M2).
+///
+/// There are two kinds. A [fixed](Self::connect_lazy) pool tries its addresses in the order in which they were given, each
+/// once. A pool over the [metadata group](Self::follow) asks its members who leads and who else there is, so that members
+/// may come and go, and goes on for some seconds while there is no leader.
 #[derive(Debug)]
 pub struct MetadataPool {
-    members: Vec<GrpcMetadata>,
-    current: AtomicUsize,
+    targets: Mutex<Targets>,
+    group: Option<Group>,
+}
+
+/// One address.
+#[derive(Debug)]
+struct Target {
+    address: String,
+    metadata: GrpcMetadata,
+    admin: GrpcMetadataAdmin,
+}
+
+#[derive(Debug)]
+struct Targets {
+    all: Vec<Arc<Target>>,
+    /// The one to ask, if it is there.
+    current: usize,
+}
+
+impl Target {
+    fn connect(address: &str, options: &ClientOptions) -> Result<Arc<Self>, InvalidAddress> {
+        let channel = connect_lazy(address, options)?;
+        Ok(Arc::new(Self {
+            address: address.to_owned(),
+            metadata: GrpcMetadata::over(channel.clone(), options.clone()),
+            admin: GrpcMetadataAdmin::over(channel, options),
+        }))
+    }
+}
+
+impl Targets {
+    fn current(&self) -> Option<Arc<Target>> {
+        self.all.get(self.current).cloned()
+    }
+
+    fn is_current(&self, target: &Arc<Target>) -> bool {
+        self.all.get(self.current).is_some_and(|current| Arc::ptr_eq(current, target))
+    }
+
+    /// Moves on if that one is still the current one.
+    fn pass(&mut self, failed: &Arc<Target>) {
+        if self.is_current(failed) {
+            self.current = (self.current + 1) % self.all.len().max(1);
+        }
+    }
 }
 
 impl MetadataPool {
@@ -35,71 +89,143 @@ impl MetadataPool {
         addresses: impl IntoIterator<Item = A>,
         options: &ClientOptions,
     ) -> Result<Self, WrongAddress> {
-        let member = |address: A| {
-            let address = address.as_ref();
-            GrpcMetadata::connect_lazy(address, options.clone())
-                .map_err(|InvalidAddress| WrongAddress { address: address.to_owned() })
-        };
-        let members = addresses.into_iter().map(member).collect::<Result<_, _>>()?;
-        Ok(Self { members, current: AtomicUsize::new(0) })
+        Ok(Self { targets: Mutex::new(targets(addresses, options)?), group: None })
     }
 
-    async fn read<'a, T>(
-        &'a self,
-        ask: impl Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>>,
-    ) -> Result<T, MetadataError> {
-        let mut result = Err(MetadataError::Unavailable);
-        for _ in 0..self.members.len() {
-            let index = self.current.load(Ordering::Relaxed);
-            let Some(member) = self.members.get(index) else { break };
-            result = ask(member).await;
-            if !self.failed(index, result.as_ref().err()) {
-                break;
+    /// Metadata of the group that has members at some of these addresses. The pool learns the others from them, and keeps
+    /// these as the last resort. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`WrongAddress`] names the first that is none.
+    pub fn follow<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: &ClientOptions,
+    ) -> Result<Self, WrongAddress> {
+        let targets = targets(addresses, options)?;
+        let group = Group::new(options.clone(), targets.all.clone());
+        Ok(Self { targets: Mutex::new(targets), group: Some(group) })
+    }
+
+    /// Where members of the group listen, as far as this pool knows. The first value is what it was given.
+    pub fn addresses(&self) -> Vec<String> {
+        self.targets.lock().all.iter().map(|target| target.address.clone()).collect()
+    }
+
+    /// Tells whenever a pool over the group learns other addresses. `None` for a fixed pool.
+    pub fn watch_addresses(&self) -> Option<watch::Receiver<Vec<String>>> {
+        self.group.as_ref().map(Group::watch_addresses)
+    }
+
+    /// Asks the members anew who there is and who leads. A fixed pool does nothing.
+    ///
+    /// # Cancel safety
+    /// Safe: what was learned is kept.
+    pub async fn refresh(&self) {
+        if let Some(group) = &self.group {
+            group.look(&self.targets, None).await;
+        }
+    }
+
+    /// Asks the member that leads to change the group, and follows its hints. One attempt at each leader that is named.
+    ///
+    /// # Errors
+    /// What the last one answered.
+    ///
+    /// # Cancel safety
+    /// As the change itself: see [`MetadataAdmin`](bifrost_wire::metadata_admin::MetadataAdmin).
+    pub async fn change(
+        &self,
+        change: impl for<'a> Fn(&'a GrpcMetadataAdmin) -> BoxFuture<'a, Result<(), MetadataAdminError>>,
+    ) -> Result<(), MetadataAdminError> {
+        let mut result = Err(MetadataAdminError::NotLeader { leader: None });
+        for _ in 0..CHANGE_ATTEMPTS {
+            let Some(target) = self.current() else { break };
+            result = change(&target.admin).await;
+            match (&result, &self.group) {
+                (Err(MetadataAdminError::NotLeader { .. } | MetadataAdminError::Rpc(_)), Some(group)) => {
+                    group.look(&self.targets, Some(&target)).await;
+                }
+                _ => break,
             }
         }
         result
     }
 
-    /// Moves on to the next address if this one did not serve.
-    fn failed(&self, index: usize, error: Option<&MetadataError>) -> bool {
-        let failed = match error {
-            Some(MetadataError::Unknown | MetadataError::Unavailable | MetadataError::OtherCluster { .. }) => true,
-            Some(MetadataError::TooLarge | MetadataError::Invalid | MetadataError::Compacted { .. }) | None => false,
-        };
-        if failed {
-            let next = (index + 1) % self.members.len().max(1);
-            let _moved = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    fn current(&self) -> Option<Arc<Target>> {
+        self.targets.lock().current()
+    }
+
+    /// Asks until an answer may not be followed by another attempt. `again` says which errors may.
+    async fn ask<T>(
+        &self,
+        ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
+        again: fn(MetadataError) -> bool,
+    ) -> Result<T, MetadataError> {
+        let mut attempts = self.group.as_ref().map_or_else(|| group::Attempts::once(self.len()), |_| group::attempts());
+        loop {
+            let Some(target) = self.current() else { return Err(MetadataError::Unavailable) };
+            let result = ask(&target.metadata).await;
+            let Some(error) = result.as_ref().err().copied().filter(|error| moves_on(*error)) else { return result };
+            let last = !again(error) || !attempts.more();
+            match &self.group {
+                Some(group) if !last => {
+                    let found = group.look(&self.targets, Some(&target)).await;
+                    // Time does not change whose member listens there.
+                    if !found && matches!(error, MetadataError::OtherCluster { .. }) {
+                        return result;
+                    }
+                }
+                _ => self.targets.lock().pass(&target),
+            }
+            if last {
+                return result;
+            }
         }
-        failed
+    }
+
+    fn len(&self) -> usize {
+        self.targets.lock().all.len()
+    }
+}
+
+/// Leaders that are asked for one change before the caller is told.
+const CHANGE_ATTEMPTS: usize = 3;
+
+fn targets<A: AsRef<str>>(
+    addresses: impl IntoIterator<Item = A>,
+    options: &ClientOptions,
+) -> Result<Targets, WrongAddress> {
+    let target = |address: A| {
+        let address = address.as_ref();
+        Target::connect(address, options).map_err(|InvalidAddress| WrongAddress { address: address.to_owned() })
+    };
+    let all = addresses.into_iter().map(target).collect::<Result<_, _>>()?;
+    Ok(Targets { all, current: 0 })
+}
+
+/// Whether an address that answers so does not serve.
+const fn moves_on(error: MetadataError) -> bool {
+    match error {
+        MetadataError::Unknown | MetadataError::Unavailable | MetadataError::OtherCluster { .. } => true,
+        MetadataError::TooLarge | MetadataError::Invalid | MetadataError::Compacted { .. } => false,
     }
 }
 
 impl MetadataStore for MetadataPool {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
-        Box::pin(async move { self.read(move |member| member.get(key.clone())).await })
+        Box::pin(async move { self.ask(move |store| store.get(key.clone()), moves_on).await })
     }
 
     fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
-        Box::pin(async move { self.read(move |member| member.list(prefix.clone(), after.clone(), limit)).await })
+        Box::pin(async move { self.ask(move |store| store.list(prefix.clone(), after.clone(), limit), moves_on).await })
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
-        Box::pin(async move {
-            let mut result = Err(MetadataError::Unavailable);
-            for _ in 0..self.members.len() {
-                let index = self.current.load(Ordering::Relaxed);
-                let Some(member) = self.members.get(index) else { break };
-                result = member.txn(txn.clone()).await;
-                self.failed(index, result.as_ref().err());
-                if !matches!(result, Err(MetadataError::Unavailable)) {
-                    break;
-                }
-            }
-            result
-        })
+        let refused = |error| matches!(error, MetadataError::Unavailable);
+        Box::pin(async move { self.ask(move |store| store.txn(txn.clone()), refused).await })
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
-        Box::pin(async move { self.read(move |member| member.watch(prefix.clone(), after)).await })
+        Box::pin(async move { self.ask(move |store| store.watch(prefix.clone(), after), moves_on).await })
     }
 }
