@@ -25,9 +25,11 @@ async fn when_the_leader_dies_the_others_go_on_and_it_follows_when_it_returns() 
     assert_eq!(group.members[&2].get("before".into()).await, Err(MetadataError::Unavailable), "it does not lead");
     assert_eq!(group.members[&2].txn(Txn::new().put("x", "1")).await, Err(MetadataError::Unavailable));
     assert_eq!(group.members[&2].leader(), Some((m(1), member(1))), "but it knows who does");
+    let died = tokio::time::Instant::now();
     group.stop(1).await;
     group.disks[&1].crash(0);
     let leader = group.leader_of(&[2, 3]).await;
+    assert!(died.elapsed() < Duration::from_secs(2), "with the default times it takes a second, or two if votes split");
     assert_eq!(group.members[&leader].get("before".into()).await.unwrap().unwrap().value, "1", "nothing is lost");
     group.put("after", "1").await;
     group.start(1).await;
