@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["types", "wire", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),
-    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),
+    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "raft", "logserver", "bifrost", "checker"]),
     ("checker", &["types"]),
     // These two name anything, and nothing names them.
     ("model", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),

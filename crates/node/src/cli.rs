@@ -23,6 +23,7 @@ mod progress;
 mod read;
 mod reconfigure;
 mod resolve;
+mod server;
 mod signals;
 mod tail;
 mod trim;
@@ -57,6 +58,9 @@ enum Command {
     /// Start a cluster on this machine that stays up
     #[command(after_help = dev::HELP)]
     Dev(dev::DevArgs),
+    /// Run one node of a cluster of processes
+    #[command(after_help = server::HELP)]
+    Server(server::ServerArgs),
     /// Run three log servers in this process under load, disturb them, and check every promise of the log
     #[command(after_help = demo::HELP)]
     Demo(demo::DemoArgs),
@@ -92,6 +96,7 @@ impl Command {
     async fn run(self, context: &Context) -> Result<Exit, CliError> {
         match self {
             Self::Dev(args) => dev::run(context, args).await,
+            Self::Server(args) => server::run(context, args).await,
             Self::Demo(args) => demo::run(context, args).await,
             Self::Log(args) => log::run(context, args).await,
             Self::Append(args) => append::run(context, args).await,
@@ -109,7 +114,7 @@ impl Command {
 
     /// Whether the command ends in good order by itself when [`Context::stop`] fires. The others are dropped.
     const fn stops_itself(&self) -> bool {
-        matches!(self, Self::Dev(_) | Self::Demo(_) | Self::Append(_) | Self::Read(_))
+        matches!(self, Self::Dev(_) | Self::Server(_) | Self::Demo(_) | Self::Append(_) | Self::Read(_))
     }
 
     /// Whether the command works while the configuration is broken.

@@ -28,20 +28,24 @@ use std::time::Duration;
 use bifrost::{AppenderOptions, Options, ReadOptions, ReplicationProperty};
 use bifrost_logserver::RocksOptions;
 use bifrost_sequencer::core::SegmentLimits;
+use bifrost_types::Location;
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 
 use crate::gateway::GatewayOptions;
 use crate::local_cluster::LocalClusterOptions;
+use crate::process::{MemberAddresses, ProcessOptions};
 
 pub use self::error::ConfigError;
 pub use self::example::example;
 pub use self::key::{Key, KeyName};
-pub use self::keys::{ADDRESSES, SECTIONS, TIMEOUT, keys};
+pub use self::keys::{ADDRESSES, DATA_DIR, JOIN, NODE_NAME, SECTIONS, TIMEOUT, keys};
 pub use self::load::{FILE, Source};
 pub use self::value::parse_duration;
 
 /// Where `bifrost dev` listens by default: the letters B, I, F, R on a telephone.
 pub const PORT: u16 = 2437;
+/// Where a metadata member of `bifrost server` listens by default.
+pub const METADATA_PORT: u16 = 2438;
 
 /// Everything that can be configured, and where each value came from.
 #[derive(Debug, Clone)]
@@ -56,6 +60,10 @@ pub struct Config {
     pub reader_credit_bytes: NonZeroU64,
     /// The cluster of `bifrost dev`.
     pub dev: DevConfig,
+    /// The node of `bifrost server`.
+    pub node: NodeConfig,
+    /// Its part in metadata.
+    pub metadata: MetadataConfig,
     /// The listener of each node.
     pub server: ServerLimits,
     /// The door of each node for thin clients.
@@ -89,6 +97,34 @@ pub struct DevConfig {
     pub port: u16,
     /// The replication of logs that are made without one; `None` for the cluster's own.
     pub replication: Option<ReplicationProperty>,
+}
+
+/// The node of `bifrost server`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name; empty if nobody gave it one.
+    pub name: String,
+    /// Where it listens, `host:port`.
+    pub listen: String,
+    /// Where others reach it; `None` for where it listens.
+    pub advertise: Option<String>,
+    /// Where it stands.
+    pub location: Location,
+    /// Where everything is kept; `None` if nobody said.
+    pub data_dir: Option<PathBuf>,
+    /// Whether it has the role `metadata` besides the other two.
+    pub metadata: bool,
+}
+
+/// The metadata member of a node, and where those of the cluster are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataConfig {
+    /// Where it listens, `host:port`.
+    pub listen: String,
+    /// Where others reach it; `None` for where it listens.
+    pub advertise: Option<String>,
+    /// Metadata members of the cluster to join.
+    pub join: Vec<String>,
 }
 
 /// Where a value came from.
@@ -128,6 +164,19 @@ impl Default for Config {
             appender: AppenderOptions::default(),
             reader_credit_bytes: ReadOptions::default().credit_bytes,
             dev: DevConfig { nodes: None, data_dir: None, port: PORT, replication: None },
+            node: NodeConfig {
+                name: String::new(),
+                listen: format!("127.0.0.1:{PORT}"),
+                advertise: None,
+                location: Location::default(),
+                data_dir: None,
+                metadata: true,
+            },
+            metadata: MetadataConfig {
+                listen: format!("127.0.0.1:{METADATA_PORT}"),
+                advertise: None,
+                join: Vec::new(),
+            },
             server: ServerLimits::default(),
             gateway: GatewayOptions::default(),
             storage: RocksOptions::default(),
@@ -158,6 +207,33 @@ impl Config {
             gateway: self.gateway.clone(),
             ..LocalClusterOptions::default()
         }
+    }
+
+    /// The process of `bifrost server`.
+    ///
+    /// # Errors
+    /// The key that has no default and was not set.
+    pub fn process(&self, bootstrap: bool) -> Result<ProcessOptions, KeyName> {
+        let (node, metadata) = (&self.node, &self.metadata);
+        if node.name.is_empty() {
+            return Err(NODE_NAME);
+        }
+        let addresses = || MemberAddresses { listen: metadata.listen.clone(), advertise: metadata.advertise.clone() };
+        Ok(ProcessOptions {
+            name: node.name.clone(),
+            location: node.location.clone(),
+            listen: node.listen.clone(),
+            advertise: node.advertise.clone(),
+            data_dir: node.data_dir.clone().ok_or(DATA_DIR)?,
+            member: node.metadata.then(addresses),
+            join: metadata.join.clone(),
+            bootstrap,
+            rocks: self.storage.clone(),
+            segments: self.segments,
+            server: self.server.clone(),
+            client: self.connection.clone(),
+            gateway: self.gateway.clone(),
+        })
     }
 
     /// Notes that a flag set a key.

@@ -1,8 +1,9 @@
 //! A node of a cluster: a log server and sequencers behind one gRPC listener, and the tools of the binary `bifrost`.
 //!
 //! Reading order: [`server`] (one node), [`gateway`] (its door for thin clients), [`ledger`] (what was acknowledged and read,
-//! and the verdicts on it); with the feature `rocksdb` [`local_cluster`] (several nodes in this process), and with `cli`
-//! [`demo`], [`config`], [`cli`].
+//! and the verdicts on it); with the feature `rocksdb` [`local_cluster`] (several nodes in this process) and
+//! [`metadata_member`] (a member of the metadata group), and with `cli` [`demo`], [`config`], [`process`] (`bifrost server`),
+//! [`cli`].
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -14,6 +15,10 @@ pub mod gateway;
 pub mod ledger;
 #[cfg(feature = "rocksdb")]
 pub mod local_cluster;
+#[cfg(feature = "rocksdb")]
+pub mod metadata_member;
 #[cfg(feature = "cli")]
 mod nearest;
+#[cfg(feature = "cli")]
+pub mod process;
 pub mod server;

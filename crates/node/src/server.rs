@@ -54,7 +54,7 @@ const SERVICES: [&str; 4] = [
 /// What a node is made of.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// Its name and where it stands; the address is taken from the listener.
+    /// Its name and where it stands; without an address, that of the listener.
     pub identity: Identity,
     /// Where it keeps its copies.
     pub storage: Storage,
@@ -113,8 +113,10 @@ impl Node {
     /// # Cancel safety
     /// Safe: the steps that were taken are recognised at the next start.
     pub async fn start(options: NodeOptions, listener: impl Listener) -> Result<Self, ServerError> {
-        let address = listener.local_addr().map_err(ServerError::Listener)?.to_string();
-        let identity = Identity { address, ..options.identity };
+        let mut identity = options.identity;
+        if identity.address.is_empty() {
+            identity.address = listener.local_addr().map_err(ServerError::Listener)?.to_string();
+        }
         let catalog = Catalog::new(options.metadata.clone());
         let cluster = catalog.ensure_cluster_id().await?;
         let client = ClientOptions { cluster: Some(cluster), ..options.client };

@@ -12,6 +12,7 @@ macro_rules! keys {
 
 mod client;
 mod data;
+mod process;
 mod server;
 
 use std::num::NonZeroUsize;
@@ -26,6 +27,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("appender", "`bifrost append`."),
     ("reader", "`bifrost read`."),
     ("dev", "`bifrost dev`: a cluster on this machine."),
+    ("node", "`bifrost server`: one node of a cluster."),
+    ("metadata", "The part of `bifrost server` in the cluster's metadata."),
     ("server", "What peers may take of a node's listener. Limits are per connection unless said otherwise."),
     ("gateway", "What clients in other languages may take of a node: the service bifrost.v1.LogService."),
     ("storage", "RocksDB of each log server, and the space on its disk."),
@@ -34,6 +37,12 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// The key that `--address` and `BIFROST_ADDRESS` set.
 pub const ADDRESSES: KeyName = KeyName { section: "client", key: "addresses" };
+/// The key that `--join` sets.
+pub const JOIN: KeyName = KeyName { section: "metadata", key: "join" };
+/// Without a default.
+pub const NODE_NAME: KeyName = KeyName { section: "node", key: "name" };
+/// Without a default.
+pub const DATA_DIR: KeyName = KeyName { section: "node", key: "data_dir" };
 /// The key that `--timeout` sets.
 pub const TIMEOUT: KeyName = KeyName { section: "client", key: "timeout" };
 
@@ -42,7 +51,7 @@ const MEMORY_MAX: u64 = 1 << 40;
 
 /// Every key, section by section.
 pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
-    client::KEYS.iter().chain(data::KEYS).chain(server::KEYS)
+    client::KEYS.iter().chain(data::KEYS).chain(process::KEYS).chain(server::KEYS)
 }
 
 fn number(value: impl TryInto<u64>) -> u64 {

@@ -1,0 +1,101 @@
+//! Why a node did not start, for a person.
+
+use std::io;
+
+use bifrost::local_node::NodeError;
+
+use super::super::error::{CliError, ErrorCode};
+use super::super::failures::plain;
+use crate::config::KeyName;
+use crate::process::ProcessError;
+use crate::process::state::DirectoryError;
+use crate::server::ServerError;
+
+/// A key without a default was not set.
+pub(super) fn unset(key: KeyName) -> CliError {
+    CliError::new(ErrorCode::InvalidConfig, format!("{key} is not set"))
+        .with_cause("a node has a name and a data directory of its own")
+        .with_advice(format!(
+            "set it in the configuration file, or with BIFROST__{}__{}",
+            key.section.to_uppercase(),
+            key.key.to_uppercase()
+        ))
+}
+
+pub(super) fn not_started(error: &ProcessError) -> CliError {
+    let told = |code| CliError::new(code, error.to_string());
+    match error {
+        ProcessError::Directory(DirectoryError::InUse { .. }) => told(ErrorCode::InUse)
+            .with_cause("a directory serves one process at a time")
+            .with_advice("stop that one, or give this node a node.data_dir of its own"),
+        ProcessError::Directory(DirectoryError::Foreign { .. }) => {
+            told(ErrorCode::Refused).with_advice("choose an empty or a new directory with node.data_dir")
+        }
+        ProcessError::Directory(DirectoryError::Damaged { .. }) => told(ErrorCode::Refused)
+            .with_advice("keep the directory for a look; start a new node under another name, on an empty directory"),
+        ProcessError::Directory(DirectoryError::Io { source, .. }) => told(ErrorCode::Failed)
+            .with_cause(plain(source))
+            .with_advice("choose a writable directory with node.data_dir"),
+        ProcessError::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            CliError::new(ErrorCode::InUse, format!("{address} is in use"))
+                .with_cause("another process listens there already")
+                .with_advice("stop it, or choose another port with node.listen or metadata.listen")
+        }
+        ProcessError::Listen { source, .. } => told(ErrorCode::Failed)
+            .with_cause(plain(source))
+            .with_advice("choose an address of this machine with node.listen or metadata.listen"),
+        ProcessError::NoAdvertise { .. } => told(ErrorCode::InvalidConfig)
+            .with_cause("it stands for every interface of this machine")
+            .with_advice("say where others reach it with node.advertise and metadata.advertise"),
+        ProcessError::WrongAddress { .. } => {
+            told(ErrorCode::InvalidArgument).with_advice("an address is HOST:PORT, such as 127.0.0.1:2438")
+        }
+        ProcessError::NoCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("give --bootstrap to make a new cluster, or --join HOST:PORT to join one"),
+        ProcessError::BootstrapWithoutMetadata => {
+            told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles of the first node")
+        }
+        ProcessError::BelongsToCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("start it without --bootstrap, or make the new cluster on an empty directory"),
+        ProcessError::OtherName { .. } | ProcessError::OtherNode { .. } => {
+            told(ErrorCode::Refused).with_advice("give this node its own node.data_dir, or an empty one if it is new")
+        }
+        ProcessError::OtherCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("join the cluster of this data, or give the node an empty directory to join the other one"),
+        ProcessError::NameLives { .. } => {
+            told(ErrorCode::NameTaken).with_advice("choose another node.name, or stop that one and use its data")
+        }
+        ProcessError::NameKnown { name, .. } => told(ErrorCode::NameTaken)
+            .with_cause("a node is its name and its disk; an empty one must not be taken for it")
+            .with_advice(format!("start `{name}` on its own data, or choose another node.name")),
+        ProcessError::MemberMoved { known, .. } => told(ErrorCode::Refused)
+            .with_advice(format!("set metadata.advertise, or metadata.listen, so that it is reached at {known}")),
+        ProcessError::StillMember => told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles"),
+        ProcessError::NobodyToJoin { .. } => told(ErrorCode::Unreachable).with_advice(
+            "start a member there, or name another one with --join; a member listens at port 2438 by default",
+        ),
+        ProcessError::NotAMember { .. } => {
+            told(ErrorCode::Refused).with_advice("name the port of a metadata member with --join, 2438 by default")
+        }
+        ProcessError::NoLeader { .. } => told(ErrorCode::TimedOut)
+            .with_cause("a majority of the members must run and reach each other")
+            .with_advice("start the others; this node goes on where it was when it is started again"),
+        ProcessError::NotAdded { source, .. } => told(ErrorCode::TimedOut).with_cause(source.to_string()).with_advice(
+            "see to it that the others reach metadata.advertise, and start it again: it goes on where it was",
+        ),
+        ProcessError::Node(ServerError::Node(NodeError::Refused(refusal))) => {
+            CliError::new(ErrorCode::Refused, refusal.to_string())
+        }
+        ProcessError::Node(ServerError::Node(NodeError::Open(bifrost_logserver::OpenError::InUse { directory }))) => {
+            CliError::new(ErrorCode::InUse, format!("{} is in use by another process", directory.display()))
+                .with_advice("stop that one, or give this node a node.data_dir of its own")
+        }
+        ProcessError::NoId
+        | ProcessError::Bootstrap(_)
+        | ProcessError::Catalog(_)
+        | ProcessError::Member(_)
+        | ProcessError::Node(_) => CliError::new(ErrorCode::Failed, "the node did not start")
+            .because(error)
+            .with_advice("start it again: it goes on where it was"),
+    }
+}
