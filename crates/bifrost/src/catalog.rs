@@ -9,6 +9,7 @@
 //! | `nodes/<id, 10 digits>` | the node record |
 //! | `node-names/<name>` | the node id, as text |
 //! | `default-replication` | the replication property of logs whose creator does not say, as text |
+//! | `roster` | moves with every change of which disks may take new segments: see [`Roster`] |
 //! | `next-log-id`, `next-node-id` | the next id to give, as text; ids are never given twice (C2) |
 
 use std::str::FromStr;
@@ -28,8 +29,10 @@ use crate::cluster::random_id;
 
 mod chains;
 mod defaults;
+mod roster;
 mod tombstones;
 
+pub use self::roster::Roster;
 pub use self::tombstones::StoredTombstone;
 
 const CLUSTER: &str = "cluster";
@@ -52,6 +55,9 @@ pub enum CatalogError {
     /// Somebody else changed the value first: look again.
     #[error("the value was changed by somebody else")]
     Conflict,
+    /// Which disks may take new segments was changed first: choose nodes again.
+    #[error("the nodes that may take new segments have changed")]
+    NodesChanged,
     /// No such log.
     #[error("there is no such log")]
     UnknownLog,
@@ -80,7 +86,9 @@ impl CatalogError {
     /// Whether trying again may help without anybody doing anything about it.
     pub const fn is_passing(&self) -> bool {
         match self {
-            Self::Metadata(MetadataError::Unknown | MetadataError::Unavailable) | Self::Conflict => true,
+            Self::Metadata(MetadataError::Unknown | MetadataError::Unavailable)
+            | Self::Conflict
+            | Self::NodesChanged => true,
             Self::Metadata(
                 MetadataError::TooLarge
                 | MetadataError::Invalid
@@ -176,17 +184,33 @@ impl Catalog {
         decode_stored(&stored)
     }
 
-    /// Replaces a chain that nobody changed since it was read; returns what is stored then.
+    /// Replaces a chain that nobody changed since it was read; returns what is stored then. A chain that names nodes anew
+    /// is for [`replace_under`](Self::replace_under).
     ///
     /// # Errors
     /// [`CatalogError::Conflict`] when somebody did. After [`MetadataError::Unknown`] it is replaced or not.
     pub async fn replace(&self, read: &StoredChain, next: Chain) -> Result<StoredChain, CatalogError> {
+        self.replace_if(read, next, None).await
+    }
+
+    async fn replace_if(
+        &self,
+        read: &StoredChain,
+        next: Chain,
+        roster: Option<Roster>,
+    ) -> Result<StoredChain, CatalogError> {
         debug_assert_eq!(next.version, read.chain.version + 1, "C3: versions grow by one");
         chain::validate(&next)?;
         let key = chain_key(read.chain.log);
-        let txn = Txn::new().expect(&key, Precondition::Revision(read.revision)).put(&key, encode_chain(&next));
+        let mut txn = Txn::new().expect(&key, Precondition::Revision(read.revision)).put(&key, encode_chain(&next));
+        if let Some(roster) = roster {
+            txn = roster.demand(txn);
+        }
         match self.store.txn(txn).await? {
             TxnOutcome::Committed(revision) => Ok(StoredChain { chain: next, revision }),
+            TxnOutcome::Conflict(found) if roster.is_some_and(|roster| roster.moved(&found)) => {
+                Err(CatalogError::NodesChanged)
+            }
             TxnOutcome::Conflict(_) => Err(CatalogError::Conflict),
         }
     }
@@ -201,6 +225,30 @@ impl Catalog {
         name: Option<&str>,
         op: OpId,
         first: &Successor,
+    ) -> Result<StoredChain, CatalogError> {
+        self.create_log_if(name, op, first, None).await
+    }
+
+    /// The same, if the roster is still as it was read before the nodes of the first segment were chosen.
+    ///
+    /// # Errors
+    /// [`CatalogError::NodesChanged`] when it is not; else see [`create_log`](Self::create_log).
+    pub async fn create_log_under(
+        &self,
+        name: Option<&str>,
+        op: OpId,
+        first: &Successor,
+        roster: Roster,
+    ) -> Result<StoredChain, CatalogError> {
+        self.create_log_if(name, op, first, Some(roster)).await
+    }
+
+    async fn create_log_if(
+        &self,
+        name: Option<&str>,
+        op: OpId,
+        first: &Successor,
+        roster: Option<Roster>,
     ) -> Result<StoredChain, CatalogError> {
         if let Some(name) = name {
             validate_name(name)?;
@@ -225,8 +273,14 @@ impl Catalog {
                 let key = log_name_key(name);
                 txn = txn.expect(&key, Precondition::Absent).put(&key, log.to_string());
             }
+            if let Some(roster) = roster {
+                txn = roster.demand(txn);
+            }
             match self.store.txn(txn).await? {
                 TxnOutcome::Committed(revision) => return Ok(StoredChain { chain, revision }),
+                TxnOutcome::Conflict(found) if roster.is_some_and(|roster| roster.moved(&found)) => {
+                    return Err(CatalogError::NodesChanged);
+                }
                 TxnOutcome::Conflict(_) => {} // another log was made at the same time: take the next id
             }
         }
@@ -264,21 +318,8 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`] when metadata cannot be read.
     pub async fn nodes(&self) -> Result<(Vec<NodeRecord>, Revision), CatalogError> {
-        let mut nodes = Vec::new();
-        let mut after = None;
-        let mut first_revision = None;
-        loop {
-            let page = self.store.list(NODES.to_owned(), after, PAGE).await?;
-            let revision = *first_revision.get_or_insert(page.revision);
-            for (_, stored) in &page.entries {
-                nodes.push(decode_node_record(&stored.value).map_err(|_| CatalogError::Damaged)?);
-            }
-            match page.entries.last() {
-                Some((last, _)) if page.more => after = Some(last.clone()),
-                // A watch from the first page's revision tells what changed while the others were read.
-                _ => return Ok((nodes, revision)),
-            }
-        }
+        let (nodes, revision) = self.stored_nodes().await?;
+        Ok((nodes.into_iter().map(|(record, _)| record).collect(), revision))
     }
 
     /// Delivers every change of node records after a revision.

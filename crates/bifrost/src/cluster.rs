@@ -64,11 +64,16 @@ impl Cluster {
     }
 
     async fn probe(&self, node: NodeId, disk: DiskId) -> bool {
-        let Some(server) = self.directory.log_server(node) else { return false };
-        // A loglet that there will never be: asking for it creates nothing.
-        let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
-        server.state(StateRequest { loglet, disk }).await.is_ok()
+        serves(&self.directory, node, disk).await
     }
+}
+
+/// Whether a node answers now, with this disk.
+pub(crate) async fn serves(directory: &Directory, node: NodeId, disk: DiskId) -> bool {
+    let Some(server) = directory.log_server(node) else { return false };
+    // A loglet that there will never be: asking for it creates nothing.
+    let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
+    server.state(StateRequest { loglet, disk }).await.is_ok()
 }
 
 /// How long nodes have to answer before a segment is placed without them.

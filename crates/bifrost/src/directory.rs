@@ -1,10 +1,10 @@
 //! The nodes of the cluster as something to call, kept up to date from metadata.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
+use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Successor};
 use bifrost_wire::codec::decode_node_record;
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{Changes, MetadataError, Revision};
@@ -13,12 +13,15 @@ use parking_lot::RwLock;
 use tracing::{debug, warn};
 
 use crate::back_off::BackOff;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, Roster};
 use crate::connect::{Connect, NodeServices};
+use crate::placement::{self, PlanError};
 
 #[derive(Debug)]
 struct Entry {
     record: NodeRecord,
+    /// Of the record: an older one that comes late changes nothing.
+    revision: Revision,
     services: Option<NodeServices>,
 }
 
@@ -32,24 +35,32 @@ pub struct Directory {
 struct Inner {
     catalog: Catalog,
     connect: Arc<dyn Connect>,
-    nodes: RwLock<BTreeMap<NodeId, Entry>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The records are at least as new as this.
+    roster: Roster,
+    nodes: BTreeMap<NodeId, Entry>,
 }
 
 impl Directory {
     /// An empty directory; [`refresh`](Self::refresh) or [`follow`](Self::follow) fills it.
     pub fn new(catalog: Catalog, connect: Arc<dyn Connect>) -> Self {
-        Self { inner: Arc::new(Inner { catalog, connect, nodes: RwLock::new(BTreeMap::new()) }) }
+        let known = RwLock::new(Known { roster: Roster::UNREAD, nodes: BTreeMap::new() });
+        Self { inner: Arc::new(Inner { catalog, connect, known }) }
     }
 
     /// The records of all nodes, by id.
     pub fn records(&self) -> Vec<NodeRecord> {
-        self.inner.nodes.read().values().map(|entry| entry.record.clone()).collect()
+        self.inner.known.read().nodes.values().map(|entry| entry.record.clone()).collect()
     }
 
     /// The sequencers of this life of a node, or `None` if the node is unknown or lives another life (A6).
     pub fn sequencers(&self, node: NodeGeneration) -> Option<Arc<dyn Sequencers>> {
-        let nodes = self.inner.nodes.read();
-        let entry = nodes.get(&node.node)?;
+        let known = self.inner.known.read();
+        let entry = known.nodes.get(&node.node)?;
         // A record that is older than the asked-for life is only late: let the node itself answer.
         if entry.record.id.generation > node.generation {
             return None;
@@ -65,11 +76,28 @@ impl Directory {
     /// # Cancel safety
     /// Safe: nothing changes before the read is complete.
     pub async fn refresh(&self) -> Result<Revision, CatalogError> {
-        let (records, revision) = self.inner.catalog.nodes().await?;
-        for record in records {
-            self.learn(record);
+        // In this order, and learnt in one step: the records are never older than the roster beside them.
+        let roster = self.inner.catalog.roster().await?;
+        let (records, revision) = self.inner.catalog.stored_nodes().await?;
+        let mut known = self.inner.known.write();
+        let listed: BTreeSet<NodeId> = records.iter().map(|(record, _)| record.id.node).collect();
+        for (record, revision) in records {
+            self.learn(&mut known, record, revision);
         }
+        // What is newer than the list was learnt from a watch meanwhile.
+        known.nodes.retain(|node, entry| listed.contains(node) || entry.revision > revision);
+        known.roster = roster;
         Ok(revision)
+    }
+
+    /// Whether all nodes of a successor may take a new segment, as far as this directory knows, and under which roster.
+    ///
+    /// # Errors
+    /// [`PlanError`] for the first node that may not.
+    pub(crate) fn admit(&self, successor: &Successor) -> Result<Roster, PlanError> {
+        let known = self.inner.known.read();
+        placement::admit(successor, |node| known.nodes.get(&node).map(|entry| &entry.record))?;
+        Ok(known.roster)
     }
 
     /// Follows the records for ever; run it as a task.
@@ -104,10 +132,10 @@ impl Directory {
         while let Some(changes) = watch.recv().await {
             let Changes { revision, changes } = changes?;
             for change in changes {
-                match change.value.map(|value| decode_node_record(&value)) {
-                    Some(Ok(record)) => self.learn(record),
+                match change.value.as_ref().map(|value| decode_node_record(value)) {
+                    Some(Ok(record)) => self.learn(&mut self.inner.known.write(), record, change.revision),
                     Some(Err(error)) => warn!(key = change.key, %error, "a node record cannot be read"),
-                    None => self.forget(&change.key),
+                    None => self.forget(&change.key, change.revision),
                 }
             }
             *seen = Some(revision);
@@ -115,33 +143,35 @@ impl Directory {
         Ok(())
     }
 
-    fn learn(&self, record: NodeRecord) {
-        let mut nodes = self.inner.nodes.write();
-        if let Some(known) = nodes.get_mut(&record.id.node) {
-            if known.record.id.generation > record.id.generation {
+    fn learn(&self, known: &mut Known, record: NodeRecord, revision: Revision) {
+        if let Some(entry) = known.nodes.get_mut(&record.id.node) {
+            if entry.revision > revision {
                 return;
             }
-            let same_life = known.record.id == record.id && known.record.address == record.address;
-            if same_life && known.services.is_some() {
-                known.record = record;
+            let same_life = entry.record.id == record.id && entry.record.address == record.address;
+            entry.revision = revision;
+            if same_life && entry.services.is_some() {
+                entry.record = record;
                 return;
             }
         }
         let services = self.inner.connect.connect(&record);
-        nodes.insert(record.id.node, Entry { record, services });
+        known.nodes.insert(record.id.node, Entry { record, revision, services });
     }
 
-    fn forget(&self, key: &str) {
-        let mut nodes = self.inner.nodes.write();
-        if let Some(node) = key.rsplit('/').next().and_then(|id| id.trim_start_matches('0').parse().ok()) {
-            nodes.remove(&node);
+    fn forget(&self, key: &str, revision: Revision) {
+        let mut known = self.inner.known.write();
+        if let Some(node) = Catalog::node_of(key)
+            && known.nodes.get(&node).is_some_and(|entry| entry.revision < revision)
+        {
+            known.nodes.remove(&node);
         }
     }
 }
 
 impl Peers for Directory {
     fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>> {
-        let nodes = self.inner.nodes.read();
-        nodes.get(&node)?.services.as_ref().map(|services| services.log_server.clone())
+        let known = self.inner.known.read();
+        known.nodes.get(&node)?.services.as_ref().map(|services| services.log_server.clone())
     }
 }

@@ -169,6 +169,7 @@ impl From<ReconfigureError> for LogError {
     fn from(error: ReconfigureError) -> Self {
         match error {
             ReconfigureError::Catalog(error) => error.into(),
+            ReconfigureError::NotAdmitted(error) => error.into(),
             error => Self::Reconfigure(error),
         }
     }

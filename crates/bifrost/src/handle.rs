@@ -11,7 +11,7 @@ use std::time::Duration;
 use bifrost_metadata::LocalMetadata;
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId};
+use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId, Successor};
 use bifrost_wire::grpc::ClientOptions;
 use bifrost_wire::metadata::MetadataStore;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::controller::{ControllerOptions, control};
@@ -215,20 +215,15 @@ impl Bifrost {
 
     async fn create(&self, name: Option<&str>, options: LogOptions) -> Result<Log, LogError> {
         let cluster = &self.inner.cluster;
-        cluster.directory.refresh().await?;
-        let nodes = cluster.directory.records();
-        let replication = match options.replication {
-            Some(replication) => replication,
-            None => cluster.catalog.default_replication().await?.unwrap_or_else(|| default_replication(&nodes)),
-        };
-        let answering = cluster.answering(replication.copies()).await;
-        let nodeset_max = cluster.options.nodeset_max;
-        let situation = Situation { nodes: &nodes, answering: &answering, avoid: None, rotate: false, nodeset_max };
-        let first = place(situation, &replication).ok_or(LogError::NoPlacement)?;
+        let (mut first, mut roster) = self.place_first(&options).await?;
         let op = fresh_op();
         let mut attempt = 1;
         loop {
-            match cluster.catalog.create_log(name, op, &first).await {
+            match cluster.catalog.create_log_under(name, op, &first, roster).await {
+                Err(CatalogError::NodesChanged) if attempt < CREATE_ATTEMPTS => {
+                    attempt += 1;
+                    (first, roster) = self.place_first(&options).await?;
+                }
                 // The same operation again finds what a lost reply hid (M2).
                 Err(error) if error.is_passing() && attempt < CREATE_ATTEMPTS => {
                     attempt += 1;
@@ -237,6 +232,23 @@ impl Bifrost {
                 stored => return Ok(self.hand_out(stored?)),
             }
         }
+    }
+
+    /// Chooses the first segment of a new log, and tells under which roster.
+    async fn place_first(&self, options: &LogOptions) -> Result<(Successor, Roster), LogError> {
+        let cluster = &self.inner.cluster;
+        cluster.directory.refresh().await?;
+        let nodes = cluster.directory.records();
+        let replication = match options.replication.clone() {
+            Some(replication) => replication,
+            None => cluster.catalog.default_replication().await?.unwrap_or_else(|| default_replication(&nodes)),
+        };
+        let answering = cluster.answering(replication.copies()).await;
+        let nodeset_max = cluster.options.nodeset_max;
+        let situation = Situation { nodes: &nodes, answering: &answering, avoid: None, rotate: false, nodeset_max };
+        let first = place(situation, &replication).ok_or(LogError::NoPlacement)?;
+        let roster = cluster.directory.admit(&first)?;
+        Ok((first, roster))
     }
 
     /// Finds a log by its name.
@@ -361,6 +373,10 @@ impl Bifrost {
         let known = self.inner.logs.lock().get(&log).and_then(Weak::upgrade);
         let last_seen = known.map(|state| state.chain().chain.clone());
         Explanation::of(asked, explain::gather(&self.inner.cluster, log, last_seen).await)
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.inner.cluster
     }
 
     /// The node records as last seen.

@@ -33,7 +33,7 @@
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
 //! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), `log_state` (what handles share),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
-//! [`local_node`] (a node in this process), [`error`], [`options`]; and [`explain`] for people.
+//! [`local_node`] (a node in this process), [`nodes`] (what an operator sees), [`error`], [`options`]; and [`explain`] for people.
 
 pub mod appender;
 mod back_off;
@@ -53,6 +53,7 @@ pub mod log;
 mod log_state;
 pub mod membership;
 pub mod metadata_pool;
+pub mod nodes;
 pub mod options;
 pub mod placement;
 pub mod reader;

@@ -10,6 +10,7 @@ mod tests;
 #[cfg(feature = "rocksdb")]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bifrost_logserver::{LogServerHandle, MarkerError, ServerOptions, StartError, StoreError};
 #[cfg(feature = "rocksdb")]
@@ -22,10 +23,11 @@ use bifrost_wire::metadata::{MetadataError, Revision};
 use bifrost_wire::sequencer::SequencerError;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
+use tokio::time::timeout;
 use tracing::info;
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::cluster::random_id;
+use crate::cluster::{random_id, serves};
 use crate::connect::NodeServices;
 use crate::directory::Directory;
 use crate::membership::{BootStep, Identity, Refusal, before_boot, begin_life, boot_step};
@@ -87,6 +89,10 @@ pub enum NodeError {
     Start(#[from] StartError),
 }
 
+/// How long another process of the same name has to answer. One that is cut off for longer and has its disk is taken for
+/// gone, as a lost disk is.
+const SERVED_DEADLINE: Duration = Duration::from_secs(1);
+
 /// A node of this process.
 #[derive(Debug)]
 pub struct LocalNode {
@@ -114,7 +120,7 @@ impl LocalNode {
         let cluster = catalog.cluster_id(ClusterId::new(random_id())).await?;
         let disk = storage.into_disk();
         // Whatever is refused is refused before the disk is touched: opening a store writes to it.
-        check(&catalog, identity, cluster, disk.as_ref()).await?;
+        check(&catalog, &directory, identity, cluster, disk.as_ref()).await?;
         // The disk is locked before the record is touched, so that a second process on the same disk fails without
         // disturbing the first.
         let store = disk.open().await?;
@@ -162,7 +168,13 @@ fn server_options(record: &NodeRecord) -> Result<ServerOptions, Refusal> {
 }
 
 /// Refuses a disk that is not this node's, without a trace on it.
-async fn check(catalog: &Catalog, identity: &Identity, cluster: ClusterId, disk: &dyn Disk) -> Result<(), NodeError> {
+async fn check(
+    catalog: &Catalog,
+    directory: &Directory,
+    identity: &Identity,
+    cluster: ClusterId,
+    disk: &dyn Disk,
+) -> Result<(), NodeError> {
     disk.check().await?;
     let marker = disk.read_marker().await?;
     let known = catalog.node_by_name(&identity.name).await?;
@@ -170,11 +182,29 @@ async fn check(catalog: &Catalog, identity: &Identity, cluster: ClusterId, disk:
     match (before_boot(record, marker, cluster, DiskId::new(random_id())), known) {
         (Some(BootStep::Refuse(refusal)), _) => Err(refusal.into()),
         (Some(BootStep::LoseDisk(lost)), Some((mut record, mut revision))) => {
+            if is_served_elsewhere(directory, identity, &record, lost).await? {
+                return Err(Refusal::NameInUse { node: record.id.node, disk: lost }.into());
+            }
             desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
             Err(Refusal::DiskLost { lost }.into())
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a disk that is not here is served by another process of the same name: then it is not lost, and marking it would
+/// take a healthy copy away. Whoever listened at our own address is gone, because we do.
+async fn is_served_elsewhere(
+    directory: &Directory,
+    identity: &Identity,
+    record: &NodeRecord,
+    disk: DiskId,
+) -> Result<bool, CatalogError> {
+    if record.address.is_empty() || record.address == identity.address {
+        return Ok(false);
+    }
+    directory.refresh().await?;
+    Ok(timeout(SERVED_DEADLINE, serves(directory, record.id.node, disk)).await.unwrap_or(false))
 }
 
 /// Begins a life and walks the table until the disk may be served.
@@ -211,7 +241,14 @@ async fn desire(
     disk: DiskId,
 ) -> Result<(), CatalogError> {
     let next = NodeRecord { storage: state, disk: Some(disk), ..record.clone() };
-    match catalog.replace_node(*revision, &next).await {
+    // A disk that was in service leaves the roster with it.
+    let written = match state {
+        StorageState::DataLoss | StorageState::Retired => catalog.change_storage(*revision, &next).await,
+        StorageState::Provisioning | StorageState::ReadWrite | StorageState::ReadOnly => {
+            catalog.replace_node(*revision, &next).await
+        }
+    };
+    match written {
         Ok(written) => {
             *record = next;
             *revision = written;

@@ -383,9 +383,21 @@ impl Log {
     }
 
     async fn reconfigure_while_there(&self, options: ReconfigureOptions) -> Result<Reconfigured, LogError> {
+        let op = options.op.unwrap_or_else(fresh_op);
+        loop {
+            match Box::pin(self.reconfigure_once(op, &options)).await {
+                // A node was taken out of service while placement chose it: choose again. What was asked for by name is
+                // refused.
+                Err(LogError::Plan(PlanError::UnknownNode { .. } | PlanError::NotWritable { .. }))
+                    if options.successor.is_none() && options.nodes.is_none() && options.sequencer.is_none() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn reconfigure_once(&self, op: OpId, options: &ReconfigureOptions) -> Result<Reconfigured, LogError> {
         let stored = self.state.refresh().await?;
         let last = stored.chain.last().ok_or(ChainError::Damaged)?;
-        let op = options.op.unwrap_or_else(fresh_op);
         let finished = chain::outcome(&stored.chain, op);
         if finished.is_none() && last.decided_tail().is_some() {
             return Err(ChainError::Closed.into());
@@ -393,7 +405,7 @@ impl Log {
         // What the operation is about: the segment that it closed if it is over, else the last one.
         let segment = finished.as_ref().map_or(last.index(), |finished| finished.segment);
         // Nothing is opened any more, so nothing has to be placed to learn the outcome.
-        let successor = if finished.is_some() { None } else { self.plan_successor(last, &options).await? };
+        let successor = if finished.is_some() { None } else { self.plan_successor(last, options).await? };
         let intent = Intent { op, segment, actor: Actor::Operator, reason: CloseReason::Requested, successor };
         Ok(self.state.drive(&intent).await?)
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::back_off::BackOff;
-use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
+use crate::catalog::{Catalog, CatalogError, Roster, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
@@ -199,6 +199,16 @@ impl LogState {
 
     async fn help(&self, loglet: LogletId, reason: CloseReason, actor: Actor) -> Result<(), ReconfigureError> {
         let _helper = self.helper.lock().await;
+        loop {
+            match self.help_once(loglet, reason, actor.clone()).await {
+                // A node was taken out of service while it was chosen: choose again.
+                Err(ReconfigureError::NotAdmitted(_)) => {}
+                helped => return helped,
+            }
+        }
+    }
+
+    async fn help_once(&self, loglet: LogletId, reason: CloseReason, actor: Actor) -> Result<(), ReconfigureError> {
         // The chain that the last helper saw may be older than what it or others did meanwhile.
         let stored = self.refresh().await?;
         if is_closed(&stored.chain, loglet.segment) {
@@ -293,12 +303,31 @@ impl Surroundings for LogState {
     ) -> BoxFuture<'a, Result<Option<Successor>, ReconfigureError>> {
         Box::pin(async move {
             let (Some(successor), Some(last)) = (&pending.successor, chain.last()) else { return Ok(None) };
-            let lives = self.cluster.directory.sequencers(successor.sequencer).is_some();
+            let directory = &self.cluster.directory;
+            if directory.admit(successor).is_err() {
+                // Perhaps a node is only too new to be known here.
+                self.nodes_changed().await;
+            }
+            let lives = directory.sequencers(successor.sequencer).is_some();
             // What another process chose may be old; what was chosen here answered a moment ago.
-            if lives && (mine || self.cluster.answers(successor.sequencer.node).await) {
+            let lives = lives && (mine || self.cluster.answers(successor.sequencer.node).await);
+            if lives && directory.admit(successor).is_ok() {
                 return Ok(None);
             }
-            self.place(last, Some(successor.sequencer), false).await.map(Some)
+            let leave = (!lives).then_some(successor.sequencer);
+            self.place(last, leave, false).await.map(Some)
+        })
+    }
+
+    fn admit(&self, successor: &Successor) -> Option<Result<Roster, PlanError>> {
+        Some(self.cluster.directory.admit(successor))
+    }
+
+    fn nodes_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(error) = self.cluster.directory.refresh().await {
+                debug!(log = %self.log, %error, "the nodes cannot be looked up");
+            }
         })
     }
 }

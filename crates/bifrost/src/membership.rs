@@ -54,6 +54,16 @@ pub enum Refusal {
         /// The lost disk.
         lost: DiskId,
     },
+    /// The record names a disk that another process serves at this moment: two processes have one name.
+    #[error(
+        "{node} runs already, at another address, with disk {disk}; stop that process, or give this one another name"
+    )]
+    NameInUse {
+        /// The node.
+        node: bifrost_types::NodeId,
+        /// The disk that it serves.
+        disk: DiskId,
+    },
     /// An operator or the node itself has taken the disk out of service.
     #[error(
         "the disk of this node is in state {state} and is not served; start a new node under another name, on an empty \

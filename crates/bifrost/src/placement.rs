@@ -100,8 +100,11 @@ pub fn plan(situation: Situation<'_>, wish: &Wish, replication: &ReplicationProp
     };
     let sequencer_of = |answering: &[NodeId]| match wish.sequencer {
         Some(node) => {
-            let life = record(node)?.id;
-            answering.contains(&node).then_some(life).ok_or(PlanError::SequencerSilent { node })
+            let record = record(node)?;
+            if !may_sequence(record) {
+                return Err(PlanError::NotWritable { node, storage: record.storage });
+            }
+            answering.contains(&node).then_some(record.id).ok_or(PlanError::SequencerSilent { node })
         }
         None => sequencer(Situation { answering, ..situation }).ok_or(PlanError::NoPlacement),
     };
@@ -133,6 +136,34 @@ fn is_usable(node: &NodeRecord) -> bool {
     node.storage == StorageState::ReadWrite && node.disk.is_some()
 }
 
+/// Whether a node may number the appends of new segments: a disk that is out of service takes its node with it.
+const fn may_sequence(node: &NodeRecord) -> bool {
+    match node.storage {
+        StorageState::Provisioning | StorageState::ReadWrite | StorageState::ReadOnly => true,
+        StorageState::DataLoss | StorageState::Retired => false,
+    }
+}
+
+/// Whether all nodes of a successor may take a new segment, by these records.
+///
+/// # Errors
+/// [`PlanError::UnknownNode`] or [`PlanError::NotWritable`], for the first that may not.
+pub fn admit<'a>(successor: &Successor, record_of: impl Fn(NodeId) -> Option<&'a NodeRecord>) -> Result<(), PlanError> {
+    let record = |node: NodeId| record_of(node).ok_or(PlanError::UnknownNode { node });
+    for member in successor.nodeset.members() {
+        let record = record(member.node)?;
+        if !is_usable(record) || record.disk != Some(member.disk) {
+            return Err(PlanError::NotWritable { node: member.node, storage: record.storage });
+        }
+    }
+    let sequencer = record(successor.sequencer.node)?;
+    if may_sequence(sequencer) {
+        Ok(())
+    } else {
+        Err(PlanError::NotWritable { node: successor.sequencer.node, storage: sequencer.storage })
+    }
+}
+
 /// Takes one node of each zone in turn, so that a nodeset smaller than the cluster covers as many zones as it can.
 fn spread(usable: &[&NodeRecord], size: usize) -> Vec<Member> {
     let mut taken: Vec<&NodeRecord> = Vec::new();
@@ -160,11 +191,11 @@ fn spread(usable: &[&NodeRecord], size: usize) -> Vec<Member> {
 /// The node after the avoided one, in order of ids, among those that answer; the avoided node itself only in another
 /// life, or when nobody else answers and it is only to be rotated away from.
 fn sequencer(situation: Situation<'_>) -> Option<NodeGeneration> {
-    let answering = |node: &&NodeRecord| situation.answering.contains(&node.id.node);
-    let candidates: Vec<NodeGeneration> = situation.nodes.iter().filter(answering).map(|node| node.id).collect();
+    let fit = |node: &&NodeRecord| situation.answering.contains(&node.id.node) && may_sequence(node);
+    let candidates: Vec<NodeGeneration> = situation.nodes.iter().filter(fit).map(|node| node.id).collect();
     let Some(avoid) = situation.avoid else {
-        let fastest = situation.answering.first()?;
-        return candidates.into_iter().find(|candidate| candidate.node == *fastest);
+        let place = |candidate: &NodeGeneration| situation.answering.iter().position(|node| *node == candidate.node);
+        return candidates.into_iter().min_by_key(place);
     };
     let mut others: Vec<NodeGeneration> = candidates.iter().copied().filter(|node| *node != avoid).collect();
     others.sort_by_key(|candidate| (candidate.node <= avoid.node, candidate.node));

@@ -24,10 +24,11 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::back_off::BackOff;
-use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
 use crate::chain::{self, Announce, ChainError, Decide};
 use crate::clock::now_millis;
 use crate::cluster::fresh_op;
+use crate::placement::PlanError;
 
 /// What somebody wants to do to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,9 @@ pub enum ReconfigureError {
     /// No set of nodes can take the log now.
     #[error("no set of nodes can hold the log with its replication property now")]
     NoPlacement,
+    /// The successor names a node that takes no new segments (any more). Nothing was announced.
+    #[error(transparent)]
+    NotAdmitted(PlanError),
 }
 
 /// The next step, given what the chain says.
@@ -218,6 +222,19 @@ pub trait Surroundings: Send + Sync {
         pending: &'a Reconfiguration,
         mine: bool,
     ) -> BoxFuture<'a, Result<Option<Successor>, ReconfigureError>>;
+
+    /// Whether all nodes of a successor may take a new segment, as far as this process knows, and under which roster that
+    /// is so: the chain that names them is written under it, so that none of them is taken out of service meanwhile.
+    /// `None` from who does not choose nodes and finishes only what somebody else announced.
+    fn admit(&self, successor: &Successor) -> Option<Result<Roster, PlanError>> {
+        let _ = successor;
+        None
+    }
+
+    /// Finds out anew which nodes may take new segments: that has changed. If it fails, the next write tells.
+    fn nodes_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// Only looks on: every successor is good.
@@ -289,11 +306,21 @@ impl Reconfigurer {
             surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
                 Step::Write(next) => {
-                    self.write(&read, next, surroundings, &mut back_off).await?;
+                    let admitted = intent.successor.as_ref().and_then(|successor| surroundings.admit(successor));
+                    let roster = admitted.transpose().map_err(ReconfigureError::NotAdmitted)?;
+                    self.write(&read, next, roster, surroundings, &mut back_off).await?;
                 }
                 Step::Decide { pending, decided } => {
                     let mine = pending.op == intent.op;
-                    let next = match surroundings.replacement(&read.chain, &pending, mine).await? {
+                    let replacement = surroundings.replacement(&read.chain, &pending, mine).await?;
+                    let opens = replacement.as_ref().or(pending.successor.as_ref());
+                    let roster = match opens.and_then(|successor| surroundings.admit(successor)) {
+                        None => None,
+                        Some(Ok(roster)) => Some(roster),
+                        // It changed under our eyes.
+                        Some(Err(_)) => continue,
+                    };
+                    let next = match replacement {
                         None => Some(decided),
                         Some(successor) => {
                             info!(log = %self.log, op = %pending.op, "the successor is replaced");
@@ -301,7 +328,7 @@ impl Reconfigurer {
                         }
                     };
                     if let Some(next) = next {
-                        let told = self.write(&read, next, surroundings, &mut back_off).await?;
+                        let told = self.write(&read, next, roster, surroundings, &mut back_off).await?;
                         if plant::is(Plant::LostReplyOpensAnother) && !told {
                             intent = Intent { op: fresh_op(), segment: read.chain.next_segment, ..intent };
                         }
@@ -348,10 +375,15 @@ impl Reconfigurer {
         &self,
         read: &StoredChain,
         next: Chain,
+        roster: Option<Roster>,
         surroundings: &dyn Surroundings,
         back_off: &mut BackOff,
     ) -> Result<bool, ReconfigureError> {
-        match self.catalog.replace(read, next).await {
+        let written = match roster {
+            Some(roster) => self.catalog.replace_under(read, next, roster).await,
+            None => self.catalog.replace(read, next).await,
+        };
+        match written {
             Ok(written) => {
                 back_off.reset();
                 surroundings.seen(&written);
@@ -359,6 +391,10 @@ impl Reconfigurer {
             Err(error @ CatalogError::Metadata(MetadataError::Unavailable)) => {
                 debug!(log = %self.log, %error, "chain not written");
                 back_off.pause().await;
+            }
+            Err(error @ CatalogError::NodesChanged) => {
+                debug!(log = %self.log, %error, "chain not written");
+                surroundings.nodes_changed().await;
             }
             Err(error) if error.is_passing() => {
                 debug!(log = %self.log, %error, "chain not written");

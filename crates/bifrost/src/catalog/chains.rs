@@ -33,6 +33,24 @@ impl Catalog {
         }
     }
 
+    /// Shows all chains to `visit`, or none of the answer counts: for whoever must not miss one.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`] when one cannot be understood; [`CatalogError`] when metadata cannot be read.
+    pub(crate) async fn visit_every_chain(&self, mut visit: impl FnMut(StoredChain)) -> Result<(), CatalogError> {
+        let mut after = None;
+        loop {
+            let page = self.store.list(LOGS.to_owned(), after, PAGE).await?;
+            for (_, stored) in &page.entries {
+                visit(decode_stored(stored)?);
+            }
+            match page.entries.last() {
+                Some((last, _)) if page.more => after = Some(last.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// Delivers every change of any chain after a revision.
     ///
     /// # Errors

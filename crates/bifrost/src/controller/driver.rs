@@ -223,7 +223,9 @@ async fn trouble_of(catalog: &Catalog, chain: &Chain) -> Result<Option<Trouble>,
 /// What passes by itself is no news; the next attempt comes after a pause.
 fn report(log: LogId, error: &ReconfigureError) {
     match error {
-        ReconfigureError::NoPlacement => debug!(%log, %error, "a log in trouble cannot be helped now"),
+        ReconfigureError::NoPlacement | ReconfigureError::NotAdmitted(_) => {
+            debug!(%log, %error, "a log in trouble cannot be helped now")
+        }
         ReconfigureError::Catalog(error) if error.is_passing() => {
             debug!(%log, %error, "a log in trouble cannot be helped now");
         }

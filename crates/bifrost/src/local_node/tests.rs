@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use bifrost_logserver::{Marker, MemoryStore, WriterRuntime};
-use bifrost_metadata::MemoryMetadata;
-use bifrost_types::{Location, LogId, NodeId, SegmentIndex};
+use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
+use bifrost_types::{Generation, Location, LogId, NodeId, SegmentIndex};
 use bifrost_wire::log_server::{SealRequest, StateRequest};
 use parking_lot::Mutex;
 
@@ -116,4 +116,98 @@ async fn a_given_disk_that_was_emptied_is_lost_and_not_opened() {
     assert_eq!(place.disk.steps(), ["check", "read"]);
     let (record, _) = place.catalog.node_by_name("n1").await.unwrap().unwrap();
     assert_eq!(record.storage, StorageState::DataLoss);
+}
+
+fn identity(name: &str, address: &str) -> Identity {
+    Identity { name: name.to_owned(), address: address.to_owned(), location: Location::default() }
+}
+
+async fn start(
+    catalog: &Catalog,
+    connect: &LocalConnect,
+    who: &Identity,
+    disk: Storage,
+) -> Result<LocalNode, NodeError> {
+    let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
+    let node = LocalNode::start(catalog.clone(), directory, who, disk, SegmentLimits::default()).await?;
+    connect.insert(node.id().node, node.services());
+    Ok(node)
+}
+
+/// Starts a node until it runs, as whoever supervises the process does.
+async fn start_in_the_end(catalog: &Catalog, disk: &Arc<NotingDisk>) -> LocalNode {
+    for _ in 0..4 {
+        let connect = LocalConnect::default();
+        match start(catalog, &connect, &identity("n1", ""), Storage::Given(disk.clone())).await {
+            Ok(node) => return node,
+            Err(NodeError::Catalog(error)) => assert!(error.is_passing(), "{error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it does not start")
+}
+
+#[tokio::test]
+async fn the_reply_of_each_metadata_write_of_first_boot_may_be_lost() {
+    // The cluster id, the record, the state; and none of a fourth.
+    for lost in 0..4 {
+        let metadata = MemoryMetadata::new();
+        let script = move |call: &Call| match call.kind {
+            CallKind::Txn if call.nth == lost => Fault::LoseReply,
+            _ => Fault::None,
+        };
+        let lossy = LossyMetadata::new(metadata.clone(), Arc::new(script));
+        let disk = Arc::new(NotingDisk::default());
+        let node = start_in_the_end(&Catalog::new(Arc::new(lossy)), &disk).await;
+        let (records, _) = Catalog::new(Arc::new(metadata)).nodes().await.unwrap();
+        assert_eq!(records, [node.record().clone()], "one node, {lost}");
+        assert_eq!(records[0].storage, StorageState::ReadWrite);
+        assert_eq!(
+            disk.marker.lock().map(|marker| (marker.node, Some(marker.disk))),
+            Some((records[0].id.node, records[0].disk))
+        );
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_died_between_marker_and_state_goes_on_with_the_same_disk() {
+    let metadata = MemoryMetadata::new();
+    // The write of the state never arrives: cluster id, record, state.
+    let script = |call: &Call| match call.kind {
+        CallKind::Txn if call.nth == 2 => Fault::FailBefore(MetadataError::Unavailable),
+        _ => Fault::None,
+    };
+    let lossy = Catalog::new(Arc::new(LossyMetadata::new(metadata.clone(), Arc::new(script))));
+    let disk = Arc::new(NotingDisk::default());
+    let connect = LocalConnect::default();
+    let died = start(&lossy, &connect, &identity("n1", ""), Storage::Given(disk.clone())).await.unwrap_err();
+    assert!(matches!(died, NodeError::Catalog(error) if error.is_passing()), "{died}");
+    let catalog = Catalog::new(Arc::new(metadata));
+    let (record, _) = catalog.node_by_name("n1").await.unwrap().unwrap();
+    assert_eq!((record.storage, record.disk), (StorageState::Provisioning, None));
+    let marker = disk.marker.lock().unwrap();
+    let node = start(&catalog, &connect, &identity("n1", ""), Storage::Given(disk.clone())).await.unwrap();
+    assert_eq!((node.record().disk, node.record().storage), (Some(marker.disk), StorageState::ReadWrite));
+    assert_eq!(node.id().generation, Generation::FIRST.next().unwrap());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_process_of_the_same_name_is_refused_and_takes_no_disk_from_the_first() {
+    let catalog = Catalog::new(Arc::new(MemoryMetadata::new()));
+    let connect = LocalConnect::default();
+    let first = start(&catalog, &connect, &identity("n1", "a:1"), Storage::Memory).await.unwrap();
+    let disk = first.record().disk.unwrap();
+    let second = start(&catalog, &connect, &identity("n1", "b:1"), Storage::Memory).await.unwrap_err();
+    let expected = Refusal::NameInUse { node: first.id().node, disk };
+    assert!(matches!(second, NodeError::Refused(refused) if refused == expected), "{second}");
+    let (record, _) = catalog.node_by_name("n1").await.unwrap().unwrap();
+    assert_eq!(&record, first.record(), "nothing was changed");
+    // At the first one's own address nobody else can run: there the disk is gone.
+    let roster = catalog.roster().await.unwrap();
+    let wiped = start(&catalog, &connect, &identity("n1", "a:1"), Storage::Memory).await.unwrap_err();
+    assert!(matches!(wiped, NodeError::Refused(Refusal::DiskLost { lost }) if lost == disk), "{wiped}");
+    assert_ne!(catalog.roster().await.unwrap(), roster, "whoever chose it before looks again");
+    first.shutdown().await;
 }

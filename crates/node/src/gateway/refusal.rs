@@ -10,9 +10,9 @@ use bifrost_wire::metadata::MetadataError;
 
 const fn catalog(error: CatalogError) -> LogRefusal {
     match error {
-        CatalogError::Metadata(MetadataError::Unknown | MetadataError::Unavailable) | CatalogError::Conflict => {
-            LogRefusal::MetadataUnavailable
-        }
+        CatalogError::Metadata(MetadataError::Unknown | MetadataError::Unavailable)
+        | CatalogError::Conflict
+        | CatalogError::NodesChanged => LogRefusal::MetadataUnavailable,
         CatalogError::Metadata(
             MetadataError::TooLarge
             | MetadataError::Invalid
@@ -44,7 +44,9 @@ pub(super) fn of_log(error: LogError) -> LogsError {
         LogError::Catalog(error) | LogError::Reconfigure(ReconfigureError::Catalog(error)) => catalog(error),
         LogError::Chain(error) | LogError::Reconfigure(ReconfigureError::Chain(error)) => chain(error),
         LogError::Reconfigure(ReconfigureError::Close(_)) => LogRefusal::Damaged,
-        LogError::NoPlacement | LogError::Plan(_) | LogError::Reconfigure(ReconfigureError::NoPlacement) => {
+        LogError::NoPlacement
+        | LogError::Plan(_)
+        | LogError::Reconfigure(ReconfigureError::NoPlacement | ReconfigureError::NotAdmitted(_)) => {
             LogRefusal::NoPlacement
         }
         LogError::Deleted { .. } => LogRefusal::UnknownLog,
