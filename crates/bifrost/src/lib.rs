@@ -33,7 +33,8 @@
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
 //! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), `log_state` (what handles share),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
-//! [`local_node`] (a node in this process), [`nodes`] (what an operator sees), [`error`], [`options`]; and [`explain`] for people.
+//! [`local_node`] (a node in this process), [`nodes`] (what an operator sees and does), [`error`], [`options`]; and
+//! [`explain`] for people.
 
 pub mod appender;
 mod back_off;

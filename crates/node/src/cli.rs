@@ -19,6 +19,8 @@ mod explain;
 mod failures;
 mod log;
 mod log_ref;
+mod node;
+mod nodes;
 mod progress;
 mod read;
 mod reconfigure;
@@ -83,6 +85,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Find out what became of an append whose outcome was unknown
     Resolve(resolve::ResolveArgs),
+    /// List the nodes of the cluster, and what names them
+    Nodes,
+    /// Show a node and what needs it, and take it out of service or away
+    Node(node::NodeArgs),
     /// Show what can be configured, and what is
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -106,6 +112,8 @@ impl Command {
             Self::Reconfigure(args) => reconfigure::run(context, args).await,
             Self::Explain(args) => explain::run(context, args).await,
             Self::Resolve(args) => resolve::run(context, args).await,
+            Self::Nodes => nodes::run(context).await,
+            Self::Node(args) => node::run(context, args).await,
             Self::Config(args) => config::run(context, &args),
             Self::Completions(args) => completions::run(context, &args),
             Self::Version => version::run(context),

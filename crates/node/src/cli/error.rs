@@ -45,6 +45,7 @@ codes! {
     InvalidConfig "invalid-config" Usage,
     Failed "failed" Failed,
     UnknownLog "unknown-log" NotFound,
+    UnknownNode "unknown-node" NotFound,
     NameTaken "name-taken" Refused,
     BeyondTail "beyond-tail" Refused,
     LogClosed "log-closed" Refused,

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 /// For the help of the whole tool.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done; 1 a promise was found broken (demo); 2 wrong arguments or configuration; 3 failed; 4 no such log; \
-5 refused, as things are; 6 the outcome is unknown, or only a part was done; 7 cannot be reached, or not in time; \
-130 interrupted.\n\nRUST_LOG sets what is told on stderr (default: warn).";
+Exit codes: 0 done; 1 a promise was found broken (demo); 2 wrong arguments or configuration; 3 failed; \
+4 no such log or node; 5 refused, as things are; 6 the outcome is unknown, or only a part was done; \
+7 cannot be reached, or not in time; 130 interrupted.\n\nRUST_LOG sets what is told on stderr (default: warn).";
 
 /// The exit codes of the tool. They are stable: `docs/CLI.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

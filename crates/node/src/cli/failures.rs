@@ -67,10 +67,18 @@ pub(crate) fn log_error(log: &LogRef, error: LogError) -> CliError {
 /// An error of an operation that only looks: nothing can have been changed, so no answer is just that.
 pub(crate) fn look_error(log: &LogRef, error: LogError) -> CliError {
     match error {
-        LogError::Catalog(CatalogError::Metadata(MetadataError::Unknown)) => {
+        LogError::Catalog(error @ CatalogError::Metadata(MetadataError::Unknown)) => look_catalog_error(error),
+        error => log_error(log, error),
+    }
+}
+
+/// The same of the catalog.
+pub(crate) fn look_catalog_error(error: CatalogError) -> CliError {
+    match error {
+        CatalogError::Metadata(MetadataError::Unknown) => {
             catalog_error(CatalogError::Metadata(MetadataError::Unavailable))
         }
-        error => log_error(log, error),
+        error => catalog_error(error),
     }
 }
 
@@ -100,8 +108,10 @@ pub(crate) fn catalog_error(error: CatalogError) -> CliError {
                 .with_cause("the connection broke before the answer came")
                 .with_advice("look first, then try again")
         }
-        CatalogError::Conflict => CliError::new(ErrorCode::Refused, "somebody else changed it at the same time")
-            .with_advice("look what is there now, then try again"),
+        CatalogError::Conflict | CatalogError::NodesChanged => {
+            CliError::new(ErrorCode::Refused, "somebody else changed it at the same time")
+                .with_advice("look what is there now, then try again")
+        }
         CatalogError::NameTaken { log } => {
             CliError::new(ErrorCode::NameTaken, format!("the name is taken by log {log}"))
                 .with_advice("choose another one, or use that log")
