@@ -177,7 +177,7 @@ async fn lost_replies_of_metadata_leave_one_deletion_that_succeeds() {
     let world = World::in_memory(3).await;
     let faults =
         [Fault::LoseReply, Fault::FailBefore(MetadataError::Unknown), Fault::FailBefore(MetadataError::Unavailable)];
-    for (kind, first, last) in [(CallKind::Txn, 0, 5), (CallKind::Get, 3, 9)] {
+    for (kind, first, last) in [(CallKind::Txn, 0, 5), (CallKind::Get, 4, 10)] {
         for nth in first..last {
             for (number, fault) in faults.iter().enumerate() {
                 let name = format!("{kind:?}-{nth}-{number}");

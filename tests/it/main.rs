@@ -36,6 +36,7 @@ mod gateway;
 mod interrupted_reconfiguration;
 mod kill_nine;
 mod malformed;
+mod nodes;
 mod python;
 mod readme;
 mod replaced_successor;
