@@ -56,7 +56,7 @@ fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 ea
 sim: ## run the whole cluster from a seed: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything
 	@scripts/sim bifrost-sim run $(if $(PLAN),--plan $(PLAN),--seed $(SEED) --seeds $(SEEDS)) $(if $(TRACE),--trace)
 
-models: ## explore the protocol cores exhaustively, in every scope; about five minutes
+models: ## explore the protocol cores exhaustively, in every scope; some minutes
 	@scripts/sim bifrost-models
 
 exam: ## plant each known bug and see that a layer of proof finds it; ARGS='--seeds 30 zones-ignored' chooses
