@@ -40,6 +40,8 @@ mod nodes;
 mod python;
 mod readme;
 mod replaced_successor;
+mod server;
+mod server_refusals;
 mod slow_copy;
 mod smoke;
 mod support;

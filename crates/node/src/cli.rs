@@ -45,6 +45,10 @@ use self::error::{CliError, ErrorCode};
 use self::exit::Exit;
 use self::signals::Signals;
 
+/// What is told on stderr unless `RUST_LOG` says otherwise. openraft tells of each attempt at a member that is away, many
+/// times a second; what follows from them is told here.
+const FILTER: &str = "warn,openraft=off";
+
 /// A segmented, replicated log.
 #[derive(Debug, Parser)]
 #[command(name = "bifrost", bin_name = "bifrost", version, after_help = exit::HELP, max_term_width = 80)]
@@ -157,7 +161,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, CliError> {
     let Cli { global, command } = cli;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let ansi = global.terminal().stderr_color;
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(io::stderr).init();
     let context = Context::new(global, command.needs_no_config())?;

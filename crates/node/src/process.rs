@@ -24,6 +24,7 @@ use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost::{Options as BifrostOptions, fresh_op};
 use bifrost_logserver::RocksOptions;
+use bifrost_raft::Role;
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{ClusterId, Location, NodeId, NodeRecord};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
@@ -32,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::gateway::GatewayOptions;
 use crate::metadata_member::{MemberOptions, MetadataMember};
@@ -273,6 +274,17 @@ impl Start {
         tasks.spawn(async move {
             let _stopped = stopped.run_until_cancelled_owned(keeper).await;
         });
+        if let Some(member) = &self.member {
+            let (mut status, stopped) = (member.raft().watch_status(), stop.clone());
+            tasks.spawn(async move {
+                let ended = status.wait_for(|status| status.role == Role::Stopped);
+                if stopped.run_until_cancelled(ended).await.is_some() {
+                    error!(
+                        "the metadata member has stopped by itself, and the node goes on without it: look at its disk"
+                    );
+                }
+            });
+        }
         info!(cluster = %self.state.cluster, node = %node.id(), "the process of a node is ready");
         Ok(Process { cluster: self.state.cluster, node, member: self.member.take(), stop, tasks })
     }

@@ -5,6 +5,7 @@ pub mod interpose;
 pub mod judge;
 pub mod protobuf;
 pub mod raw;
+pub mod server;
 pub mod small_disk;
 pub mod stepped;
 pub mod tool;
