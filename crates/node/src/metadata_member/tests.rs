@@ -1,6 +1,6 @@
 //! Members with their disks and listeners in one process, and a pool in front of them.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_wire::metadata::{MetadataError, Txn, TxnOutcome};
