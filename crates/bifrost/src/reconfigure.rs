@@ -317,8 +317,11 @@ impl Reconfigurer {
                     let roster = match opens.and_then(|successor| surroundings.admit(successor)) {
                         None => None,
                         Some(Ok(roster)) => Some(roster),
-                        // It changed under our eyes.
-                        Some(Err(_)) => continue,
+                        // It changed under our eyes: the next replacement is chosen from what is so now.
+                        Some(Err(_)) => {
+                            back_off.pause().await;
+                            continue;
+                        }
                     };
                     let next = match replacement {
                         None => Some(decided),

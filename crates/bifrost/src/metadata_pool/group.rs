@@ -217,7 +217,8 @@ mod tests {
         assert_eq!(pool.current().map(|target| target.address.clone()), Some("127.0.0.1:3".to_owned()));
         assert!(told.has_changed().expect("the pool lives"));
         assert_eq!(*told.borrow_and_update(), pool.addresses());
-        let nobody = group.learn(&mut pool.targets.lock(), &[], None, pool.current().as_ref());
+        let failed = pool.current();
+        let nobody = group.learn(&mut pool.targets.lock(), &[], None, failed.as_ref());
         assert!(!nobody, "there is nobody to ask");
         assert_eq!(pool.current().map(|target| target.address.clone()), Some("127.0.0.1:2".to_owned()));
     }

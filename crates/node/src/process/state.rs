@@ -1,7 +1,7 @@
 //! What a node's directory says about its node: enough to start again without `--bootstrap` and `--join`.
 //!
 //! It is written before each step that it names, so that a start that was interrupted goes on with that step. One JSON
-//! object in `node.json`, replaced as a whole and synced; its fields are in `docs/CLI.md`.
+//! object in `node.json`, replaced as a whole and synced; its fields are in `docs/FORMAT.md`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

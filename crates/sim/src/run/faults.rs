@@ -341,7 +341,7 @@ impl Faulty {
         let declaring = async {
             let (record, revision) = catalog.node_by_name(name).await.ok()??;
             let record = NodeRecord { storage: StorageState::DataLoss, ..record };
-            catalog.replace_node(revision, &record).await.ok()?;
+            catalog.change_storage(revision, &record).await.ok()?;
             Some(record)
         };
         // Memory answers at once.
