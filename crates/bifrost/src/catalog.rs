@@ -296,7 +296,8 @@ impl Catalog {
         stored.map(|stored| text(&stored.value)).transpose()
     }
 
-    /// All logs, in order of their ids, at most `limit` after the id `after`.
+    /// All logs, in order of their ids, at most `limit` after the id `after`. A page may also end at a number of bytes: only
+    /// an empty one says that there are no more.
     ///
     /// # Errors
     /// [`CatalogError`] when metadata cannot be read.

@@ -48,9 +48,10 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CliError> {
             }
         }
         logs += page.len();
+        // A page also ends at a number of bytes: only an empty one is the end.
         match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.chain.log),
-            _ => break,
+            Some(last) => after = Some(last.chain.log),
+            None => break,
         }
     }
     if context.output() != Output::Json {
