@@ -1,6 +1,7 @@
 //! The appender: a queue in front, a task behind, and a ticket for each append.
 
 mod driver;
+mod look;
 mod queue;
 
 use std::future::Future;
@@ -307,3 +308,6 @@ impl Future for Ticket {
         Pin::new(&mut self.told).poll(context).map(|told| told.unwrap_or(Err(SHUT_DOWN)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,8 @@ pub mod placement;
 pub mod reader;
 pub mod reconfigure;
 mod settle;
+#[cfg(test)]
+mod test_world;
 
 pub use appender::{Appender, Permit, Ticket};
 pub use bifrost_loglet::read::GapKind;

@@ -182,18 +182,23 @@ impl LogState {
         reason: CloseReason,
         actor: Actor,
     ) -> Result<(), ReconfigureError> {
-        let mut chain = self.chain.subscribe();
-        let closed = async {
-            while !is_closed(&chain.borrow_and_update().chain, loglet.segment) {
-                if chain.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
         tokio::select! {
             biased;
-            () = closed => Ok(()),
+            () = self.until_closed(loglet.segment) => Ok(()),
             result = self.help(loglet, reason, actor) => result,
+        }
+    }
+
+    /// Waits until [`chain`](Self::chain) says that a segment is closed.
+    ///
+    /// # Cancel safety
+    /// Safe: it only waits.
+    pub(crate) async fn until_closed(&self, index: SegmentIndex) {
+        let mut chain = self.chain.subscribe();
+        while !is_closed(&chain.borrow_and_update().chain, index) {
+            if chain.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

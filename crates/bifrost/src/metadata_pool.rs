@@ -3,6 +3,7 @@
 mod group;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadata, GrpcMetadataAdmin, InvalidAddress, connect_lazy};
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
@@ -11,6 +12,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use self::group::Group;
 
@@ -35,6 +37,13 @@ pub struct MetadataPool {
     group: Option<Group>,
 }
 
+/// How long a watch of metadata may hang at a server that is gone: both together.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// See above.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a door may take for one value before another one is asked too: a node that is paused answers nothing.
+const DOOR_PATIENCE: Duration = Duration::from_millis(500);
+
 /// One address.
 #[derive(Debug)]
 struct Target {
@@ -52,6 +61,10 @@ struct Targets {
 
 impl Target {
     fn connect(address: &str, options: &ClientOptions) -> Result<Arc<Self>, InvalidAddress> {
+        // A watch says nothing for as long as nothing changes: only a ping tells that its server is gone.
+        let keepalive_interval = options.keepalive_interval.min(KEEPALIVE_INTERVAL);
+        let keepalive_timeout = options.keepalive_timeout.min(KEEPALIVE_TIMEOUT);
+        let options = &ClientOptions { keepalive_interval, keepalive_timeout, ..options.clone() };
         let channel = connect_lazy(address, options)?;
         Ok(Arc::new(Self {
             address: address.to_owned(),
@@ -155,16 +168,30 @@ impl MetadataPool {
         self.targets.lock().current()
     }
 
-    /// Asks until an answer may not be followed by another attempt. `again` says which errors may.
+    /// Asks until an answer may not be followed by another attempt. `again` says which errors may; a door that takes longer
+    /// than `patience` is one that failed, unless it is the last.
     async fn ask<T>(
         &self,
         ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
         again: fn(MetadataError) -> bool,
+        patience: Option<Duration>,
     ) -> Result<T, MetadataError> {
         let mut attempts = self.group.as_ref().map_or_else(|| group::Attempts::once(self.len()), |_| group::attempts());
         loop {
             let Some(target) = self.current() else { return Err(MetadataError::Unavailable) };
-            let result = ask(&target.metadata).await;
+            let asking = ask(&target.metadata);
+            let result = match &self.group {
+                Some(group) => tokio::select! {
+                    biased;
+                    result = asking => result,
+                    // Its outcome may never be told: as after any lost reply.
+                    () = group.led_elsewhere(&self.targets, &target) => Err(MetadataError::Unknown),
+                },
+                None => match patience.filter(|_| attempts.has_more()) {
+                    Some(patience) => timeout(patience, asking).await.unwrap_or(Err(MetadataError::Unavailable)),
+                    None => asking.await,
+                },
+            };
             let Some(error) = result.as_ref().err().copied().filter(|error| moves_on(*error)) else { return result };
             let last = !again(error) || !attempts.more();
             match &self.group {
@@ -213,19 +240,21 @@ const fn moves_on(error: MetadataError) -> bool {
 
 impl MetadataStore for MetadataPool {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
-        Box::pin(async move { self.ask(move |store| store.get(key.clone()), moves_on).await })
+        Box::pin(async move { self.ask(move |store| store.get(key.clone()), moves_on, Some(DOOR_PATIENCE)).await })
     }
 
     fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
-        Box::pin(async move { self.ask(move |store| store.list(prefix.clone(), after.clone(), limit), moves_on).await })
+        Box::pin(async move {
+            self.ask(move |store| store.list(prefix.clone(), after.clone(), limit), moves_on, None).await
+        })
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
         let refused = |error| matches!(error, MetadataError::Unavailable);
-        Box::pin(async move { self.ask(move |store| store.txn(txn.clone()), refused).await })
+        Box::pin(async move { self.ask(move |store| store.txn(txn.clone()), refused, None).await })
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
-        Box::pin(async move { self.ask(move |store| store.watch(prefix.clone(), after), moves_on).await })
+        Box::pin(async move { self.ask(move |store| store.watch(prefix.clone(), after), moves_on, None).await })
     }
 }

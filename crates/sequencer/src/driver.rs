@@ -76,6 +76,13 @@ pub(crate) struct Handle {
     pub(crate) ended: Arc<OnceLock<SequencerError>>,
 }
 
+impl Handle {
+    /// Why it takes nothing any more, for whoever finds its task gone: of a seal, with the operation.
+    pub(crate) fn ending(&self) -> SequencerError {
+        self.ended.get().copied().unwrap_or(SequencerError::Stopping)
+    }
+}
+
 struct OpenStream {
     opened: Option<oneshot::Sender<Result<SequencerTails, SequencerError>>>,
     replies: mpsc::Sender<AppendReply>,

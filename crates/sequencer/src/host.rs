@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bifrost_loglet::peers::Peers;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogId, LogletId, LogletParams, NodeGeneration, NodeId, SegmentIndex};
-use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
     AppendOpen, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
 };
@@ -206,15 +205,14 @@ impl Inner {
 
     async fn open(&self, open: AppendOpen) -> Result<AppendStream, SequencerCallError> {
         let handle = self.sequencer(open.loglet, open.sequencer).await?;
-        let ended = || handle.ended.get().copied().unwrap_or(SequencerError::Stopping);
         let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (requests, request_queue) = mpsc::channel(STREAM_REQUESTS);
         let (reply_sender, replies) = mpsc::channel(STREAM_REPLIES);
         let (opened, answer) = oneshot::channel();
         let input =
             Input::Open { stream, writer: open.writer, incarnation: open.incarnation, opened, replies: reply_sender };
-        handle.inputs.send(input).await.map_err(|_| ended())?;
-        let opened = answer.await.map_err(|_| ended())??;
+        handle.inputs.send(input).await.map_err(|_| handle.ending())?;
+        let opened = answer.await.map_err(|_| handle.ending())??;
         let run = run_stream(stream, open.writer, handle.admission.clone(), request_queue, handle.inputs.clone());
         let stop = self.stop.child_token();
         self.tasks.spawn(async move {
@@ -237,8 +235,8 @@ impl Sequencers for SequencerHost {
         Box::pin(async move {
             let handle = self.inner.sequencer(loglet, sequencer).await?;
             let (answer, tails) = oneshot::channel();
-            handle.inputs.send(Input::Tails { answer }).await.map_err(|_| RpcError::ShuttingDown)?;
-            Ok(tails.await.map_err(|_| RpcError::ShuttingDown)?)
+            handle.inputs.send(Input::Tails { answer }).await.map_err(|_| handle.ending())?;
+            Ok(tails.await.map_err(|_| handle.ending())?)
         })
     }
 }

@@ -20,12 +20,17 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::look::Look;
 use super::queue::{Attempt, GivenUp, Resolution};
 use super::{DELETED, Inbox, SHUT_DOWN, Shared, Waiter};
 use crate::back_off::BackOff;
 use crate::error::{AppendError, NotAppended};
 use crate::log_state::{LogState, is_being_deleted, is_closed};
 use crate::settle::{Found, scan, scan_closed};
+
+/// How long an announced reconfiguration may stay undecided while nothing is acknowledged, before an appender joins it:
+/// most are over by then, and so not every process that appends takes part in each.
+const JOIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Why a stream ended or could not be opened, by what is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,7 +269,13 @@ impl Driver {
         self.incarnation += 1;
         let open =
             AppendOpen { loglet: last.params.id, sequencer, writer: self.shared.writer, incarnation: self.incarnation };
-        match timeout(self.state.cluster.options.call_deadline, sequencers.open_append(open)).await {
+        let opened = tokio::select! {
+            biased;
+            // Nobody needs the answer of a sequencer whose segment somebody else closed.
+            () = self.state.until_closed(last.index()) => return Err(StreamEnd::Reconnect),
+            opened = timeout(self.state.cluster.options.call_deadline, sequencers.open_append(open)) => opened,
+        };
+        match opened {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(SequencerCallError::Refused(error))) => Err(after_refusal(error)),
             Ok(Err(SequencerCallError::Rpc(RpcError::Overloaded))) => Err(StreamEnd::Busy),
@@ -276,7 +287,8 @@ impl Driver {
         }
     }
 
-    /// Sends and takes answers until the stream ends.
+    /// Sends and takes answers until the stream ends, or the chain says that the segment did: a sequencer that is silent
+    /// tells nobody that it was replaced.
     async fn converse(&mut self, segment: &Segment, stream: AppendStream) -> Round {
         let AppendStream { opened, requests, mut replies } = stream;
         let unsettled = self.shared.inbox.lock().queue.unsettled();
@@ -292,7 +304,17 @@ impl Driver {
         }
         self.shared.inbox.lock().queue.begin(attempt);
         self.state.learn_committed(segment.index(), opened.committed_tail);
+        let mut chain = self.state.watch_chain();
+        let mut announced = None;
+        let mut look = Look::new(self.state.clone());
         loop {
+            {
+                let stored = chain.borrow_and_update();
+                if is_closed(&stored.chain, segment.index()) {
+                    return Round::Again(StreamEnd::Reconnect);
+                }
+                announced = stored.chain.pending.as_ref().and(announced.or_else(|| Some(Instant::now())));
+            }
             let (has_unsent, in_flight, is_empty) = {
                 let inbox = self.shared.inbox.lock();
                 (inbox.queue.has_unsent(), inbox.queue.in_flight(), inbox.queue.is_empty())
@@ -305,6 +327,7 @@ impl Driver {
                 self.progressed = Instant::now();
             }
             let patience = self.progressed + self.give_up_after;
+            let join = announced.map(|announced| announced.max(self.progressed) + JOIN_AFTER);
             tokio::select! {
                 biased;
                 reply = replies.recv() => match reply {
@@ -332,8 +355,14 @@ impl Driver {
                     // Its answers tell why.
                     Err(_) => return Round::Again(drain(&mut replies).await),
                 },
+                Ok(()) = chain.changed() => {}
+                () = look.at(self.progressed), if !is_empty => {}
                 () = self.shared.bell.notified(), if !has_unsent => {}
                 () = self.dropped.cancelled(), if is_empty => return Round::Finished,
+                () = sleep_until(join.unwrap_or(patience)), if join.is_some() && !is_empty => {
+                    // What is pending is joined as it is; the reason stands in the chain already.
+                    return Round::Again(StreamEnd::Close(CloseReason::SequencerGone));
+                }
                 () = sleep_until(patience), if !is_empty => return Round::Again(StreamEnd::NoProgress),
             }
             self.shared.inbox.lock().queue.pass_barriers(&mut self.resolutions);

@@ -4,174 +4,30 @@
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use bifrost_logserver::{Marker, MarkerError, MemoryStore, WriterRuntime};
-use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
-use bifrost_sequencer::core::SegmentLimits;
+use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata};
 use bifrost_types::{
-    Actor, Chain, CloseReason, Location, LogId, Member, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration,
-    ReplicationProperty, SegmentState, Successor,
+    Actor, Chain, CloseReason, LogId, Nodeset, OpId, Reconfiguration, ReplicationProperty, SegmentState, Successor,
 };
 use bifrost_wire::log_server::SealRequest;
-use bifrost_wire::metadata::{MetadataError, MetadataStore};
+use bifrost_wire::metadata::MetadataError;
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::catalog::Catalog;
 use crate::chain::{Announce, announce};
-use crate::connect::{Connect, LocalConnect};
-use crate::directory::Directory;
-use crate::local_node::{Disk, LocalNode, NodeError, OpenStore, Storage};
-use crate::membership::Identity;
-use crate::{Bifrost, Options, fresh_op};
+use crate::test_world::{PATIENCE, World};
+use crate::{Bifrost, fresh_op};
 
-/// Only what hangs meets it.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Long enough for whatever is still to happen.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Keeps what it has from one life of its node to the next.
-#[derive(Debug, Default)]
-struct KeptDisk {
-    marker: Mutex<Option<Marker>>,
-    store: Arc<MemoryStore>,
-}
-
-impl Disk for KeptDisk {
-    fn check(&self) -> BoxFuture<'_, Result<(), NodeError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn read_marker(&self) -> BoxFuture<'_, Result<Option<Marker>, MarkerError>> {
-        Box::pin(async { Ok(*self.marker.lock()) })
-    }
-
-    fn write_marker(&self, marker: Marker) -> BoxFuture<'_, Result<(), MarkerError>> {
-        *self.marker.lock() = Some(marker);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn open(&self) -> BoxFuture<'_, Result<OpenStore, NodeError>> {
-        Box::pin(async { Ok(OpenStore::new(self.store.clone(), WriterRuntime::Task)) })
-    }
-}
-
-/// Three nodes, their metadata, and no controller but those that a test starts.
-struct World {
-    metadata: MemoryMetadata,
-    connect: LocalConnect,
-    /// What the nodes know of each other.
-    directory: Directory,
-    disks: Vec<Arc<KeptDisk>>,
-    nodes: Vec<LocalNode>,
-}
-
 impl World {
-    async fn new() -> Self {
-        let disks = (0..3).map(|_| Arc::<KeptDisk>::default()).collect();
-        let (metadata, connect) = (MemoryMetadata::new(), LocalConnect::default());
-        let directory = Directory::new(Catalog::new(Arc::new(metadata.clone())), Arc::new(connect.clone()));
-        let mut world = Self { metadata, connect, directory, disks, nodes: Vec::new() };
-        for place in 0..3 {
-            let node = world.begin_life(place).await;
-            world.nodes.push(node);
-        }
-        world
-    }
-
-    async fn begin_life(&self, place: usize) -> LocalNode {
-        let name = format!("n{}", place + 1);
-        let identity = Identity { name, address: String::new(), location: Location::default() };
-        let storage = Storage::Given(self.disks[place].clone());
-        let (directory, limits) = (self.directory.clone(), SegmentLimits::default());
-        let node = LocalNode::start(self.catalog(), directory, &identity, storage, limits).await.unwrap();
-        self.connect.insert(node.id().node, node.services());
-        self.directory.refresh().await.unwrap();
-        node
-    }
-
-    async fn restart(&mut self, place: usize) {
-        self.nodes[place].shutdown().await;
-        self.nodes[place] = self.begin_life(place).await;
-    }
-
-    fn catalog(&self) -> Catalog {
-        Catalog::new(Arc::new(self.metadata.clone()))
-    }
-
-    async fn client(&self) -> Bifrost {
-        self.client_over(Arc::new(self.metadata.clone())).await
-    }
-
-    async fn client_over(&self, metadata: Arc<dyn MetadataStore>) -> Bifrost {
-        let connect: Arc<dyn Connect> = Arc::new(self.connect.clone());
-        Bifrost::from_parts(metadata, connect, Options::default()).await.unwrap()
-    }
-
-    async fn controller(&self, me: Option<NodeId>) -> Bifrost {
-        let bifrost = self.client().await;
-        bifrost.start_controller(me, ControllerOptions::default());
-        bifrost
-    }
-
-    /// All nodes, two copies, and the sequencer at this place.
-    fn successor(&self, place: usize) -> Successor {
-        let member = |record: &NodeRecord| Member {
-            node: record.id.node,
-            disk: record.disk.unwrap(),
-            location: record.location.clone(),
-        };
-        Successor {
-            nodeset: Nodeset::new(self.nodes.iter().map(|node| member(node.record())).collect()).unwrap(),
-            replication: ReplicationProperty::nodes(NonZeroU8::new(2).unwrap()),
-            sequencer: self.nodes[place].id(),
-        }
-    }
-
-    /// A log with three records whose sequencer is at this place, and that nobody has open any more.
-    async fn idle_log(&self, name: &str, place: usize) -> LogId {
-        let made = self.catalog().create_log(Some(name), fresh_op(), &self.successor(place)).await.unwrap();
-        let client = self.client().await;
-        let appender = client.log_by_id(made.chain.log).await.unwrap().appender();
-        for payload in ["one", "two", "three"] {
-            appender.append(payload).await.unwrap();
-        }
-        client.shutdown().await;
-        made.chain.log
-    }
-
-    async fn chain(&self, log: LogId) -> Chain {
-        self.catalog().chain(log).await.unwrap().chain
-    }
-
     /// Announces an operation that wants the sequencer at this place, and dies.
     async fn announce(&self, log: LogId, number: u128, place: usize) {
         let stored = self.catalog().chain(log).await.unwrap();
         let announced = announced(&stored.chain, number, Some(self.successor(place)));
         self.catalog().replace(&stored, announced).await.unwrap();
-    }
-
-    /// Waits until the chain is like this, and returns it.
-    async fn until(&self, log: LogId, is_so: impl Fn(&Chain) -> bool) -> Chain {
-        let stored = self.catalog().chain(log).await.unwrap();
-        let mut watch = self.catalog().watch_chain(log, stored.revision).await.unwrap();
-        let waiting = async {
-            let mut chain = stored.chain;
-            while !is_so(&chain) {
-                watch.recv().await.unwrap().unwrap();
-                chain = self.chain(log).await;
-            }
-            chain
-        };
-        timeout(PATIENCE, waiting).await.expect("it becomes so")
-    }
-
-    async fn shutdown(&self) {
-        for node in &self.nodes {
-            node.shutdown().await;
-        }
     }
 }
 

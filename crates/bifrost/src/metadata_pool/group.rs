@@ -16,6 +16,8 @@ use super::{Target, Targets};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks that found nobody to ask.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a call may go without an answer before it is looked whether somebody else leads by now.
+const SLOW: Duration = Duration::from_millis(500);
 /// For the status of one member. It comes from memory.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -32,6 +34,14 @@ impl Attempts {
     /// One at each of so many addresses.
     pub(super) const fn once(addresses: usize) -> Self {
         Self::Left(addresses)
+    }
+
+    /// Whether another one is due if this one fails.
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Self::Left(left) => *left > 1,
+            Self::Until(until) => Instant::now() < *until,
+        }
     }
 
     /// Whether another one is due after one that failed.
@@ -81,13 +91,7 @@ impl Group {
             if failed.is_some_and(|failed| !targets.is_current(failed)) {
                 return true;
             }
-            let mut asked = targets.all.clone();
-            for seed in &self.seeds {
-                if !asked.iter().any(|target| target.address == seed.address) {
-                    asked.push(Arc::clone(seed));
-                }
-            }
-            asked
+            self.everybody(&targets)
         };
         let statuses = ask(&asked).await;
         let leader = leader_of(&statuses);
@@ -96,6 +100,41 @@ impl Group {
             sleep(PAUSE).await;
         }
         found
+    }
+
+    /// Returns when somebody else leads than `asked`, which has not answered: a member that is paused or cut off answers
+    /// nobody, and the others elect without it.
+    ///
+    /// # Cancel safety
+    /// Safe: what was learned is kept.
+    pub(super) async fn led_elsewhere(&self, targets: &Mutex<Targets>, asked: &Arc<Target>) {
+        loop {
+            sleep(SLOW).await;
+            // One look serves all calls that wait.
+            let Ok(_looking) = self.looking.try_acquire() else { continue };
+            let everybody = {
+                let targets = targets.lock();
+                if !targets.is_current(asked) {
+                    return;
+                }
+                self.everybody(&targets)
+            };
+            let statuses = ask(&everybody).await;
+            if let Some(leader) = leader_of(&statuses).filter(|leader| *leader != asked.address) {
+                self.learn(&mut targets.lock(), &statuses, Some(&leader), Some(asked));
+                return;
+            }
+        }
+    }
+
+    fn everybody(&self, targets: &Targets) -> Vec<Arc<Target>> {
+        let mut asked = targets.all.clone();
+        for seed in &self.seeds {
+            if !asked.iter().any(|target| target.address == seed.address) {
+                asked.push(Arc::clone(seed));
+            }
+        }
+        asked
     }
 
     /// Takes the members over, and says whether there is another one to ask than the one that failed.

@@ -195,6 +195,7 @@ async fn a_seal_ends_every_stream_and_the_loglet_never_starts_again() {
     }
     let again = host.open_append(open(3, 1)).await;
     assert!(matches!(again, Err(SequencerCallError::Refused(error)) if error == sealed), "{again:?}");
+    assert_eq!(host.tails(loglet(), me()).await, Err(SequencerCallError::Refused(sealed)));
     host.shutdown().await;
 }
 
