@@ -4,13 +4,15 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check fmt bench fuzz sim exam models ci
+.PHONY: help setup demo test lint check fmt bench bench-failover chaos fuzz sim exam models ci
 
 CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
 ARGS ?=
 # Names of fuzz targets, for example TARGETS='batch marker'; all of them if empty.
 TARGETS ?=
+# How long `make chaos` goes on; BIFROST_SEED=.. repeats a schedule.
+CHAOS_SECONDS ?= 3600
 # What `make sim` runs: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything that happened.
 SEED ?= 1
 SEEDS ?= 1
@@ -22,7 +24,7 @@ export PATH := /usr/lib/ccache:$(PATH):$(HOME)/.cargo/bin
 
 help: ## list the targets
 	@echo "usage: make <target>"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what build and tests need (libclang, a C++ compiler, gRPC for Python); does nothing when it is there
 	@scripts/setup
@@ -49,6 +51,14 @@ fmt: ## format the code
 bench: ## measure appends and tailing reads, in the release profile
 	@scripts/setup build
 	$(CARGO) bench --locked --package bifrost-benches
+
+bench-failover: ## measure how long writers wait when nodes are stopped, killed and cut off; ARGS=kill chooses rows
+	@scripts/setup
+	$(CARGO) bench --locked --package bifrost-tests --bench failover -- $(ARGS)
+
+chaos: setup ## kill, stop, pause and cut off nodes of real clusters, as a seed says, for CHAOS_SECONDS=3600
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --workspace --exclude bifrost-sim --exclude bifrost-model --locked \
+		--test it -- --exact chaos::a_schedule_from_a_seed_breaks_no_promise --nocapture
 
 fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 each; TARGETS='batch ...' chooses
 	@scripts/fuzz $(TARGETS)

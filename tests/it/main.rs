@@ -14,6 +14,9 @@ mod abuse;
 mod api;
 mod append_and_seal_concurrent;
 mod architecture;
+// Network namespaces are Linux's.
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cli;
 mod cli_logs;
 mod controller;

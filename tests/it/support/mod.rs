@@ -1,8 +1,12 @@
 //! What several tests share.
 
+#[cfg(target_os = "linux")]
+pub mod cluster;
 pub mod honest;
 pub mod interpose;
 pub mod judge;
+#[cfg(target_os = "linux")]
+pub mod net;
 pub mod protobuf;
 pub mod raw;
 pub mod server;

@@ -1,0 +1,101 @@
+//! Clusters of real processes under load while nodes die, stop, hang and are cut off. Reading order: `support::net`,
+//! `support::cluster` (what it plays on), [`load`] (who writes, who reads, who judges), [`stage`], [`scenarios`],
+//! [`mixed`] (schedules from a seed).
+//!
+//! Every run ends like this: everything is put right, a client that saw nothing of the past appends to each log and reads
+//! all of it, the checker judges what everybody saw, and no process may have died by itself.
+
+mod interrupted;
+mod load;
+mod mixed;
+mod scenarios;
+mod stage;
+
+use std::time::Duration;
+
+use self::stage::Stage;
+use super::faults::seed_of;
+use super::support::net::with_namespaces;
+
+#[test]
+fn each_process_is_stopped_and_started_under_load() {
+    with_namespaces("chaos::each_process_is_stopped_and_started_under_load", || {
+        Stage::of_three(scenarios::rolling_restart);
+    });
+}
+
+#[test]
+fn any_process_is_killed_again_and_again() {
+    with_namespaces("chaos::any_process_is_killed_again_and_again", || {
+        Stage::of_three(|stage| {
+            for round in 0..6 {
+                scenarios::kill(stage, round % 3);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_process_that_was_paused_for_longer_than_every_time_out_goes_on() {
+    with_namespaces("chaos::a_process_that_was_paused_for_longer_than_every_time_out_goes_on", || {
+        Stage::of_three(|stage| {
+            let leader = stage.load.runtime().block_on(stage.cluster.leader());
+            scenarios::pause(stage, leader, scenarios::LONGER_THAN_EVERY_TIME_OUT);
+        });
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_is_left_behind_and_comes_back() {
+    with_namespaces("chaos::a_node_that_is_cut_off_is_left_behind_and_comes_back", || {
+        Stage::of_three(|stage| {
+            for node in 0..2 {
+                scenarios::isolate(stage, node, scenarios::ISOLATED);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_node_that_is_heard_one_way_only_does_not_stop_the_others() {
+    with_namespaces("chaos::a_node_that_is_heard_one_way_only_does_not_stop_the_others", || {
+        Stage::of_three(|stage| {
+            let leader = stage.load.runtime().block_on(stage.cluster.leader());
+            let other = (leader + 1) % 3;
+            let time = Duration::from_secs(1);
+            // Between two nodes that both number appends, hold copies and take part in metadata; one of them leads it.
+            scenarios::cut_one_way(stage, leader, other, time);
+            scenarios::cut_one_way(stage, other, leader, time);
+            scenarios::lose_answers(stage, other, time);
+        });
+    });
+}
+
+#[test]
+fn a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on() {
+    with_namespaces("chaos::a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on", || {
+        Stage::of_three(|stage| {
+            scenarios::stop_all(stage);
+            scenarios::kill_all(stage);
+        });
+    });
+}
+
+#[test]
+fn a_reconfiguration_is_finished_by_others_when_the_metadata_leader_dies_in_its_middle() {
+    with_namespaces(
+        "chaos::a_reconfiguration_is_finished_by_others_when_the_metadata_leader_dies_in_its_middle",
+        || {
+            Stage::of_three(interrupted::leader_dies_between_announcement_and_decision);
+        },
+    );
+}
+
+/// Ten seconds of it here; `make chaos` runs it for an hour, and `BIFROST_SEED` repeats a schedule.
+#[test]
+fn a_schedule_from_a_seed_breaks_no_promise() {
+    with_namespaces("chaos::a_schedule_from_a_seed_breaks_no_promise", || {
+        let seed = seed_of("chaos");
+        Stage::of_three(|stage| mixed::play(stage, seed, mixed::wanted()));
+    });
+}

@@ -1,0 +1,93 @@
+//! What may go wrong with a cluster of three, one function each. Each begins and ends with a cluster that is whole, and
+//! asks for progress while it is not.
+
+use std::time::Duration;
+
+use super::stage::Stage;
+use crate::support::net::Host;
+
+/// A process that got no time for so long has missed every deadline there is between processes: of beats, of calls, of
+/// keepalives (5 s until one is sent and 5 s until it counts as lost).
+pub const LONGER_THAN_EVERY_TIME_OUT: Duration = Duration::from_secs(12);
+/// Restate #4940: it took 16 s until appends moved off a server that was cut off.
+pub const ISOLATED: Duration = Duration::from_secs(5);
+
+/// Each process is stopped in good order and started again, one after the other.
+pub fn rolling_restart(stage: &mut Stage) {
+    for node in 0..stage.cluster.size() {
+        stop(stage, node);
+    }
+}
+
+/// A process is stopped in good order and started again.
+pub fn stop(stage: &mut Stage, node: usize) {
+    let stopped = format!("node {node} is stopped");
+    stage.fault(&stopped, Duration::ZERO, |cluster| cluster.stop(node), |cluster| cluster.start(node));
+}
+
+/// A process dies and is started again.
+pub fn kill(stage: &mut Stage, node: usize) {
+    let killed = format!("node {node} is killed");
+    stage.fault(&killed, Duration::ZERO, |cluster| cluster.kill(node), |cluster| cluster.start(node));
+}
+
+/// A process gets no time for a while, and does not know it when it goes on.
+pub fn pause(stage: &mut Stage, node: usize, time: Duration) {
+    let paused = format!("node {node} is paused");
+    stage.fault(&paused, time, |cluster| cluster.pause(node), |cluster| cluster.resume(node));
+}
+
+/// Nobody reaches a node, and it reaches nobody.
+pub fn isolate(stage: &mut Stage, node: usize, time: Duration) {
+    let isolated = format!("node {node} is cut off");
+    let host = Host::Node(node);
+    stage.fault(&isolated, time, |cluster| cluster.net().isolate(host), |cluster| cluster.net().rejoin(host));
+}
+
+/// What one node sends to another is lost; the other way works.
+pub fn cut_one_way(stage: &mut Stage, from: usize, to: usize, time: Duration) {
+    let cut = format!("node {from} is not heard by node {to}");
+    let (from, to) = (Host::Node(from), Host::Node(to));
+    stage.fault(&cut, time, |cluster| cluster.net().cut(from, to), |cluster| cluster.net().mend(from, to));
+}
+
+/// What a node sends to its clients is lost: they are heard and get no answer.
+pub fn lose_answers(stage: &mut Stage, node: usize, time: Duration) {
+    let lost = format!("the answers of node {node} to clients are lost");
+    let (from, to) = (Host::Node(node), Host::Clients);
+    stage.fault(&lost, time, |cluster| cluster.net().cut(from, to), |cluster| cluster.net().mend(from, to));
+}
+
+/// All processes are stopped in good order at the same time, and started again.
+pub fn stop_all(stage: &mut Stage) {
+    let size = stage.cluster.size();
+    for node in 0..size {
+        stage.cluster.ask_to_stop(node);
+    }
+    for node in 0..size {
+        stage.cluster.await_stopped(node);
+    }
+    start_all(stage, "all nodes were stopped");
+}
+
+/// All processes die at the same time, and are started again.
+pub fn kill_all(stage: &mut Stage) {
+    for node in 0..stage.cluster.size() {
+        stage.cluster.kill(node);
+    }
+    start_all(stage, "all nodes were killed");
+}
+
+fn start_all(stage: &mut Stage, after: &str) {
+    let size = stage.cluster.size();
+    // A majority must be there before any of them can be ready.
+    for node in 0..size {
+        stage.cluster.begin(node, &[]);
+    }
+    for node in 0..size {
+        stage.cluster.await_ready(node);
+    }
+    let mark = stage.load.mark();
+    let took = stage.load.await_progress(&mark, after);
+    println!("chaos: {after}: all logs went on {took:.0?} after all were ready again");
+}
