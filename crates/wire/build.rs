@@ -4,13 +4,14 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "bifrost/v1/common.proto",
     "bifrost/v1/log_server.proto",
     "bifrost/v1/log.proto",
     "bifrost/v1/sequencer.proto",
     "bifrost/v1/metadata.proto",
     "bifrost/v1/metadata_admin.proto",
+    "bifrost/v1/node.proto",
     "bifrost/v1/values.proto",
 ];
 

@@ -13,7 +13,7 @@ pub(crate) fn run(input: &[u8]) {
 
 /// Each legal value as every message: a fuzzer drops those that teach it nothing.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let values = [chain::golden(), unhex(include_str!("../../crates/wire/testdata/node-v1.hex"))];
+    let values = [chain::golden(), unhex(include_str!("../../crates/wire/testdata/node-v2.hex"))];
     let choices = 0..u8::try_from(EVERY_MESSAGE.len()).unwrap_or(u8::MAX);
     choices.flat_map(|choice| values.iter().map(move |value| [&[choice], value.as_slice()].concat())).collect()
 }

@@ -45,7 +45,16 @@ fn nodes_are_listed_and_described_with_what_needs_them() {
     assert_eq!((&described["needs"], &described["more_needs"], &described["node"]), (&needs, &json!(0), &json!("N2")));
     let text = dev.run(["node", "describe", "n3"]).ok();
     assert!(text.starts_with("N3:1 n3\n") && text.contains("state      answers"), "{text}");
+    assert!(
+        text.contains("roles      log-server, sequencer\n") && text.contains("numbers the appends of 0 logs"),
+        "{text}"
+    );
     assert!(text.contains("1 segment needs it:\n  log orders (number 1), segment 0: it is closed"), "{text}");
+    let status = &described["status"];
+    assert_eq!((&status["node"], &status["leaving"]), (&json!("N2:1"), &json!(false)));
+    assert_eq!(status["roles"], json!(["log-server", "sequencer"]));
+    assert_eq!((&status["disk"]["disk"], &status["disk"]["fullness"]), (&nodes[1]["disk"], &json!("ample")));
+    assert!(status["uptime_millis"].as_u64().unwrap() > 0 && status["loglets"].as_u64().unwrap() >= 1, "{status}");
     dev.run(["trim", "orders", "--to", "2"]).ok();
     let text = dev.run(["node", "describe", "n3"]).ok();
     assert!(text.ends_with("\nno segment needs it\n"), "{text}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bifrost_loglet::peers::Peers;
 use bifrost_types::{DiskId, LogId, LogletId, NodeId, OpId, SegmentIndex, WriterId};
 use bifrost_wire::log_server::StateRequest;
+use bifrost_wire::node::NodeStatus;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,13 @@ impl Cluster {
     async fn probe(&self, node: NodeId, disk: DiskId) -> bool {
         serves(&self.directory, node, disk).await
     }
+}
+
+/// What a node says about itself now; `None` if it does not answer in time, or if another node answers at its address.
+pub(crate) async fn status_of(directory: &Directory, node: NodeId) -> Option<NodeStatus> {
+    let asked = directory.node(node)?;
+    let status = timeout(PROBE_DEADLINE, asked.status()).await.ok()?.ok()?;
+    (status.id.node == node).then_some(status)
 }
 
 /// Whether a node answers now, with this disk.

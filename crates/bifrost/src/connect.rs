@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bifrost_types::{NodeId, NodeRecord};
-use bifrost_wire::grpc::{ClientOptions, GrpcLogServer, GrpcSequencers};
+use bifrost_wire::grpc::{ClientOptions, GrpcLogServer, GrpcNode, GrpcSequencers, connect_lazy};
 use bifrost_wire::log_server::LogServer;
+use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
 use parking_lot::Mutex;
 
@@ -17,6 +18,8 @@ pub struct NodeServices {
     pub log_server: Arc<dyn LogServer>,
     /// Its sequencers.
     pub sequencers: Arc<dyn Sequencers>,
+    /// What it says about itself.
+    pub node: Arc<dyn NodeService>,
 }
 
 /// Makes the clients of a node's services. Asked once for each new life or address of a node.
@@ -36,8 +39,10 @@ pub struct GrpcConnect {
 impl Connect for GrpcConnect {
     fn connect(&self, node: &NodeRecord) -> Option<NodeServices> {
         let log_server = GrpcLogServer::connect_lazy(&node.address, self.options.clone()).ok()?;
-        let sequencers = GrpcSequencers::connect_lazy(&node.address, self.options.clone()).ok()?;
-        Some(NodeServices { log_server: Arc::new(log_server), sequencers: Arc::new(sequencers) })
+        let channel = connect_lazy(&node.address, &self.options).ok()?;
+        let sequencers = GrpcSequencers::over(channel.clone(), self.options.clone());
+        let node = GrpcNode::over(channel, &self.options);
+        Some(NodeServices { log_server: Arc::new(log_server), sequencers: Arc::new(sequencers), node: Arc::new(node) })
     }
 }
 

@@ -8,6 +8,7 @@ use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Successor};
 use bifrost_wire::codec::decode_node_record;
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{Changes, MetadataError, Revision};
+use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
 use parking_lot::RwLock;
 use tracing::{debug, warn};
@@ -66,6 +67,12 @@ impl Directory {
             return None;
         }
         entry.services.as_ref().map(|services| services.sequencers.clone())
+    }
+
+    /// What a node says about itself, or `None` if the node is unknown or cannot be reached by any means.
+    pub fn node(&self, node: NodeId) -> Option<Arc<dyn NodeService>> {
+        let known = self.inner.known.read();
+        known.nodes.get(&node)?.services.as_ref().map(|services| services.node.clone())
     }
 
     /// Reads all records, linearizably; returns the revision to follow from.

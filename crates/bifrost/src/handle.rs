@@ -11,7 +11,7 @@ use std::time::Duration;
 use bifrost_metadata::LocalMetadata;
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId, Successor};
+use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId, Roles, Successor};
 use bifrost_wire::grpc::ClientOptions;
 use bifrost_wire::metadata::MetadataStore;
 use parking_lot::Mutex;
@@ -453,7 +453,12 @@ async fn host(
 ) -> Result<(Arc<Cluster>, LocalNode), StartError> {
     let catalog = Catalog::new(metadata.clone());
     let directory = Directory::new(catalog.clone(), Arc::new(local.clone()));
-    let identity = Identity { name: "embedded".to_owned(), address: String::new(), location: Location::default() };
+    let identity = Identity {
+        name: "embedded".to_owned(),
+        address: String::new(),
+        location: Location::default(),
+        roles: Roles::DATA,
+    };
     let node = LocalNode::start(catalog, directory.clone(), &identity, storage, SegmentLimits::default()).await?;
     local.insert(node.id().node, node.services());
     directory.refresh().await?;

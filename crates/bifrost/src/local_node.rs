@@ -4,6 +4,7 @@
 #[cfg(feature = "rocksdb")]
 mod directory_disk;
 mod disk;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use crate::membership::{BootStep, Identity, Refusal, before_boot, begin_life, bo
 use self::directory_disk::DirectoryDisk;
 use self::disk::MemoryDisk;
 pub use self::disk::{Disk, OpenStore};
+pub use self::status::LocalStatus;
 
 /// Where a node keeps its copies.
 #[derive(Debug, Clone)]
@@ -99,6 +101,7 @@ pub struct LocalNode {
     record: NodeRecord,
     log_server: LogServerHandle,
     sequencers: SequencerHost,
+    status: LocalStatus,
 }
 
 impl LocalNode {
@@ -128,8 +131,9 @@ impl LocalNode {
         let log_server = store.serve(server_options(&record)?).await?;
         let source = Arc::new(CatalogSource { catalog });
         let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
+        let status = LocalStatus::new(&record, log_server.clone(), sequencers.clone());
         info!(node = %record.id, name = record.name, address = record.address, "node runs");
-        Ok(Self { record, log_server, sequencers })
+        Ok(Self { record, log_server, sequencers, status })
     }
 
     /// This life of the node.
@@ -144,7 +148,16 @@ impl LocalNode {
 
     /// Its services, for callers in this process and for the adapters of a listener.
     pub fn services(&self) -> NodeServices {
-        NodeServices { log_server: Arc::new(self.log_server.clone()), sequencers: Arc::new(self.sequencers.clone()) }
+        NodeServices {
+            log_server: Arc::new(self.log_server.clone()),
+            sequencers: Arc::new(self.sequencers.clone()),
+            node: Arc::new(self.status.clone()),
+        }
+    }
+
+    /// What it says about itself, and where others of this process add to it.
+    pub const fn status(&self) -> &LocalStatus {
+        &self.status
     }
 
     /// Its sequencers.

@@ -3,7 +3,7 @@
 
 use bifrost_logserver::Marker;
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeRecord, StorageState};
+use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeId, NodeRecord, Roles, StorageState};
 use bifrost_wire::metadata::Revision;
 use thiserror::Error;
 
@@ -18,6 +18,23 @@ pub struct Identity {
     pub address: String,
     /// Where it stands.
     pub location: Location,
+    /// What it does.
+    pub roles: Roles,
+}
+
+impl Identity {
+    /// The record of a node that the cluster does not know yet.
+    pub fn first_record(&self, node: NodeId) -> NodeRecord {
+        NodeRecord {
+            id: NodeGeneration::new(node, Generation::FIRST),
+            name: self.name.clone(),
+            address: self.address.clone(),
+            location: self.location.clone(),
+            disk: None,
+            storage: StorageState::Provisioning,
+            roles: self.roles,
+        }
+    }
 }
 
 /// Why a node must not serve its disk.
@@ -32,7 +49,7 @@ pub enum Refusal {
         /// Whose cluster.
         cluster: ClusterId,
         /// Whose node.
-        node: bifrost_types::NodeId,
+        node: NodeId,
     },
     /// The directory carries this node's marker with another disk id: an old copy, or a disk that was replaced.
     #[error(
@@ -60,7 +77,7 @@ pub enum Refusal {
     )]
     NameInUse {
         /// The node.
-        node: bifrost_types::NodeId,
+        node: NodeId,
         /// The disk that it serves.
         disk: DiskId,
     },
@@ -141,17 +158,9 @@ pub fn before_boot(
 /// # Errors
 /// [`CatalogError`] when metadata cannot be reached; calling again begins yet another life, which is harmless.
 pub(crate) async fn begin_life(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
-    let first = |id| NodeRecord {
-        id: NodeGeneration::new(id, Generation::FIRST),
-        name: identity.name.clone(),
-        address: identity.address.clone(),
-        location: identity.location.clone(),
-        disk: None,
-        storage: StorageState::Provisioning,
-    };
     loop {
         let made = match catalog.node_by_name(&identity.name).await? {
-            None => catalog.create_node(&identity.name, first).await,
+            None => catalog.create_node(&identity.name, |node| identity.first_record(node)).await,
             Some((record, revision)) => {
                 let mut generation = record.id.generation.next().ok_or(CatalogError::Exhausted)?;
                 if plant::is(Plant::GenerationNotRaised) {
@@ -161,6 +170,7 @@ pub(crate) async fn begin_life(catalog: &Catalog, identity: &Identity) -> Result
                     id: NodeGeneration::new(record.id.node, generation),
                     address: identity.address.clone(),
                     location: identity.location.clone(),
+                    roles: identity.roles,
                     ..record
                 };
                 catalog.replace_node(revision, &next).await.map(|revision| (next, revision))
@@ -175,8 +185,6 @@ pub(crate) async fn begin_life(catalog: &Catalog, identity: &Identity) -> Result
 
 #[cfg(test)]
 mod tests {
-    use bifrost_types::NodeId;
-
     use super::*;
 
     fn cluster(value: u128) -> ClusterId {
@@ -195,6 +203,7 @@ mod tests {
             location: Location::default(),
             disk,
             storage,
+            roles: Roles::DATA,
         }
     }
 

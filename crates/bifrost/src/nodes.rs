@@ -10,10 +10,11 @@ mod transition;
 use std::collections::BTreeMap;
 
 use bifrost_types::{Chain, NodeId, NodeRecord};
+use bifrost_wire::node::NodeStatus;
 use futures_util::future::join_all;
 
 use crate::catalog::CatalogError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, status_of};
 use crate::handle::Bifrost;
 
 pub use self::change::{NodeRemoved, RemoveNodeError, SetStorageError, StorageChanged};
@@ -27,10 +28,18 @@ pub struct NodeView {
     pub node: NodeId,
     /// Its record; `None` once it was removed, while a chain still names it.
     pub record: Option<NodeRecord>,
-    /// Whether its log server answers, with the disk of the record.
-    pub answers: bool,
+    /// What it says about itself; `None` if it does not answer.
+    pub status: Option<NodeStatus>,
     /// What names it.
     pub mentions: Mentions,
+}
+
+impl NodeView {
+    /// Whether the node answers, and its log server serves the disk of the record if there is one.
+    pub fn answers(&self) -> bool {
+        let (Some(record), Some(status)) = (&self.record, &self.status) else { return false };
+        record.disk.is_none() || status.disk.map(|disk| disk.disk) == record.disk
+    }
 }
 
 /// How often chains name a node.
@@ -60,12 +69,12 @@ impl Bifrost {
         let (records, mentions) = tokio::join!(known_nodes(cluster), mentions(cluster));
         let mut views = BTreeMap::new();
         for (node, mentions) in mentions? {
-            views.insert(node, NodeView { node, record: None, answers: false, mentions });
+            views.insert(node, NodeView { node, record: None, status: None, mentions });
         }
-        for (record, answers) in records? {
+        for (record, status) in records? {
             let node = record.id.node;
             let mentions = views.get(&node).map(|view| view.mentions).unwrap_or_default();
-            views.insert(node, NodeView { node, record: Some(record), answers, mentions });
+            views.insert(node, NodeView { node, record: Some(record), status, mentions });
         }
         Ok(views.into_values().collect())
     }
@@ -83,12 +92,12 @@ impl Bifrost {
     }
 }
 
-async fn known_nodes(cluster: &Cluster) -> Result<Vec<(NodeRecord, bool)>, CatalogError> {
+async fn known_nodes(cluster: &Cluster) -> Result<Vec<(NodeRecord, Option<NodeStatus>)>, CatalogError> {
     cluster.directory.refresh().await?;
     let (records, _) = cluster.catalog.nodes().await?;
     let asked = records.into_iter().map(async |record| {
-        let answers = cluster.answers(record.id.node).await;
-        (record, answers)
+        let status = status_of(&cluster.directory, record.id.node).await;
+        (record, status)
     });
     Ok(join_all(asked).await)
 }

@@ -210,7 +210,7 @@ pub fn needs_locations(replication: &ReplicationProperty) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bifrost_types::{DiskId, Generation, Location};
+    use bifrost_types::{DiskId, Generation, Location, Roles};
 
     use super::*;
 
@@ -222,6 +222,7 @@ mod tests {
             location: Location { region: String::new(), zone: zone.to_owned() },
             disk: DiskId::try_from(u128::from(id)).ok(),
             storage: StorageState::ReadWrite,
+            roles: Roles::DATA,
         }
     }
 

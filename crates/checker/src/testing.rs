@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroU128};
 
 use bifrost_types::{
     Actor, Chain, CloseReason, DiskId, Finished, Generation, Location, LogId, LogletId, LogletOffset, LogletParams,
-    Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, Segment, SegmentIndex,
+    Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, Roles, Segment, SegmentIndex,
     SegmentState, StorageState, Timings,
 };
 
@@ -149,6 +149,7 @@ pub(crate) fn record(number: u32, generation: u32) -> NodeRecord {
         location: Location::default(),
         disk: Some(disk(number)),
         storage: StorageState::ReadWrite,
+        roles: Roles::DATA,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
 use crate::published::Published;
-use crate::space::{BallastStep, Demand, Fullness, SpaceCore};
+use crate::space::{BallastStep, Demand, Fullness, Marks, SpaceCore};
 use crate::store::Space;
 
 /// How often an idle writer looks, and how soon what did not help is tried again.
@@ -15,6 +15,7 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The driver of [`SpaceCore`].
 pub(crate) struct Guard {
     core: SpaceCore,
+    marks: Marks,
     published: Arc<Published>,
     metrics: Metrics,
     ballast_tried: Option<Instant>,
@@ -23,7 +24,8 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(space: &dyn Space, published: Arc<Published>, metrics: Metrics) -> Self {
-        Self { core: SpaceCore::new(space.marks()), published, metrics, ballast_tried: None, reclaimed: None }
+        let marks = space.marks();
+        Self { core: SpaceCore::new(marks), marks, published, metrics, ballast_tried: None, reclaimed: None }
     }
 
     /// Looks at the disk, does what the core wants done about the ballast, and has dropped batches given back while there
@@ -33,6 +35,7 @@ impl Guard {
         match space.look() {
             Ok(look) => {
                 self.metrics.disk_free_bytes.set(look.free_bytes as f64);
+                self.published.space.send_replace(self.marks.space(look.free_bytes));
                 if let Some(step) = self.core.observe(look) {
                     self.move_ballast(space, step);
                 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bifrost_types::LogletId;
 use bifrost_wire::log_server::CopyState;
+use bifrost_wire::node::DiskSpace;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -16,6 +18,12 @@ use crate::space::Fullness;
 pub(crate) struct Published {
     /// How full the disk is.
     pub(crate) fullness: watch::Sender<Fullness>,
+    /// The same in numbers, as of the last look.
+    pub(crate) space: watch::Sender<Option<DiskSpace>>,
+    /// Loglets that the writer has a promise about.
+    pub(crate) promised: AtomicU64,
+    /// Bytes of batches that became durable.
+    pub(crate) stored_bytes: AtomicU64,
     loglets: RwLock<BTreeMap<LogletId, Arc<watch::Sender<CopyState>>>>,
 }
 

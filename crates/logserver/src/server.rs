@@ -15,6 +15,7 @@ use bifrost_wire::log_server::{
     CallError, CopyError, CopyState, LogServer, ReadRequest, ReadStream, RepairRequest, SealRequest, SettleRequest,
     StateRequest, StoreStream, TrimRequest,
 };
+use bifrost_wire::node::DiskStatus;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -191,6 +192,23 @@ impl LogServerHandle {
     /// at with each group and once a second; always [`Fullness::Ample`] for a store without a disk.
     pub fn fullness(&self) -> watch::Receiver<Fullness> {
         self.server.published.fullness.subscribe()
+    }
+
+    /// Its disk as of the last look, or `None` once the server stopped: a disk that is not served is no disk to count on.
+    pub fn disk_status(&self) -> Option<DiskStatus> {
+        let Published { fullness, space, .. } = &*self.server.published;
+        let status = DiskStatus { disk: self.disk(), fullness: *fullness.borrow(), space: *space.borrow() };
+        (!self.server.stop.is_cancelled()).then_some(status)
+    }
+
+    /// Loglets that it has a promise about.
+    pub fn loglets(&self) -> u64 {
+        self.server.published.promised.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of batches that it made durable since it started.
+    pub fn stored_bytes(&self) -> u64 {
+        self.server.published.stored_bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -15,6 +15,9 @@
 #[cfg(test)]
 mod tests;
 
+use bifrost_wire::node::DiskSpace;
+pub use bifrost_wire::node::Fullness;
+
 use crate::options::InvalidOption;
 
 /// A mark is left behind only when this part of it is free above it, so that the answer does not change with every
@@ -62,6 +65,7 @@ impl SpaceOptions {
         let scaled = (total_bytes / 20).min(RESERVE_MAX).max(write_buffer_bytes.saturating_mul(WRITE_BUFFERS));
         let reserve = self.reserve_bytes.unwrap_or_else(|| scaled.min(total_bytes / 2));
         Marks {
+            total_bytes,
             new_loglets: reserve.saturating_add(reserve / 2),
             stores: reserve,
             repairs: reserve / 2,
@@ -75,6 +79,8 @@ impl SpaceOptions {
 /// Free bytes at which something ends. `ballast <= repairs <= stores <= new_loglets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marks {
+    /// What the file system holds in all.
+    pub total_bytes: u64,
     /// The soft mark: below it placement should choose another disk.
     pub new_loglets: u64,
     /// The hard mark: below it stores are refused. What is free there is the reserve.
@@ -85,22 +91,6 @@ pub struct Marks {
     pub ballast: u64,
     /// How much the ballast gives back.
     pub ballast_bytes: u64,
-}
-
-/// How full a disk is; later ones are worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Fullness {
-    /// Everything goes.
-    #[default]
-    Ample,
-    /// Everything goes, and new loglets should go elsewhere.
-    Low,
-    /// Stores are refused.
-    Full,
-    /// Repairs are refused too.
-    Scarce,
-    /// Even the reserve is gone; seals, settles and trims live on the ballast.
-    Exhausted,
 }
 
 /// Who wants to write. Seals, settles and trims are not asked: they are tried to the last byte.
@@ -185,6 +175,18 @@ impl SpaceCore {
 }
 
 impl Marks {
+    /// How a disk is told to others.
+    pub(crate) fn space(&self, free_bytes: u64) -> Option<DiskSpace> {
+        let total_bytes = self.total_bytes;
+        // A file system that says that it holds nothing says nothing.
+        (total_bytes > 0).then_some(DiskSpace {
+            total_bytes,
+            free_bytes,
+            soft_mark_bytes: self.new_loglets,
+            hard_mark_bytes: self.stores,
+        })
+    }
+
     const fn fullness(&self, free_bytes: u64) -> Fullness {
         if free_bytes < self.ballast {
             Fullness::Exhausted

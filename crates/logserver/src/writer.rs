@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
 use bifrost_types::plant::{self, Plant};
@@ -152,6 +153,7 @@ impl<S: LogStore> Writer<S> {
             }
         }
         metrics.loglets.set(loglets.len() as f64);
+        published.promised.store(loglets.len() as u64, Ordering::Relaxed);
         let mut guard = store.space().map(|space| Guard::new(space, Arc::clone(&published), metrics.clone()));
         if let (Some(guard), Some(space)) = (&mut guard, store.space()) {
             guard.look(space);
@@ -366,6 +368,7 @@ impl<S: LogStore> Writer<S> {
                 return Err(CopyError::TooManyLoglets);
             }
             self.metrics.loglets.increment(1.0);
+            self.published.promised.fetch_add(1, Ordering::Relaxed);
             let published = self.published.sender(loglet);
             self.loglets.insert(loglet, Loglet { core, published });
         }
@@ -445,12 +448,16 @@ impl<S: LogStore> Writer<S> {
         }
         self.metrics.group_bytes.record(group.bytes() as f64);
         self.metrics.group_batches.record(group.batches() as f64);
+        let bytes = group.bytes() as u64;
         let started = Instant::now();
         let mut outcome = self.store.commit(group).await;
         if plant::is(Plant::FsyncRetried) && matches!(outcome, Err(StoreError::Failed { .. })) {
             outcome = self.store.commit(Group::default()).await;
         }
         self.metrics.commit_seconds.record(started.elapsed());
+        if outcome.is_ok() {
+            self.published.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         outcome
     }
 

@@ -11,7 +11,7 @@ use bifrost::{Bifrost, Options, StartError};
 use bifrost_logserver::RocksOptions;
 use bifrost_metadata::{LocalMetadata, MemoryMetadata, OpenError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, NodeGeneration, NodeId};
+use bifrost_types::{Location, NodeGeneration, NodeId, Roles};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use bifrost_wire::metadata::MetadataStore;
 use thiserror::Error;
@@ -241,7 +241,8 @@ impl LocalCluster {
             None => Storage::Memory,
         };
         let name = node_name(index);
-        let identity = Identity { name: name.clone(), address: String::new(), location: Location::default() };
+        let identity =
+            Identity { name: name.clone(), address: String::new(), location: Location::default(), roles: Roles::DATA };
         let options = NodeOptions {
             identity,
             storage,

@@ -26,7 +26,7 @@ use bifrost::{Options as BifrostOptions, fresh_op};
 use bifrost_logserver::RocksOptions;
 use bifrost_raft::Role;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{ClusterId, Location, NodeId, NodeRecord};
+use bifrost_types::{ClusterId, Location, NodeId, NodeRecord, Roles};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use bifrost_wire::metadata_admin::MetadataMember as WireMember;
 use tokio::net::TcpListener;
@@ -77,6 +77,13 @@ pub struct ProcessOptions {
     pub client: ClientOptions,
     /// Limits of the door for thin clients.
     pub gateway: GatewayOptions,
+}
+
+impl ProcessOptions {
+    /// What the node does.
+    fn roles(&self) -> Roles {
+        if self.member.is_some() { Roles::ALL } else { Roles::DATA }
+    }
 }
 
 /// Where a metadata member listens.
@@ -348,7 +355,7 @@ impl Start {
 
     fn identity(&self, address: &str) -> Identity {
         let location = self.options.location.clone();
-        Identity { name: self.state.name.clone(), address: address.to_owned(), location }
+        Identity { name: self.state.name.clone(), address: address.to_owned(), location, roles: self.options.roles() }
     }
 
     /// Where metadata may be: as last known, and where this start was told to join.

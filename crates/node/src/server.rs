@@ -17,12 +17,13 @@ use bifrost::{Bifrost, Options as BifrostOptions, StartError};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
 use bifrost_wire::grpc::{
-    ClientOptions, HealthGrpc, Listener, LogServerGrpc, LogsGrpc, MetadataGrpc, ReflectionError, RoutesBuilder,
-    SequencersGrpc, ServerLimits, add_reflection, serve,
+    ClientOptions, HealthGrpc, Listener, LogServerGrpc, LogsGrpc, MetadataGrpc, NodeGrpc, ReflectionError,
+    RoutesBuilder, SequencersGrpc, ServerLimits, add_reflection, serve,
 };
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::logs::Logs;
 use bifrost_wire::metadata::MetadataStore;
+use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,12 @@ pub trait Interpose: Send + Sync + fmt::Debug {
     /// What callers get in place of this node's log server.
     fn log_server(&self, node: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer>;
 
+    /// What callers get in place of what this node says about itself.
+    fn node(&self, node: NodeId, inner: Arc<dyn NodeService>) -> Arc<dyn NodeService> {
+        let _ = node;
+        inner
+    }
+
     /// How the node of this identity reaches all others. By default as it would: through the network.
     fn connect(&self, node: &Identity, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
         let _ = node;
@@ -44,11 +51,12 @@ pub trait Interpose: Send + Sync + fmt::Debug {
 }
 
 /// What health checks may ask for by name.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     LogServerGrpc::<dyn LogServer>::NAME,
     SequencersGrpc::<dyn Sequencers>::NAME,
     MetadataGrpc::<dyn MetadataStore>::NAME,
     LogsGrpc::<dyn Logs>::NAME,
+    NodeGrpc::<dyn NodeService>::NAME,
 ];
 
 /// What a node is made of.
@@ -131,6 +139,7 @@ impl Node {
         let mut services = local.services();
         if let Some(interpose) = &options.interpose {
             services.log_server = interpose.log_server(local.id().node, services.log_server);
+            services.node = interpose.node(local.id().node, services.node);
         }
         // A node calls itself without the network.
         connect.local.insert(local.id().node, services.clone());
@@ -173,6 +182,7 @@ impl Node {
         };
         LogServerGrpc::new(services.log_server, &limits, stop.child_token()).add_to(&mut routes);
         SequencersGrpc::new(services.sequencers, &limits, stop.child_token()).add_to(&mut routes);
+        NodeGrpc::new(services.node, stop.child_token()).add_to(&mut routes);
         MetadataGrpc::new(options.metadata, &limits, stop.child_token()).add_to(&mut routes);
         LogsGrpc::new(Arc::new(gateway.clone()), &limits, stop.child_token()).add_to(&mut routes);
         HealthGrpc::new(SERVICES.to_vec(), stopping.clone(), stop.child_token()).add_to(&mut routes);
@@ -208,6 +218,7 @@ impl Node {
     /// # Cancel safety
     /// Safe: the stop goes on; call again to wait for it.
     pub async fn shutdown(&self) {
+        self.local.status().leave();
         self.stopping.cancel();
         self.stop.cancelled().await;
         self.local.shutdown().await;

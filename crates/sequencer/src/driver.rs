@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use bifrost_types::{LogletId, LogletOffset, LogletParams, NodeIndex, WriterId};
 use bifrost_wire::log_server::StoreRequest;
@@ -216,6 +217,7 @@ impl Driver {
             }
             Input::Append { stream, records, batch, room } => {
                 self.metrics.committed_bytes.increment(batch.len() as u64);
+                self.metrics.sequenced_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 if let Some(open) = self.streams.get_mut(&stream) {
                     open.in_flight += 1;
                 }

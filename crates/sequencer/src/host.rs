@@ -98,6 +98,11 @@ impl SequencerHost {
         running.map(|(log, slot)| LogletId::new(*log, slot.segment)).collect()
     }
 
+    /// Bytes of batches that were given an offset here since the host was made.
+    pub fn sequenced_bytes(&self) -> u64 {
+        self.inner.metrics.sequenced_bytes.load(Ordering::Relaxed)
+    }
+
     /// Ends the sequencer of a log that is gone. Without appends it would never hear of the seal, and keep its task and
     /// what it holds for slow copies until the node stops; no later segment takes its place.
     pub fn end(&self, log: LogId) {

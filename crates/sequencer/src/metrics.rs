@@ -1,5 +1,8 @@
 //! Metrics of the sequencer. Handles are made once; labels never carry log ids.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const BATCHES: &str = "bifrost_sequencer_committed_batches_total";
@@ -16,6 +19,8 @@ pub struct Metrics {
     pub committed_batches: Counter,
     /// Bytes of batches taken.
     pub committed_bytes: Counter,
+    /// The same of this host alone.
+    pub sequenced_bytes: Arc<AtomicU64>,
     /// Store messages put on pipes, those that only tell the committed tail included.
     pub store_messages: Counter,
     /// Refusals by copies that contradict the protocol, or were sent damaged bytes.
@@ -43,6 +48,7 @@ impl Default for Metrics {
         Self {
             committed_batches: counter!(BATCHES),
             committed_bytes: counter!(BYTES),
+            sequenced_bytes: Arc::default(),
             store_messages: counter!(MESSAGES),
             copy_alarms: counter!(ALARMS),
             loglets_running: gauge!(RUNNING),

@@ -15,7 +15,7 @@ use bifrost_metadata::MemoryMetadata;
 use bifrost_node::gateway::GatewayOptions;
 use bifrost_node::server::{Interpose, Node, NodeOptions, ServerError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, NodeId};
+use bifrost_types::{Location, NodeId, Roles};
 use bifrost_wire::grpc::{ClientOptions, MetadataGrpc, RoutesBuilder, ServerLimits, serve};
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::MetadataStore;
@@ -145,7 +145,7 @@ pub async fn node(host: String, ground: Ground) -> turmoil::Result {
 fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
     let location = Location { region: "r".to_owned(), zone: format!("z{}", slot.zone) };
     NodeOptions {
-        identity: Identity { name: slot.name.clone(), address: String::new(), location },
+        identity: Identity { name: slot.name.clone(), address: String::new(), location, roles: Roles::DATA },
         storage: Storage::Given(Arc::new(slot.disk.clone())),
         metadata: ground.metadata_from(host, &ground.metadata),
         segments: ground.segments,

@@ -2,7 +2,7 @@
 //! that arrive twice, or so late that their target has restarted and their sender has given up.
 //!
 //! ```text
-//!  caller ─► FaultyLogServer, FaultySequencers, FaultyMetadata ─► client ═══ simulated network ═══► service
+//!  caller ─► FaultyLogServer, FaultySequencers, FaultyNode, FaultyMetadata ─► client ═══ simulated network ═══► service
 //!                │ asks for each call
 //!             Faults: rates of each directed pair of hosts, set while the run goes on
 //! ```
@@ -11,12 +11,13 @@
 //! reply ends its stream, and a late store arrives on a stream of its own. One store may be sent twice in a row.
 //!
 //! Reading order: this file (the rates), `call` (what becomes of a unary call), `connect`, `log_server`, `sequencers`,
-//! `metadata` (each a service's trait), `observed` (metadata that tells the history, and loses its leadership).
+//! `node`, `metadata` (each a service's trait), `observed` (metadata that tells the history, and loses its leadership).
 
 mod call;
 mod connect;
 mod log_server;
 mod metadata;
+mod node;
 mod observed;
 mod sequencers;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use self::call::Fate;
 pub use self::connect::FaultyConnect;
 pub use self::log_server::FaultyLogServer;
 pub use self::metadata::FaultyMetadata;
+pub use self::node::FaultyNode;
 pub use self::observed::ObservedMetadata;
 pub use self::sequencers::FaultySequencers;
 use crate::history::History;

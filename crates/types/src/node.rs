@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::id::{DiskId, NodeGeneration};
+use crate::role::Roles;
 use crate::topology::Location;
 
 /// Life of a log server's storage (DESIGN §6), as desired state in the node's record (M3).
@@ -47,4 +48,6 @@ pub struct NodeRecord {
     pub disk: Option<DiskId>,
     /// Life of that disk.
     pub storage: StorageState,
+    /// What the node does, as of its present life.
+    pub roles: Roles,
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Reading order: [`DecodeError`] and the field helpers here; `ids`, `topology`; then one file per concept: `copy`,
-//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `metadata_admin`, `chain`, `tombstone`,
+//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `metadata_admin`, `node_status`, `chain`, `tombstone`,
 //! `node`; and for clients in any language `logs` and `records`.
 //!
 //! Payloads are `Bytes` on both sides. A decoded batch is a slice of the frame that it came in: whoever keeps a small
@@ -22,6 +22,7 @@ pub(crate) mod logs;
 pub(crate) mod metadata;
 pub(crate) mod metadata_admin;
 mod node;
+mod node_status;
 pub(crate) mod read;
 pub(crate) mod records;
 pub(crate) mod sequencer;
@@ -43,7 +44,7 @@ pub use tombstone::{decode_tombstone, encode_tombstone};
 /// Most stores of one store message, and most answers of one answer to them.
 pub const MESSAGE_ITEMS_MAX: usize = WINDOW_BATCHES;
 
-/// The format version that metadata values are written with, and the only one that is read.
+/// The format version that metadata values are written with, and the only one that is read; a node's record has its own.
 pub const VALUE_FORMAT_VERSION: u32 = 1;
 
 /// Why bytes are not the message that they should be. `field` is the path of the protobuf field, as in
@@ -119,7 +120,7 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// A metadata value of a format that this version cannot write back without loss.
-    #[error("{field} is {version}, this version reads 1")]
+    #[error("{field} is {version}, which this version does not read")]
     FormatVersion {
         /// The field.
         field: &'static str,

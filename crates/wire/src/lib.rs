@@ -11,7 +11,7 @@
 //! Bytes of a peer become domain types at this edge or are refused here; past it, code trusts types.
 //!
 //! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`metadata_admin`],
-//! [`logs`], [`codec`] (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
+//! [`node`], [`logs`], [`codec`] (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
 //! servers with their limits), [`metrics`].
 
 pub mod account;
@@ -24,6 +24,7 @@ pub mod logs;
 pub mod metadata;
 pub mod metadata_admin;
 pub mod metrics;
+pub mod node;
 pub mod sequencer;
 
 /// Generated from `proto/bifrost/v1/*.proto`. Nothing outside this crate names these types.

@@ -16,7 +16,7 @@ use bifrost_metadata::MemoryMetadata;
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_node::server::Interpose;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogletOffset, LogletParams, Lsn, Member, NodeId, NodeRecord, Nodeset, Successor};
+use bifrost_types::{Location, LogletOffset, LogletParams, Lsn, Member, NodeId, NodeRecord, Nodeset, Roles, Successor};
 use bifrost_wire::log_server::{LogServer, SealRequest, SettleRequest};
 use bifrost_wire::metadata::MetadataStore;
 
@@ -51,8 +51,12 @@ impl World {
         let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
         let mut nodes = Vec::new();
         for place in 1..=size {
-            let identity =
-                Identity { name: format!("n{place}"), address: String::new(), location: Location::default() };
+            let identity = Identity {
+                name: format!("n{place}"),
+                address: String::new(),
+                location: Location::default(),
+                roles: Roles::DATA,
+            };
             let starting = LocalNode::start(
                 catalog.clone(),
                 directory.clone(),

@@ -2,7 +2,7 @@
 
 use bifrost_logserver::{Marker, MemoryStore, WriterRuntime};
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
-use bifrost_types::{Generation, Location, LogId, NodeId, SegmentIndex};
+use bifrost_types::{Generation, Location, LogId, NodeId, Roles, SegmentIndex};
 use bifrost_wire::log_server::{SealRequest, StateRequest};
 use parking_lot::Mutex;
 
@@ -63,7 +63,12 @@ impl Place {
 
     async fn start(&self, name: &str) -> Result<LocalNode, NodeError> {
         let directory = Directory::new(self.catalog.clone(), Arc::new(LocalConnect::default()));
-        let identity = Identity { name: name.to_owned(), address: String::new(), location: Location::default() };
+        let identity = Identity {
+            name: name.to_owned(),
+            address: String::new(),
+            location: Location::default(),
+            roles: Roles::DATA,
+        };
         let storage = Storage::Given(self.disk.clone());
         LocalNode::start(self.catalog.clone(), directory, &identity, storage, SegmentLimits::default()).await
     }
@@ -119,7 +124,7 @@ async fn a_given_disk_that_was_emptied_is_lost_and_not_opened() {
 }
 
 fn identity(name: &str, address: &str) -> Identity {
-    Identity { name: name.to_owned(), address: address.to_owned(), location: Location::default() }
+    Identity { name: name.to_owned(), address: address.to_owned(), location: Location::default(), roles: Roles::DATA }
 }
 
 async fn start(

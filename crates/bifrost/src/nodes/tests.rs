@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, StorageState};
+use bifrost_types::{Location, LogId, Roles, StorageState};
 use bifrost_wire::metadata::{MetadataError, MetadataStore};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,12 @@ impl World {
 
     async fn start(&mut self, name: &str) -> NodeId {
         let directory = self.directory.clone();
-        let identity = Identity { name: name.to_owned(), address: String::new(), location: Location::default() };
+        let identity = Identity {
+            name: name.to_owned(),
+            address: String::new(),
+            location: Location::default(),
+            roles: Roles::DATA,
+        };
         let limits = SegmentLimits::default();
         let node = LocalNode::start(self.catalog(), directory, &identity, Storage::Memory, limits).await.unwrap();
         self.connect.insert(node.id().node, node.services());

@@ -73,7 +73,7 @@ pub fn transition(record: &NodeRecord, desired: StorageState) -> Result<Transiti
 
 #[cfg(test)]
 mod tests {
-    use bifrost_types::{DiskId, Generation, Location, NodeGeneration};
+    use bifrost_types::{DiskId, Generation, Location, NodeGeneration, Roles};
 
     use super::*;
 
@@ -90,6 +90,7 @@ mod tests {
                 location: Location::default(),
                 disk: DiskId::try_from(7).ok(),
                 storage: from,
+                roles: Roles::DATA,
             };
             match transition(&record, to) {
                 Ok(Transition::Already) => '=',

@@ -41,7 +41,7 @@ impl NodeReport {
             zone: record.map(|record| record.location.zone.clone()),
             storage: record.map(|record| record.storage.to_string()),
             disk: record.and_then(|record| record.disk).map(|disk| disk.to_string()),
-            answers: view.answers,
+            answers: view.answers(),
             open_segments: view.mentions.open_segments,
             closed_segments: view.mentions.closed_segments,
             sequenced_logs: view.mentions.sequenced_logs,
@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CliError> {
     table.set_header(["NODE", "NAME", "ADDRESS", "LOCATION", "STORAGE", "ANSWERS", "OPEN", "CLOSED", "SEQUENCES"]);
     for view in &views {
         let text = |of: fn(&NodeRecord) -> String| view.record.as_ref().map_or_else(|| "-".to_owned(), of);
-        let answers = if view.answers { "yes" } else { "no" };
+        let answers = if view.answers() { "yes" } else { "no" };
         table.add_row([
             Cell::new(label(view)),
             Cell::new(printable(&text(|record| record.name.clone()))),

@@ -11,9 +11,7 @@ use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_logserver::Marker;
 use bifrost_raft::{AdminError, Role};
-use bifrost_types::{
-    ClusterId, DiskId, Generation, LogId, LogletId, NodeGeneration, NodeRecord, SegmentIndex, StorageState,
-};
+use bifrost_types::{ClusterId, DiskId, LogId, LogletId, NodeRecord, SegmentIndex};
 use bifrost_wire::RpcError;
 use bifrost_wire::grpc::{ClientOptions, GrpcLogServer, GrpcMetadataAdmin};
 use bifrost_wire::log_server::{CallError, CopyError, LogServer, StateRequest};
@@ -117,15 +115,7 @@ async fn reserve(catalog: &Catalog, identity: &Identity) -> Result<NodeRecord, C
     if let Some((record, _)) = catalog.node_by_name(&identity.name).await? {
         return Ok(record);
     }
-    let record = |id| NodeRecord {
-        id: NodeGeneration::new(id, Generation::FIRST),
-        name: identity.name.clone(),
-        address: identity.address.clone(),
-        location: identity.location.clone(),
-        disk: None,
-        storage: StorageState::Provisioning,
-    };
-    Ok(catalog.create_node(&identity.name, record).await?.0)
+    Ok(catalog.create_node(&identity.name, |node| identity.first_record(node)).await?.0)
 }
 
 /// Waits until metadata answers, and checks whose it is.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bifrost::{Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
 use bifrost_metadata::MemoryMetadata;
-use bifrost_types::Location;
+use bifrost_types::{Location, Roles};
 use bifrost_wire::grpc::pipes::Pipes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -72,7 +72,12 @@ impl Place {
 
     async fn start(&self, node: u8) -> Node {
         let options = NodeOptions {
-            identity: Identity { name: name(node), address: String::new(), location: Location::default() },
+            identity: Identity {
+                name: name(node),
+                address: String::new(),
+                location: Location::default(),
+                roles: Roles::DATA,
+            },
             storage: Storage::Memory,
             metadata: self.metadata.clone(),
             segments: SegmentLimits::default(),

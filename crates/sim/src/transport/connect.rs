@@ -6,7 +6,7 @@ use bifrost::connect::{Connect, NodeServices};
 use bifrost_types::NodeRecord;
 
 use super::call::Line;
-use super::{Faults, FaultyLogServer, FaultySequencers};
+use super::{Faults, FaultyLogServer, FaultyNode, FaultySequencers};
 
 /// Reaches nodes by other means, and does to the calls what [`Faults`] say.
 #[derive(Debug, Clone)]
@@ -38,7 +38,8 @@ impl Connect for FaultyConnect {
         let services = Services { present, inner: Arc::clone(&self.inner), node: node.clone() };
         Some(NodeServices {
             log_server: Arc::new(FaultyLogServer::new(route.clone(), services.clone())),
-            sequencers: Arc::new(FaultySequencers::new(route, services)),
+            sequencers: Arc::new(FaultySequencers::new(route.clone(), services.clone())),
+            node: Arc::new(FaultyNode::new(route, services)),
         })
     }
 }

@@ -5,7 +5,7 @@ use bifrost_logserver::{LogServerHandle, ServerOptions, WriterRuntime};
 use bifrost_metadata::MemoryMetadata;
 use bifrost_types::{
     ClusterId, DiskId, Generation, Location, LogId, LogletId, LogletOffset, NodeGeneration, NodeId, NodeRecord, OpId,
-    Record, SegmentIndex, Sequence, StorageState, WriterId,
+    Record, Roles, SegmentIndex, Sequence, StorageState, WriterId,
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{
@@ -57,6 +57,7 @@ fn record() -> NodeRecord {
         location: Location::default(),
         disk: Some(disk_id()),
         storage: StorageState::ReadWrite,
+        roles: Roles::DATA,
     }
 }
 
@@ -111,6 +112,12 @@ impl LogServer for Counting {
 /// No sequencer at all.
 #[derive(Debug)]
 struct Nobody;
+
+impl NodeService for Nobody {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, RpcError>> {
+        Box::pin(std::future::ready(Err(RpcError::Unreachable)))
+    }
+}
 
 impl Sequencers for Nobody {
     fn open_append(&self, _: AppendOpen) -> BoxFuture<'_, Result<AppendStream, SequencerCallError>> {
@@ -178,7 +185,10 @@ async fn start(disk: &Disk, connect: &LocalConnect) -> Counting {
     let options = ServerOptions::new(node().node, disk_id());
     let inner = LogServerHandle::start(Arc::new(disk.open()), options, WriterRuntime::Task).await.expect("starts");
     let server = Counting { inner, calls: Arc::default() };
-    connect.insert(node().node, NodeServices { log_server: Arc::new(server.clone()), sequencers: Arc::new(Nobody) });
+    connect.insert(
+        node().node,
+        NodeServices { log_server: Arc::new(server.clone()), sequencers: Arc::new(Nobody), node: Arc::new(Nobody) },
+    );
     server
 }
 

@@ -24,6 +24,7 @@ use crate::logs::{
 };
 use crate::metadata::*;
 use crate::metadata_admin::MemberStatus;
+use crate::node::NodeStatus;
 use crate::pb;
 use crate::sequencer::*;
 
@@ -83,6 +84,7 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("AddMetadataMemberRequest", survives::<pb::AddMetadataMemberRequest, AddMember>),
     ("RemoveMetadataMemberRequest", survives::<pb::RemoveMetadataMemberRequest, RemoveMember>),
     ("MetadataChangeResponse", survives::<pb::MetadataChangeResponse, Changed>),
+    ("NodeStatusResponse", survives::<pb::NodeStatusResponse, NodeStatus>),
 ];
 
 /// Decodes bytes as every message in turn.

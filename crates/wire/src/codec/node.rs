@@ -1,11 +1,16 @@
 //! The record of a node as a metadata value.
 
-use bifrost_types::{NodeRecord, StorageState};
+use bifrost_types::{NodeRecord, Roles, StorageState};
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::node_status::{decode_roles, encode_roles};
 use super::{DecodeError, VALUE_FORMAT_VERSION, id128, id128_bytes, required};
 use crate::pb;
+
+/// The format version that records are written with: it has roles. Version 1 is read too: it had none, and every node had
+/// the same two.
+const FORMAT_VERSION: u32 = 2;
 
 /// The metadata value of a node's record.
 pub fn encode_node_record(record: &NodeRecord) -> Bytes {
@@ -31,13 +36,14 @@ impl From<&NodeRecord> for pb::NodeRecord {
             StorageState::Retired => pb::StorageState::Retired,
         };
         Self {
-            format_version: VALUE_FORMAT_VERSION,
+            format_version: FORMAT_VERSION,
             id: Some(record.id.into()),
             name: record.name.clone(),
             address: record.address.clone(),
             location: Some(record.location.clone().into()),
             disk: record.disk.map(|disk| id128_bytes(disk.get())),
             storage: storage.into(),
+            roles: encode_roles(record.roles),
         }
     }
 }
@@ -46,12 +52,12 @@ impl TryFrom<pb::NodeRecord> for NodeRecord {
     type Error = DecodeError;
 
     fn try_from(value: pb::NodeRecord) -> Result<Self, DecodeError> {
-        if value.format_version != VALUE_FORMAT_VERSION {
-            return Err(DecodeError::FormatVersion {
-                field: "NodeRecord.format_version",
-                version: value.format_version,
-            });
-        }
+        let roles = match value.format_version {
+            VALUE_FORMAT_VERSION if value.roles.is_empty() => Roles::DATA,
+            VALUE_FORMAT_VERSION => return Err(DecodeError::Unexpected { field: "NodeRecord.roles" }),
+            FORMAT_VERSION => decode_roles("NodeRecord.roles", &value.roles)?,
+            version => return Err(DecodeError::FormatVersion { field: "NodeRecord.format_version", version }),
+        };
         let storage = match pb::StorageState::try_from(value.storage) {
             Ok(pb::StorageState::Provisioning) => StorageState::Provisioning,
             Ok(pb::StorageState::ReadWrite) => StorageState::ReadWrite,
@@ -69,6 +75,7 @@ impl TryFrom<pb::NodeRecord> for NodeRecord {
             location: value.location.map(Into::into).unwrap_or_default(),
             disk: value.disk.map(|disk| id128("NodeRecord.disk", &disk)).transpose()?,
             storage,
+            roles,
         })
     }
 }

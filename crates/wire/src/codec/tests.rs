@@ -252,6 +252,8 @@ fn a_value_of_another_format_version_is_refused() {
         let chain = pb::Chain { format_version: version, ..two_segments() };
         let refused = DecodeError::FormatVersion { field: "Chain.format_version", version };
         assert_eq!(decode_chain(&chain.encode_to_vec()), Err(refused));
+    }
+    for version in [0, 3] {
         let record = pb::NodeRecord { format_version: version, ..pb::NodeRecord::default() };
         let refused = DecodeError::FormatVersion { field: "NodeRecord.format_version", version };
         assert_eq!(decode_node_record(&record.encode_to_vec()), Err(refused));

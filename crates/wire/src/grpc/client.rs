@@ -4,6 +4,7 @@ mod log_server;
 mod logs;
 mod metadata;
 mod metadata_admin;
+mod node;
 mod sequencer;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ pub use log_server::GrpcLogServer;
 pub use logs::GrpcLogs;
 pub use metadata::GrpcMetadata;
 pub use metadata_admin::GrpcMetadataAdmin;
+pub use node::GrpcNode;
 pub use sequencer::GrpcSequencers;
 
 /// A connection that names the client's cluster with each request.

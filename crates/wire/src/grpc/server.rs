@@ -4,6 +4,7 @@ mod log_server;
 mod logs;
 mod metadata;
 mod metadata_admin;
+mod node;
 mod sequencer;
 mod standard;
 mod stream;
@@ -22,6 +23,7 @@ pub use log_server::LogServerGrpc;
 pub use logs::LogsGrpc;
 pub use metadata::MetadataGrpc;
 pub use metadata_admin::MetadataAdminGrpc;
+pub use node::NodeGrpc;
 pub use sequencer::SequencersGrpc;
 pub use standard::{HealthGrpc, ReflectionError, add_reflection};
 

@@ -5,6 +5,7 @@ mod log_server;
 mod logs;
 mod metadata;
 mod network;
+mod node;
 mod sequencer;
 
 use std::future::Future;
@@ -87,7 +88,7 @@ fn sequencer_node() -> NodeGeneration {
 #[test]
 fn the_descriptors_name_all_services() {
     let text = String::from_utf8_lossy(FILE_DESCRIPTOR_SET);
-    for service in ["LogServerService", "SequencerService", "MetadataService", "LogService"] {
+    for service in ["LogServerService", "SequencerService", "MetadataService", "LogService", "NodeService"] {
         assert!(text.contains(service), "{service}");
     }
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::panic)]
 
+use bifrost_types::Roles;
 use proptest::prelude::*;
 
 use super::*;
@@ -142,6 +143,7 @@ fn a_sequencer_whose_node_is_gone_or_out_of_service_is_replaced() {
             location: bifrost_types::Location::default(),
             disk: None,
             storage,
+            roles: Roles::DATA,
         };
         Event::NodeSeen { node: node(1), view: NodeView::from(&record) }
     };

@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use bifrost_loglet::peers::MemberError;
 use bifrost_types::{
     Actor, CloseReason, DiskId, Generation, Location, LogId, Member, NodeGeneration, NodeRecord, ReplicationProperty,
-    SegmentIndex, StorageState, Successor, Timings, Tombstone,
+    Roles, SegmentIndex, StorageState, Successor, Timings, Tombstone,
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::CopyError;
@@ -131,6 +131,7 @@ fn evidence(metadata: MetadataView, answers: &str, sequencer: Option<SequencerVi
         location: Location::default(),
         disk: Some(member.disk),
         storage: StorageState::ReadWrite,
+        roles: Roles::DATA,
     };
     let nodes = members.iter().filter(known).map(record).collect();
     Evidence { taken_at_millis: 13_000, metadata, nodes, members, sequencer, successor: Vec::new() }

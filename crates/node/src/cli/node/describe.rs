@@ -1,8 +1,11 @@
 //! `bifrost node describe`.
 
+mod status;
+
 use bifrost::nodes::{Cost, Need, NodeView, Why};
 use serde::Serialize;
 
+use self::status::StatusReport;
 use crate::cli::context::{Context, Output, Style};
 use crate::cli::error::{CliError, printable};
 use crate::cli::exit::Exit;
@@ -28,6 +31,7 @@ struct DescribeReport {
     node: NodeReport,
     needs: Vec<NeedReport>,
     more_needs: u64,
+    status: Option<StatusReport>,
 }
 
 /// One segment that needs a node, as JSON.
@@ -47,7 +51,12 @@ pub(crate) async fn run(context: &Context, args: DescribeArgs) -> Result<Exit, C
     let needs = needs.map_err(look_catalog_error)?;
     if context.output() == Output::Json {
         let listed = needs.listed.iter().map(need_report).collect();
-        let report = DescribeReport { node: NodeReport::new(&view), needs: listed, more_needs: needs.more };
+        let report = DescribeReport {
+            node: NodeReport::new(&view),
+            needs: listed,
+            more_needs: needs.more,
+            status: view.status.as_ref().map(StatusReport::new),
+        };
         context.print_json(&report)?;
         return Ok(Exit::Done);
     }
@@ -79,18 +88,32 @@ fn head(context: &Context, view: &NodeView) -> String {
     text.push('\n');
     let mut line = |label: &str, value: String| text += &format!("  {label:<10} {value}\n");
     if let Some(record) = &view.record {
-        let silent = context.paint(Style::Bad, "does not answer");
-        let answers = if view.answers { context.paint(Style::Good, "answers") } else { silent };
-        line("state", answers);
+        line("state", state(context, view));
         line("address", printable(&address(record)));
         line("location", printable(&location(&record.location)));
         line("storage", record.storage.to_string());
         line("disk", record.disk.map_or_else(|| "none yet".to_owned(), |disk| disk.to_string()));
+        line("roles", record.roles.to_string());
+    }
+    if let Some(status) = &view.status {
+        for (label, value) in status::lines(status) {
+            line(label, value);
+        }
     }
     let mentions = &view.mentions;
     line("segments", format!("{} open, {} closed", mentions.open_segments, mentions.closed_segments));
     line("sequences", format!("{} logs", mentions.sequenced_logs));
     text
+}
+
+/// Whether the node answers, and what that means for what is shown.
+fn state(context: &Context, view: &NodeView) -> String {
+    match &view.status {
+        None => context.paint(Style::Bad, "does not answer: all that follows is what the cluster knows of it"),
+        Some(_) if !view.answers() => context.paint(Style::Bad, "answers, and does not serve its disk"),
+        Some(status) if status.leaving => context.paint(Style::Good, "answers, and is about to stop"),
+        Some(_) => context.paint(Style::Good, "answers"),
+    }
 }
 
 /// The beginning of a sentence that ends in "it".

@@ -410,8 +410,18 @@ pub(super) fn node_record() -> impl Strategy<Value = NodeRecord> {
         StorageState::DataLoss,
         StorageState::Retired,
     ]);
-    (node(), ".{0,8}", ".{0,8}", location(), option::of(id128()), storage).prop_map(
-        |(id, name, address, location, disk, storage)| NodeRecord { id, name, address, location, disk, storage },
+    let roles =
+        prop::sample::subsequence(Role::ALL.to_vec(), 1..=3).prop_map(|roles| Roles::new(roles).expect("at least one"));
+    (node(), ".{0,8}", ".{0,8}", location(), option::of(id128()), storage, roles).prop_map(
+        |(id, name, address, location, disk, storage, roles)| NodeRecord {
+            id,
+            name,
+            address,
+            location,
+            disk,
+            storage,
+            roles,
+        },
     )
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 
 use bifrost_types::{
     Actor, Chain, CloseReason, DiskId, Finished, Generation, Location, LogId, LogletId, LogletOffset, LogletParams,
-    Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, ReplicationProperty, Scope,
+    Lsn, Member, NodeGeneration, NodeId, NodeRecord, Nodeset, OpId, Reconfiguration, ReplicationProperty, Roles, Scope,
     Segment, SegmentIndex, SegmentState, StorageState, Successor, Timings, Tombstone,
 };
 
@@ -95,6 +95,7 @@ fn node_record() -> NodeRecord {
         location: location("a"),
         disk: DiskId::try_from(0x1003).ok(),
         storage: StorageState::ReadWrite,
+        roles: Roles::DATA,
     }
 }
 
@@ -116,7 +117,10 @@ fn the_chain_value_is_pinned() {
 
 #[test]
 fn the_node_value_is_pinned() {
-    let golden = include_str!("../../../testdata/node-v1.hex");
+    // The record of a build without roles: every node had the same two.
+    let old = include_str!("../../../testdata/node-v1.hex");
+    assert_eq!(decode_node_record(&unhex(old)), Ok(node_record()), "an old value cannot be read any more");
+    let golden = include_str!("../../../testdata/node-v2.hex");
     assert_eq!(decode_node_record(&unhex(golden)), Ok(node_record()), "an old value cannot be read any more");
     assert_eq!(hex(&encode_node_record(&node_record())), golden.trim(), "the value changed");
 }
