@@ -198,6 +198,11 @@ async fn every_method_refuses_what_it_cannot_understand_and_goes_on() {
             attempts.push(("unknown fields".to_owned(), million.clone()));
             for (what, message) in attempts {
                 let code = attacker.send(&path, &message).await;
+                // Nothing is in a request for a status, so hardly any bytes are taken.
+                if service.name() == "NodeService" && message.len() > 1024 {
+                    assert_eq!(code, Some(Code::OutOfRange), "{path} with {what}");
+                    continue;
+                }
                 assert!(matches!(code, None | Some(Code::Ok | Code::InvalidArgument)), "{path} with {what}: {code:?}");
                 // prost goes a hundred messages deep, and no further into what it skips.
                 if what == "groups nested" {

@@ -278,7 +278,7 @@ async fn transitions_are_made_refused_and_repeated() {
     assert_eq!(operator.remove_node(node(9), false).await.unwrap_err(), RemoveNodeError::UnknownNode { node: node(9) });
     let views = operator.node_views().await.unwrap();
     let removed = views.iter().find(|view| view.node == node(3)).unwrap();
-    assert_eq!((removed.record.is_none(), removed.answers, removed.mentions.closed_segments), (true, false, 1));
+    assert_eq!((removed.record.is_none(), removed.answers(), removed.mentions.closed_segments), (true, false, 1));
     let mut world = world;
     assert_eq!(world.start("n3").await, node(4));
     operator.shutdown().await;
