@@ -8,7 +8,9 @@ use std::time::Duration;
 use bifrost_logserver::{Marker, MarkerError, MemoryStore, WriterRuntime};
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Chain, Location, LogId, Member, NodeId, NodeRecord, Nodeset, ReplicationProperty, Successor};
+use bifrost_types::{
+    Chain, Location, LogId, Member, NodeId, NodeRecord, Nodeset, ReplicationProperty, Roles, Successor,
+};
 use bifrost_wire::metadata::MetadataStore;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -75,7 +77,7 @@ impl World {
 
     pub(crate) async fn begin_life(&self, place: usize) -> LocalNode {
         let name = format!("n{}", place + 1);
-        let identity = Identity { name, address: String::new(), location: Location::default() };
+        let identity = Identity { name, address: String::new(), location: Location::default(), roles: Roles::DATA };
         let storage = Storage::Given(self.disks[place].clone());
         let (directory, limits) = (self.directory.clone(), SegmentLimits::default());
         let node = LocalNode::start(self.catalog(), directory, &identity, storage, limits).await.unwrap();

@@ -162,7 +162,7 @@ fn size(bytes: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = UNITS.into_iter().find(|(_, shift)| bytes >> shift > 0);
     let Some((name, shift)) = unit else { return format!("{bytes} B") };
-    let tenths = u128::from(bytes) * 10 >> shift;
+    let tenths = (u128::from(bytes) * 10) >> shift;
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
