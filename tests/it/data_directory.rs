@@ -187,10 +187,10 @@ async fn a_newer_format_is_refused_by_what_it_is() {
     let path = root.path().join("n1").join(Marker::FILE);
     let marker = fs::read_to_string(&path).unwrap();
     let (body, _) = marker.split_at(marker.rfind("crc32c ").unwrap());
-    let body = body.replace("bifrost-disk 1", "bifrost-disk 2");
+    let body = body.replace("bifrost-disk 2", "bifrost-disk 3");
     fs::write(&path, format!("{body}crc32c {:08x}\n", crc32c(body.as_bytes()))).unwrap();
     let told = refused(root.path(), 1, &root.path().join("n1")).await;
-    says(&told, &["format 2", "this build knows format 1", "start it with the build that wrote it"]);
+    says(&told, &["format 3", "this build knows format 2", "start it with the build that wrote it"]);
     fs::write(&path, marker).unwrap();
     stopped_cluster(root.path(), 1).await;
 }

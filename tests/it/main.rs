@@ -40,6 +40,7 @@ mod interrupted_reconfiguration;
 mod kill_nine;
 mod malformed;
 mod nodes;
+mod old_copy;
 mod python;
 mod readme;
 mod replaced_successor;

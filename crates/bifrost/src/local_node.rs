@@ -31,7 +31,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::{random_id, serves};
 use crate::connect::NodeServices;
 use crate::directory::Directory;
-use crate::membership::{BootStep, Identity, Refusal, before_boot, begin_life, boot_step};
+use crate::membership::{BootStep, Identity, Refusal, before_boot, boot_step, next_life};
 
 #[cfg(feature = "rocksdb")]
 use self::directory_disk::DirectoryDisk;
@@ -192,7 +192,7 @@ async fn check(
     let marker = disk.read_marker().await?;
     let known = catalog.node_by_name(&identity.name).await?;
     let record = known.as_ref().map(|(record, _)| record);
-    match (before_boot(record, marker, cluster, DiskId::new(random_id())), known) {
+    match (before_boot(record, marker, cluster), known) {
         (Some(BootStep::Refuse(refusal)), _) => Err(refusal.into()),
         (Some(BootStep::LoseDisk(lost)), Some((mut record, mut revision))) => {
             if is_served_elsewhere(directory, identity, &record, lost).await? {
@@ -220,19 +220,38 @@ async fn is_served_elsewhere(
     Ok(timeout(SERVED_DEADLINE, serves(directory, record.id.node, disk)).await.unwrap_or(false))
 }
 
-/// Begins a life and walks the table until the disk may be served.
+/// Walks the table until a life was begun and the disk may be served. Interrupted anywhere, the next start goes on.
 async fn claim(
     catalog: &Catalog,
     identity: &Identity,
     cluster: ClusterId,
     disk: &dyn Disk,
 ) -> Result<NodeRecord, NodeError> {
-    let (mut record, mut revision) = begin_life(catalog, identity).await?;
+    let known = catalog.node_by_name(&identity.name).await?;
+    let known = known.as_ref().map(|(record, _)| record);
+    let mut marker = disk.read_marker().await?;
+    let life = next_life(known, marker).ok_or(CatalogError::Exhausted)?;
+    let (mut record, mut revision) = find_or_make(catalog, identity).await?;
     let fresh = DiskId::new(random_id());
     loop {
-        let marker = disk.read_marker().await?;
-        match boot_step(&record, marker, cluster, fresh) {
-            BootStep::WriteMarker(marker) => disk.write_marker(marker).await?,
+        if record.id.generation >= life && record.address != identity.address || record.id.generation > life {
+            // Another process lives under this name by now. Our own write is recognised by our address (M2).
+            return Err(CatalogError::Conflict.into());
+        }
+        match boot_step(&record, marker, cluster, fresh, life) {
+            BootStep::WriteMarker(next) => {
+                disk.write_marker(next).await?;
+                marker = disk.read_marker().await?;
+            }
+            BootStep::BeginLife(begun) => {
+                let next = identity.record_of_life(&record, begun);
+                (record, revision) = match catalog.replace_node(revision, &next).await {
+                    Ok(revision) => (next, revision),
+                    // Somebody changed the record, or our own write came twice: look again.
+                    Err(CatalogError::Conflict) => find_or_make(catalog, identity).await?,
+                    Err(error) => return Err(error.into()),
+                };
+            }
             BootStep::Desire(state, disk) => desire(catalog, &mut record, &mut revision, state, disk).await?,
             BootStep::Serve(_) => return Ok(record),
             BootStep::LoseDisk(lost) => {
@@ -240,6 +259,20 @@ async fn claim(
                 return Err(Refusal::DiskLost { lost }.into());
             }
             BootStep::Refuse(refusal) => return Err(refusal.into()),
+        }
+    }
+}
+
+/// The record of this name; made if there is none.
+async fn find_or_make(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
+    loop {
+        if let Some(found) = catalog.node_by_name(&identity.name).await? {
+            return Ok(found);
+        }
+        match catalog.create_node(&identity.name, |node| identity.first_record(node)).await {
+            // Somebody else made one: look again.
+            Err(CatalogError::Conflict) => {}
+            made => return made,
         }
     }
 }

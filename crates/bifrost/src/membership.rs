@@ -1,13 +1,20 @@
 //! How a process becomes a node: its record, its disk and the states of DESIGN §6. The core is a table; every change is
 //! written as desired state, so that repeating one whose reply was lost is success (M2, M3).
+//!
+//! A start begins a life: it writes the life's generation into the marker of its disk, durably, and only then into the
+//! record. So the marker of the disk that the record names is never behind the record, and one that is behind is an old
+//! copy of that disk, which has forgotten what it acknowledged (W2). The generation is above both, not above the record's
+//! alone: a start that died between the two writes has used its generation up, and a copy from before it is an old one too.
+//!
+//! What this cannot see is a copy that was taken and put back within one life: nothing was written down in between.
+
+#[cfg(test)]
+mod tests;
 
 use bifrost_logserver::Marker;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeId, NodeRecord, Roles, StorageState};
-use bifrost_wire::metadata::Revision;
 use thiserror::Error;
-
-use crate::catalog::{Catalog, CatalogError};
 
 /// What a starting node says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +42,17 @@ impl Identity {
             roles: self.roles,
         }
     }
+
+    /// The record of the node in this life, from wherever it runs now.
+    pub fn record_of_life(&self, record: &NodeRecord, life: Generation) -> NodeRecord {
+        NodeRecord {
+            id: NodeGeneration::new(record.id.node, life),
+            address: self.address.clone(),
+            location: self.location.clone(),
+            roles: self.roles,
+            ..record.clone()
+        }
+    }
 }
 
 /// Why a node must not serve its disk.
@@ -51,7 +69,7 @@ pub enum Refusal {
         /// Whose node.
         node: NodeId,
     },
-    /// The directory carries this node's marker with another disk id: an old copy, or a disk that was replaced.
+    /// The directory carries this node's marker with another disk id: a disk that was replaced.
     #[error(
         "the data directory is disk {found}, the cluster knows this node with disk {expected}; put that disk back, or \
          start a new node under another name"
@@ -61,6 +79,20 @@ pub enum Refusal {
         found: DiskId,
         /// What the record says.
         expected: DiskId,
+    },
+    /// The directory is a copy of this node's disk from before a later life of the node began with that disk.
+    #[error(
+        "the data directory is an old copy of disk {disk}: it is of life {found} of the node, which has begun life \
+         {expected} with that disk since; put the newer disk back, or, if it is gone, declare it as data loss and start a \
+         new node under another name"
+    )]
+    OldCopy {
+        /// The disk, by both.
+        disk: DiskId,
+        /// The life that the marker knows.
+        found: Generation,
+        /// The life that the record knows.
+        expected: Generation,
     },
     /// The record names a disk, and the directory is empty: the disk was lost. Its copies do not count any more.
     #[error(
@@ -97,6 +129,8 @@ pub enum Refusal {
 pub enum BootStep {
     /// Write this marker durably, then look again.
     WriteMarker(Marker),
+    /// Write the record with this life, which the marker knows already, then look again.
+    BeginLife(Generation),
     /// Write the record with this state and disk, then look again.
     Desire(StorageState, DiskId),
     /// Serve this disk.
@@ -107,157 +141,80 @@ pub enum BootStep {
     Refuse(Refusal),
 }
 
-/// The table of DESIGN §6: the record against the marker. `fresh` is the disk id for a directory without one.
-pub fn boot_step(record: &NodeRecord, marker: Option<Marker>, cluster: ClusterId, fresh: DiskId) -> BootStep {
-    let node = record.id.node;
-    if let Some(marker) = marker
-        && (marker.cluster != cluster || marker.node != node)
-    {
-        return BootStep::Refuse(Refusal::OthersDisk { cluster: marker.cluster, node: marker.node });
+/// The life that a start begins: above the record's, and above every one that a start tried to begin on this disk.
+/// `record` is `None` for a node that the cluster does not know yet. `None` when there is no further life.
+pub fn next_life(record: Option<&NodeRecord>, marker: Option<Marker>) -> Option<Generation> {
+    let Some(record) = record else { return Some(Generation::FIRST) };
+    if plant::is(Plant::GenerationNotRaised) {
+        return Some(record.id.generation);
     }
-    match (record.storage, marker) {
-        (StorageState::Provisioning, None) => BootStep::WriteMarker(Marker { cluster, node, disk: fresh }),
-        (StorageState::Provisioning, Some(marker)) => BootStep::Desire(StorageState::ReadWrite, marker.disk),
-        (StorageState::ReadWrite | StorageState::ReadOnly, marker) => match (record.disk, marker) {
-            (Some(known), Some(marker)) if known == marker.disk => BootStep::Serve(known),
-            (Some(known), Some(marker)) => BootStep::Refuse(Refusal::OtherDisk { found: marker.disk, expected: known }),
-            (Some(disk), None) if plant::is(Plant::WipedDiskVotes) => {
-                BootStep::WriteMarker(Marker { cluster, node, disk })
-            }
-            (Some(known), None) => BootStep::LoseDisk(known),
-            (None, Some(marker)) => BootStep::Desire(record.storage, marker.disk),
-            (None, None) => BootStep::WriteMarker(Marker { cluster, node, disk: fresh }),
-        },
-        (state @ (StorageState::DataLoss | StorageState::Retired), _) => {
-            BootStep::Refuse(Refusal::OutOfService { state })
-        }
+    let tried = marker.and_then(|marker| marker.generation).unwrap_or(Generation::FIRST);
+    record.id.generation.max(tried).next()
+}
+
+/// The table of DESIGN §6: the record against the marker. `fresh` is the disk id for a directory without one, `life` the
+/// [`next_life`] as this start found record and marker first.
+pub fn boot_step(
+    record: &NodeRecord,
+    marker: Option<Marker>,
+    cluster: ClusterId,
+    fresh: DiskId,
+    life: Generation,
+) -> BootStep {
+    if let Some(objection) = objection(record, marker, cluster) {
+        return objection;
+    }
+    let Some(marker) = marker else {
+        let disk = record.disk.unwrap_or(fresh);
+        return BootStep::WriteMarker(Marker { cluster, node: record.id.node, disk, generation: Some(life) });
+    };
+    if marker.generation < Some(life) {
+        return BootStep::WriteMarker(Marker { generation: Some(life), ..marker });
+    }
+    if record.id.generation < life {
+        return BootStep::BeginLife(life);
+    }
+    match (record.storage, record.disk) {
+        (StorageState::Provisioning, _) => BootStep::Desire(StorageState::ReadWrite, marker.disk),
+        (state, None) => BootStep::Desire(state, marker.disk),
+        (_, Some(disk)) => BootStep::Serve(disk),
     }
 }
 
 /// What can be said about a directory before anything is touched: neither the directory nor, but for a lost disk, the
 /// record. `record` is `None` for a node that the cluster does not know yet; its directory must be nobody's.
-pub fn before_boot(
-    record: Option<&NodeRecord>,
-    marker: Option<Marker>,
-    cluster: ClusterId,
-    fresh: DiskId,
-) -> Option<BootStep> {
-    let step = match (record, marker) {
-        (Some(record), marker) => boot_step(record, marker, cluster, fresh),
-        (None, Some(Marker { cluster, node, .. })) => BootStep::Refuse(Refusal::OthersDisk { cluster, node }),
-        (None, None) => return None,
-    };
-    match step {
-        BootStep::LoseDisk(_) | BootStep::Refuse(_) => Some(step),
-        BootStep::WriteMarker(_) | BootStep::Desire(..) | BootStep::Serve(_) => None,
+pub fn before_boot(record: Option<&NodeRecord>, marker: Option<Marker>, cluster: ClusterId) -> Option<BootStep> {
+    match (record, marker) {
+        (Some(record), marker) => objection(record, marker, cluster),
+        (None, Some(Marker { cluster, node, .. })) => Some(BootStep::Refuse(Refusal::OthersDisk { cluster, node })),
+        (None, None) => None,
     }
 }
 
-/// Finds or makes the record of a node and begins its next life.
-///
-/// # Errors
-/// [`CatalogError`] when metadata cannot be reached; calling again begins yet another life, which is harmless.
-pub(crate) async fn begin_life(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
-    loop {
-        let made = match catalog.node_by_name(&identity.name).await? {
-            None => catalog.create_node(&identity.name, |node| identity.first_record(node)).await,
-            Some((record, revision)) => {
-                let mut generation = record.id.generation.next().ok_or(CatalogError::Exhausted)?;
-                if plant::is(Plant::GenerationNotRaised) {
-                    generation = record.id.generation;
-                }
-                let next = NodeRecord {
-                    id: NodeGeneration::new(record.id.node, generation),
-                    address: identity.address.clone(),
-                    location: identity.location.clone(),
-                    roles: identity.roles,
-                    ..record
-                };
-                catalog.replace_node(revision, &next).await.map(|revision| (next, revision))
+/// Why the disk must not be served, whatever a start has done about it so far.
+fn objection(record: &NodeRecord, marker: Option<Marker>, cluster: ClusterId) -> Option<BootStep> {
+    if let Some(marker) = marker
+        && (marker.cluster != cluster || marker.node != record.id.node)
+    {
+        return Some(BootStep::Refuse(Refusal::OthersDisk { cluster: marker.cluster, node: marker.node }));
+    }
+    match (record.storage, record.disk, marker) {
+        (state @ (StorageState::DataLoss | StorageState::Retired), _, _) => {
+            Some(BootStep::Refuse(Refusal::OutOfService { state }))
+        }
+        // Nothing was ever acknowledged with this disk.
+        (StorageState::Provisioning, _, _) | (StorageState::ReadWrite | StorageState::ReadOnly, None, _) => None,
+        (StorageState::ReadWrite | StorageState::ReadOnly, Some(known), Some(marker)) => {
+            if marker.disk != known {
+                return Some(BootStep::Refuse(Refusal::OtherDisk { found: marker.disk, expected: known }));
             }
-        };
-        match made {
-            Err(CatalogError::Conflict) => {} // somebody changed the record: look again
-            made => return made,
+            let expected = record.id.generation;
+            // A marker without a generation is from before there was one: it is taken as it is, and gets one now.
+            let found = marker.generation.filter(|found| *found < expected && !plant::is(Plant::OldCopyServed))?;
+            Some(BootStep::Refuse(Refusal::OldCopy { disk: known, found, expected }))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cluster(value: u128) -> ClusterId {
-        ClusterId::try_from(value).expect("non-zero")
-    }
-
-    fn disk(value: u128) -> DiskId {
-        DiskId::try_from(value).expect("non-zero")
-    }
-
-    fn record(storage: StorageState, disk: Option<DiskId>) -> NodeRecord {
-        NodeRecord {
-            id: NodeGeneration::new(NodeId::try_from(3).expect("non-zero"), Generation::FIRST),
-            name: "three".to_owned(),
-            address: String::new(),
-            location: Location::default(),
-            disk,
-            storage,
-            roles: Roles::DATA,
-        }
-    }
-
-    fn marker(disk_id: u128) -> Marker {
-        Marker { cluster: cluster(1), node: NodeId::try_from(3).expect("non-zero"), disk: disk(disk_id) }
-    }
-
-    fn step(record: &NodeRecord, marker: Option<Marker>) -> BootStep {
-        boot_step(record, marker, cluster(1), disk(77))
-    }
-
-    #[test]
-    fn first_boot_writes_the_marker_and_then_the_state_and_each_may_be_interrupted() {
-        let record = record(StorageState::Provisioning, None);
-        assert_eq!(step(&record, None), BootStep::WriteMarker(marker(77)));
-        assert_eq!(step(&record, Some(marker(7))), BootStep::Desire(StorageState::ReadWrite, disk(7)));
-    }
-
-    #[test]
-    fn a_matching_disk_is_served_and_a_lost_one_never_as_empty() {
-        let record = record(StorageState::ReadWrite, Some(disk(7)));
-        assert_eq!(step(&record, Some(marker(7))), BootStep::Serve(disk(7)));
-        assert_eq!(step(&record, None), BootStep::LoseDisk(disk(7)));
-        let other = Refusal::OtherDisk { found: disk(8), expected: disk(7) };
-        assert_eq!(step(&record, Some(marker(8))), BootStep::Refuse(other));
-    }
-
-    #[test]
-    fn somebody_elses_disk_is_refused_in_every_state() {
-        let foreign = Marker { cluster: cluster(2), ..marker(7) };
-        for storage in [StorageState::Provisioning, StorageState::ReadWrite, StorageState::DataLoss] {
-            let step = step(&record(storage, Some(disk(7))), Some(foreign));
-            assert!(matches!(step, BootStep::Refuse(Refusal::OthersDisk { .. })), "{storage}");
-        }
-    }
-
-    #[test]
-    fn a_node_that_nobody_knows_takes_no_disk_that_somebody_marked() {
-        let before = |record, marker| before_boot(record, marker, cluster(1), disk(77));
-        assert_eq!(before(None, None), None);
-        let refusal = Refusal::OthersDisk { cluster: cluster(1), node: marker(7).node };
-        assert_eq!(before(None, Some(marker(7))), Some(BootStep::Refuse(refusal)));
-        let known = record(StorageState::ReadWrite, Some(disk(7)));
-        assert_eq!(before(Some(&known), Some(marker(7))), None, "the table decides once the directory is locked");
-        assert_eq!(before(Some(&known), None), Some(BootStep::LoseDisk(disk(7))));
-    }
-
-    #[test]
-    fn a_disk_out_of_service_stays_out() {
-        for state in [StorageState::DataLoss, StorageState::Retired] {
-            for marker in [None, Some(marker(7))] {
-                let step = step(&record(state, Some(disk(7))), marker);
-                assert_eq!(step, BootStep::Refuse(Refusal::OutOfService { state }));
-            }
+        (StorageState::ReadWrite | StorageState::ReadOnly, Some(known), None) => {
+            (!plant::is(Plant::WipedDiskVotes)).then_some(BootStep::LoseDisk(known))
         }
     }
 }

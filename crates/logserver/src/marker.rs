@@ -1,7 +1,9 @@
 //! Whose disk this is: the marker file in the data directory (DESIGN §6).
 //!
-//! The marker is what makes a wiped disk another disk (W2): its id lives and dies with the data beside it. What to do
-//! about a missing or foreign one is decided by the node, which knows the metadata; here it is only read and written.
+//! The marker is what makes a wiped disk another disk (W2): its id lives and dies with the data beside it. Its generation
+//! is what makes an old copy of a disk known as one: each start writes the next into the marker before it writes it into
+//! the node's record. What to do about a missing, foreign or old one is decided by the node, which knows the metadata;
+//! here it is only read and written.
 
 #[cfg(test)]
 mod tests;
@@ -10,10 +12,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use bifrost_types::{ClusterId, DiskId, NodeId};
+use bifrost_types::{ClusterId, DiskId, Generation, NodeId};
 use thiserror::Error;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Before markers had a generation.
+const VERSION_WITHOUT_GENERATION: u32 = 1;
 /// Far more than a marker takes; what is longer is not read.
 const BYTES_MAX: u64 = 4096;
 
@@ -26,6 +30,9 @@ pub struct Marker {
     pub node: NodeId,
     /// The disk; made at random when the marker is written first.
     pub disk: DiskId,
+    /// The newest life of the node that began with this disk. Never below that of the node's record, unless this is an
+    /// old copy of the disk. `None` in a marker of format 1, which the next start replaces.
+    pub generation: Option<Generation>,
 }
 
 /// Why a data directory must not be used.
@@ -148,8 +155,16 @@ impl Marker {
     }
 
     fn encode(&self) -> String {
-        let Self { cluster, node, disk } = self;
-        let text = format!("bifrost-disk {VERSION}\ncluster {cluster}\nnode {node}\ndisk {disk}\n");
+        let Self { cluster, node, disk, generation } = self;
+        let text = match generation {
+            Some(generation) => format!(
+                "bifrost-disk {VERSION}\ncluster {cluster}\nnode {node}\ndisk {disk}\ngeneration {generation}\n",
+                generation = generation.get()
+            ),
+            None => {
+                format!("bifrost-disk {VERSION_WITHOUT_GENERATION}\ncluster {cluster}\nnode {node}\ndisk {disk}\n")
+            }
+        };
         let crc = crc32c::crc32c(text.as_bytes());
         format!("{text}crc32c {crc:08x}\n")
     }
@@ -174,7 +189,15 @@ impl Marker {
         let cluster = field("cluster").and_then(|text| text.parse().ok()).ok_or(Unreadable::Damaged)?;
         let node = field("node").and_then(|text| text.parse().ok()).ok_or(Unreadable::Damaged)?;
         let disk = field("disk").and_then(|text| text.parse().ok()).ok_or(Unreadable::Damaged)?;
-        let marker = Self { cluster, node, disk };
+        let generation = match version {
+            VERSION_WITHOUT_GENERATION => None,
+            _ => {
+                let number =
+                    field("generation").and_then(|text| text.parse::<u32>().ok()).ok_or(Unreadable::Damaged)?;
+                Some(Generation::try_from(number).map_err(|_| Unreadable::Damaged)?)
+            }
+        };
+        let marker = Self { cluster, node, disk, generation };
         if marker.encode().as_bytes() == bytes { Ok(marker) } else { Err(Unreadable::Damaged) }
     }
 }

@@ -72,6 +72,8 @@ plants! {
     RetriedStateIsConflict = "retried-state-is-conflict",
     /// A wiped disk answers for the old one, as empty.
     WipedDiskVotes = "wiped-disk-votes",
+    /// An old copy of a disk is served as the disk.
+    OldCopyServed = "old-copy-served",
     /// Sequencers and copies look at the node of a sequencer and not at its generation.
     StaleGenerationAccepted = "stale-generation-accepted",
     /// A node that starts again goes on under the generation of its last life.

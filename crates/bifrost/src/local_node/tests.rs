@@ -52,13 +52,15 @@ impl Disk for NotingDisk {
 }
 
 struct Place {
+    metadata: MemoryMetadata,
     catalog: Catalog,
     disk: Arc<NotingDisk>,
 }
 
 impl Place {
     fn new() -> Self {
-        Self { catalog: Catalog::new(Arc::new(MemoryMetadata::new())), disk: Arc::default() }
+        let metadata = MemoryMetadata::new();
+        Self { catalog: Catalog::new(Arc::new(metadata.clone())), metadata, disk: Arc::default() }
     }
 
     async fn start(&self, name: &str) -> Result<LocalNode, NodeError> {
@@ -82,7 +84,7 @@ fn loglet() -> LogletId {
 async fn a_given_disk_is_looked_at_then_opened_and_then_marked() {
     let place = Place::new();
     let node = place.start("n1").await.unwrap();
-    assert_eq!(place.disk.steps(), ["check", "read", "open", "read", "write", "read", "read"]);
+    assert_eq!(place.disk.steps(), ["check", "read", "open", "read", "write", "read"]);
     let disk = node.record().disk.unwrap();
     assert_eq!(place.disk.marker.lock().map(|marker| marker.disk), Some(disk));
     let op = fresh_op();
@@ -90,7 +92,7 @@ async fn a_given_disk_is_looked_at_then_opened_and_then_marked() {
     node.shutdown().await;
 
     let again = place.start("n1").await.unwrap();
-    assert_eq!(place.disk.steps(), ["check", "read", "open", "read"]);
+    assert_eq!(place.disk.steps(), ["check", "read", "open", "read", "write", "read"]);
     assert_eq!((again.id().node, again.record().disk), (node.id().node, Some(disk)));
     assert!(again.id().generation > node.id().generation);
     let state = again.services().log_server.state(StateRequest { loglet: loglet(), disk }).await.unwrap();
@@ -102,7 +104,8 @@ async fn a_given_disk_is_looked_at_then_opened_and_then_marked() {
 async fn a_given_disk_of_somebody_else_is_not_opened() {
     let place = Place::new();
     let cluster = place.catalog.ensure_cluster_id().await.unwrap();
-    let marker = Marker { cluster, node: NodeId::try_from(9).unwrap(), disk: DiskId::try_from(4).unwrap() };
+    let marker =
+        Marker { cluster, node: NodeId::try_from(9).unwrap(), disk: DiskId::try_from(4).unwrap(), generation: None };
     *place.disk.marker.lock() = Some(marker);
     let refused = place.start("n1").await.unwrap_err();
     assert!(matches!(refused, NodeError::Refused(Refusal::OthersDisk { .. })), "{refused}");
@@ -196,6 +199,40 @@ async fn a_process_that_died_between_marker_and_state_goes_on_with_the_same_disk
     assert_eq!((node.record().disk, node.record().storage), (Some(marker.disk), StorageState::ReadWrite));
     assert_eq!(node.id().generation, Generation::FIRST.next().unwrap());
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_process_that_died_between_marker_and_life_goes_on_and_its_copy_is_old() {
+    let place = Place::new();
+    place.start("n1").await.unwrap().shutdown().await;
+    let copy = place.disk.marker.lock().unwrap();
+    // The write of the next life never arrives.
+    let script = |call: &Call| match call.kind {
+        CallKind::Txn if call.nth == 0 => Fault::FailBefore(MetadataError::Unavailable),
+        _ => Fault::None,
+    };
+    let lossy = LossyMetadata::new(place.metadata.clone(), Arc::new(script));
+    let connect = LocalConnect::default();
+    let catalog = Catalog::new(Arc::new(lossy));
+    let died = start(&catalog, &connect, &identity("n1", ""), Storage::Given(place.disk.clone())).await.unwrap_err();
+    assert!(matches!(died, NodeError::Catalog(error) if error.is_passing()), "{died}");
+    let ahead = place.disk.marker.lock().unwrap();
+    assert!(ahead.generation > copy.generation);
+    let node = place.start("n1").await.unwrap();
+    let marker = place.disk.marker.lock().unwrap();
+    assert_eq!(marker.generation, Some(node.id().generation));
+    assert!(marker.generation > ahead.generation, "a life that was not begun is not begun by another start");
+    node.shutdown().await;
+
+    for old in [copy, ahead] {
+        *place.disk.marker.lock() = Some(old);
+        place.disk.steps();
+        let refused = place.start("n1").await.unwrap_err();
+        assert!(matches!(refused, NodeError::Refused(Refusal::OldCopy { .. })), "{refused}");
+        assert_eq!(place.disk.steps(), ["check", "read"], "it is not opened");
+    }
+    *place.disk.marker.lock() = Some(marker);
+    place.start("n1").await.unwrap().shutdown().await;
 }
 
 #[tokio::test]

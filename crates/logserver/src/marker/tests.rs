@@ -9,7 +9,12 @@ fn marker() -> Marker {
         cluster: ClusterId::try_from(0xc1).unwrap(),
         node: NodeId::try_from(3).unwrap(),
         disk: DiskId::try_from(0xd15c).unwrap(),
+        generation: Generation::try_from(7).ok(),
     }
+}
+
+fn without_generation() -> Marker {
+    Marker { generation: None, ..marker() }
 }
 
 #[test]
@@ -26,16 +31,27 @@ fn what_is_written_is_read_and_can_be_replaced() {
 
 #[test]
 fn the_bytes_are_pinned() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/marker.golden");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, marker().encode()).unwrap();
+    for (name, marker) in [("marker-1.golden", without_generation()), ("marker.golden", marker())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, marker.encode()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap_or_default(), marker.encode(), "{name}");
     }
-    assert_eq!(fs::read_to_string(path).unwrap_or_default(), marker().encode());
+}
+
+#[test]
+fn a_marker_of_the_format_without_generation_is_read_and_replaced_by_the_present_one() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join(Marker::FILE), include_bytes!("../../testdata/marker-1.golden")).unwrap();
+    assert_eq!(Marker::read(directory.path()).unwrap(), Some(without_generation()));
+    marker().write(directory.path()).unwrap();
+    assert_eq!(Marker::read(directory.path()).unwrap(), Some(marker()));
 }
 
 #[test]
 fn a_foreign_disk_is_refused_by_what_is_foreign() {
-    let Marker { cluster, node, disk } = marker();
+    let Marker { cluster, node, disk, .. } = marker();
     assert!(marker().check_owner(cluster, node).is_ok());
     let other = ClusterId::try_from(1).unwrap();
     assert!(matches!(marker().check_owner(other, node), Err(MarkerError::OtherCluster { .. })));
@@ -68,10 +84,10 @@ fn every_damaged_byte_is_noticed() {
 #[test]
 fn a_newer_format_is_told_from_damage() {
     let directory = TempDir::new().unwrap();
-    let text = "bifrost-disk 2\nsomething new\n";
+    let text = "bifrost-disk 3\nsomething new\n";
     let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
     fs::write(directory.path().join(Marker::FILE), text).unwrap();
-    assert!(matches!(Marker::read(directory.path()), Err(MarkerError::NewerFormat { found: 2 })));
+    assert!(matches!(Marker::read(directory.path()), Err(MarkerError::NewerFormat { found: 3 })));
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn disk(seed: u64) -> Disk {
 
 fn marker() -> Marker {
     Marker {
+        generation: Some(Generation::FIRST),
         cluster: ClusterId::try_from(1).expect("non-zero"),
         node: NodeId::try_from(1).expect("non-zero"),
         disk: DiskId::try_from(0xd15c).expect("non-zero"),
