@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "bifrost/v1/common.proto",
+    "bifrost/v1/liveness.proto",
     "bifrost/v1/log_server.proto",
     "bifrost/v1/log.proto",
     "bifrost/v1/sequencer.proto",

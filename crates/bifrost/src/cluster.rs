@@ -1,11 +1,11 @@
 //! What all handles of one [`Bifrost`](crate::Bifrost) share: metadata, the nodes, the tasks and their end.
 
 use std::num::{NonZeroU8, NonZeroU64, NonZeroU128};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{DiskId, LogId, LogletId, NodeId, OpId, SegmentIndex, WriterId};
+use bifrost_types::{DiskId, LogId, LogletId, NodeGeneration, NodeId, OpId, SegmentIndex, WriterId};
 use bifrost_wire::log_server::StateRequest;
 use bifrost_wire::node::NodeStatus;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::directory::Directory;
+use crate::liveness::Detector;
 use crate::options::Options;
 
 /// Shared by everything that one `Bifrost` hands out.
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     pub(crate) options: Options,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    /// Of the metadata member in this process, if there is one.
+    pub(crate) detector: OnceLock<Detector>,
 }
 
 impl Cluster {
@@ -40,6 +43,7 @@ impl Cluster {
         let wanted = usize::from(copies.get()).max(nodes.len() / 2 + 1);
         let mut probes: FuturesUnordered<_> = nodes
             .iter()
+            .filter(|node| !self.is_silent(node.id))
             .filter_map(|node| Some((node.id.node, node.disk?)))
             .map(|(node, disk)| async move { self.probe(node, disk).await.then_some(node) })
             .collect();
@@ -62,6 +66,29 @@ impl Cluster {
             Some(disk) => timeout(PROBE_DEADLINE, self.probe(node, disk)).await.unwrap_or(false),
             None => false,
         }
+    }
+
+    /// Whether a node other than `me` answers now.
+    pub(crate) async fn others_answer(&self, me: NodeGeneration) -> bool {
+        let others = self.directory.records().into_iter().filter(|node| node.id.node != me.node);
+        let others = others.filter(|node| !self.is_silent(node.id));
+        let mut probes: FuturesUnordered<_> =
+            others.filter_map(|node| Some(self.probe(node.id.node, node.disk?))).collect();
+        let answered = async {
+            while let Some(answers) = probes.next().await {
+                if answers {
+                    return true;
+                }
+            }
+            false
+        };
+        timeout(PROBE_DEADLINE, answered).await.unwrap_or(false)
+    }
+
+    /// Whether nothing is heard of this life, as far as this process can tell: what is chosen in spite of it would only be
+    /// moved again.
+    fn is_silent(&self, life: NodeGeneration) -> bool {
+        self.detector.get().is_some_and(|detector| detector.verdict().borrow().is_silent(life))
     }
 
     async fn probe(&self, node: NodeId, disk: DiskId) -> bool {

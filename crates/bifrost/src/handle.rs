@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 #[cfg(feature = "rocksdb")]
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 #[cfg(feature = "rocksdb")]
 use bifrost_metadata::LocalMetadata;
 use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, LogId, NodeId, NodeRecord, OpId, Roles, Successor};
+use bifrost_types::{Location, LogId, NodeGeneration, NodeId, NodeRecord, OpId, Roles, Successor};
 use bifrost_wire::grpc::ClientOptions;
 use bifrost_wire::metadata::MetadataStore;
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
 use crate::error::LogError;
 use crate::explain::{self, Asked, Explanation, MetadataView};
+use crate::liveness::Detector;
 use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
 use crate::log_state::LogState;
@@ -174,6 +175,12 @@ impl Bifrost {
             bifrost.start_controller(None, ControllerOptions::default());
         }
         bifrost
+    }
+
+    /// Uses the detector of the metadata member in this process: its controller moves what silent nodes had, and nothing
+    /// is placed on them. Before [`start_controller`](Self::start_controller); the first one stays.
+    pub fn use_detector(&self, detector: Detector) {
+        let _first = self.inner.cluster.detector.set(detector);
     }
 
     /// Cares for the logs of the cluster that nobody touches, until the shutdown: see [`controller`](crate::controller).
@@ -408,12 +415,17 @@ impl Bifrost {
         }
     }
 
+    /// Whether a node other than `me` answers now.
+    pub(crate) async fn others_answer(&self, me: NodeGeneration) -> bool {
+        self.inner.cluster.others_answer(me).await
+    }
+
     fn hand_out(&self, stored: StoredChain) -> Log {
         Log::new(self.state(stored))
     }
 
     /// The shared state of a log: one per process, however many handles.
-    fn state(&self, stored: StoredChain) -> Arc<LogState> {
+    pub(crate) fn state(&self, stored: StoredChain) -> Arc<LogState> {
         let mut logs = self.inner.logs.lock();
         logs.retain(|_, state| state.strong_count() > 0);
         let log = stored.chain.log;
@@ -488,6 +500,6 @@ impl Cluster {
         tasks.spawn(async move {
             let _stopped = token.run_until_cancelled_owned(follower.follow(Some(revision))).await;
         });
-        Ok(Arc::new(Self { catalog, directory, options, tasks, stop }))
+        Ok(Arc::new(Self { catalog, directory, options, tasks, stop, detector: OnceLock::new() }))
     }
 }

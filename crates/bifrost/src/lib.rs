@@ -31,7 +31,8 @@
 //! ```
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
-//! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), `log_state` (what handles share),
+//! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
+//! `log_state` (what handles share),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
 //! [`local_node`] (a node in this process), [`nodes`] (what an operator sees and does), [`error`], [`options`]; and
 //! [`explain`] for people.
@@ -48,7 +49,9 @@ pub mod delete;
 pub mod directory;
 pub mod error;
 pub mod explain;
+mod hand_over;
 pub mod handle;
+pub mod liveness;
 pub mod local_node;
 pub mod log;
 mod log_state;
@@ -69,6 +72,7 @@ pub use bifrost_types::{AppendId, Chain, KeyFilter, Keys, LogId, Lsn, OpId, Reco
 pub use cluster::fresh_op;
 pub use error::{Advice, AppendError, LogError, NotAppended, ReadError, ReserveError, Resolved};
 pub use explain::Explanation;
+pub use hand_over::{HandOverOptions, HandedOver};
 pub use handle::{Bifrost, StartError};
 pub use log::{Log, Plan, ReconfigureOptions, ResolveError, Tail, TailKind, TailUnknown};
 pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};

@@ -228,10 +228,9 @@ impl LogState {
             // Joined as it is.
             Some(pending) => pending.successor.clone(),
             None => {
-                let avoid = (reason == CloseReason::SequencerGone).then_some(last.params.sequencer);
-                let sequencer = avoid.unwrap_or(last.params.sequencer);
-                let rotate = reason != CloseReason::SequencerGone;
-                Some(self.place(last, Some(sequencer), rotate).await?)
+                // A sequencer that is gone, or about to be, is no choice; any other one is better than none.
+                let rotate = !matches!(reason, CloseReason::SequencerGone | CloseReason::HandOver);
+                Some(self.place(last, Some(last.params.sequencer), rotate).await?)
             }
         };
         let intent = Intent { op: fresh_op(), segment: loglet.segment, actor, reason, successor };

@@ -31,6 +31,7 @@ use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::Location;
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 
+use crate::failover::FailoverOptions;
 use crate::gateway::GatewayOptions;
 use crate::local_cluster::LocalClusterOptions;
 use crate::process::{MemberAddresses, ProcessOptions};
@@ -68,6 +69,8 @@ pub struct Config {
     pub server: ServerLimits,
     /// The door of each node for thin clients.
     pub gateway: GatewayOptions,
+    /// How logs go on when nodes fail or stop.
+    pub failover: FailoverOptions,
     /// RocksDB of each log server.
     pub storage: RocksOptions,
     /// When a sequencer counts a segment as full.
@@ -179,6 +182,7 @@ impl Default for Config {
             },
             server: ServerLimits::default(),
             gateway: GatewayOptions::default(),
+            failover: FailoverOptions::default(),
             storage: RocksOptions::default(),
             segments: SegmentLimits::default(),
             origins: BTreeMap::new(),
@@ -233,6 +237,7 @@ impl Config {
             server: self.server.clone(),
             client: self.connection.clone(),
             gateway: self.gateway.clone(),
+            failover: self.failover.clone(),
         })
     }
 

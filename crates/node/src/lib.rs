@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod demo;
+pub mod failover;
 pub mod gateway;
 pub mod ledger;
 #[cfg(feature = "rocksdb")]

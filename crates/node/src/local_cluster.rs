@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
+use bifrost::controller::ControllerOptions;
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::{Bifrost, Options, StartError};
@@ -252,6 +253,8 @@ impl LocalCluster {
             client: self.options.client.clone(),
             gateway: self.options.gateway.clone(),
             logs: Options::default(),
+            controller: ControllerOptions::default(),
+            detector: None,
             interpose: self.options.interpose.clone(),
         };
         let started = Node::start(options, listener).await;

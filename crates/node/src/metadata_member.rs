@@ -2,11 +2,12 @@
 //! load of data can starve an election.
 //!
 //! ```text
-//!  members, nodes ═══► listener: Exchange (Raft), MetadataService, MetadataAdminService, health, reflection
+//!  members, nodes ═══► listener: Exchange (Raft), MetadataService, MetadataAdminService, LivenessService, health, reflection
 //!                                   └──────────────┴──► RaftMetadata ─► RocksDB in the member's directory
 //! ```
 
 mod admin;
+mod liveness;
 #[cfg(all(test, feature = "cli"))]
 mod tests;
 
@@ -16,12 +17,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost::liveness::Detector;
 use bifrost_raft::{GrpcPeers, Member, MemberId, PeersGrpc, RaftMetadata, RaftOptions, Role, StartError};
 use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::grpc::{
-    ClientOptions, GrpcMetadataAdmin, HealthGrpc, MetadataAdminGrpc, MetadataGrpc, ReflectionError, Routes,
-    RoutesBuilder, ServerLimits, add_reflection, serve,
+    ClientOptions, GrpcMetadataAdmin, HealthGrpc, LivenessGrpc, MetadataAdminGrpc, MetadataGrpc, ReflectionError,
+    Routes, RoutesBuilder, ServerLimits, add_reflection, serve,
 };
+use bifrost_wire::liveness::Liveness;
 use bifrost_wire::metadata::MetadataStore;
 use bifrost_wire::metadata_admin::MetadataAdmin;
 use thiserror::Error;
@@ -31,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use self::admin::MemberAdmin;
+use self::liveness::{MemberLiveness, detect};
 
 /// Threads of the member's listener; Raft has its own.
 const LISTENER_THREADS: usize = 2;
@@ -40,7 +44,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const ELECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What health checks may ask for by name.
-const SERVICES: [&str; 2] = [MetadataGrpc::<dyn MetadataStore>::NAME, MetadataAdminGrpc::<dyn MetadataAdmin>::NAME];
+const SERVICES: [&str; 3] = [
+    MetadataGrpc::<dyn MetadataStore>::NAME,
+    MetadataAdminGrpc::<dyn MetadataAdmin>::NAME,
+    LivenessGrpc::<dyn Liveness>::NAME,
+];
 
 /// What a member is made of.
 #[derive(Debug, Clone)]
@@ -57,6 +65,8 @@ pub struct MemberOptions {
     pub server: ServerLimits,
     /// Options of its connections to other members.
     pub client: ClientOptions,
+    /// What hears the signs of life of all nodes while it leads.
+    pub detector: Detector,
 }
 
 /// Why a member did not start.
@@ -116,6 +126,7 @@ impl MetadataMember {
             .build()
             .map_err(MemberError::Thread)?;
         let (limits, cluster, stop) = (self.options.server.clone(), self.options.cluster, self.stop.clone());
+        let detecting = detect(self.raft.clone(), self.options.detector.clone());
         let served = CancellationToken::new();
         let gone = served.clone().drop_guard();
         let run = move || {
@@ -127,9 +138,18 @@ impl MetadataMember {
                     Ok(listener) => listener,
                     Err(error) => return error!(%error, "the metadata member has no listener"),
                 };
-                if let Err(error) = serve(listener, routes, &limits, Some(cluster), stop).await {
-                    error!(%error, "the listener of the metadata member failed");
+                let serving = async {
+                    if let Err(error) = serve(listener, routes, &limits, Some(cluster), stop).await {
+                        error!(%error, "the listener of the metadata member failed");
+                    }
+                };
+                tokio::pin!(serving);
+                tokio::select! {
+                    biased;
+                    () = &mut serving => return,
+                    () = detecting => {}
                 }
+                serving.await;
             });
             runtime.shutdown_timeout(GRACE);
         };
@@ -147,6 +167,8 @@ impl MetadataMember {
         MetadataGrpc::new(raft, limits, self.stop.child_token()).add_to(&mut routes);
         let admin = MemberAdmin::new(self.options.cluster, self.options.node, self.raft.clone());
         MetadataAdminGrpc::new(Arc::new(admin), self.stop.child_token()).add_to(&mut routes);
+        let liveness = MemberLiveness::new(self.raft.clone(), self.options.detector.clone());
+        LivenessGrpc::new(Arc::new(liveness), self.stop.child_token()).add_to(&mut routes);
         HealthGrpc::new(SERVICES.to_vec(), self.stopping.clone(), self.stop.child_token()).add_to(&mut routes);
         Ok(routes.routes())
     }

@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::catalog::Catalog;
+use bifrost::liveness::{Detector, Farewell, send_beats};
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
-use bifrost::{Options as BifrostOptions, fresh_op};
+use bifrost::{HandOverOptions, Options as BifrostOptions, fresh_op};
 use bifrost_logserver::RocksOptions;
 use bifrost_raft::Role;
 use bifrost_sequencer::core::SegmentLimits;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::failover::FailoverOptions;
 use crate::gateway::GatewayOptions;
 use crate::metadata_member::{MemberOptions, MetadataMember};
 use crate::server::{Node, NodeOptions};
@@ -77,6 +79,8 @@ pub struct ProcessOptions {
     pub client: ClientOptions,
     /// Limits of the door for thin clients.
     pub gateway: GatewayOptions,
+    /// What it does so that logs go on without it, and without others.
+    pub failover: FailoverOptions,
 }
 
 impl ProcessOptions {
@@ -101,6 +105,8 @@ pub struct Process {
     cluster: ClusterId,
     node: Node,
     member: Option<MetadataMember>,
+    hand_over: HandOverOptions,
+    farewell: Farewell,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -119,6 +125,7 @@ struct Start {
     /// Gone once the member serves there.
     member_listener: Option<Bound>,
     member: Option<MetadataMember>,
+    detector: Detector,
 }
 
 impl Process {
@@ -143,7 +150,8 @@ impl Process {
             None => begin(&options, own).await?,
         };
         let directory = Arc::new(directory);
-        let mut start = Start { options, directory, state, member_listener, member: None };
+        let detector = Detector::new(options.failover.liveness.clone());
+        let mut start = Start { options, directory, state, member_listener, member: None, detector };
         start.save().await?;
         match start.run(listener).await {
             Ok(process) => Ok(process),
@@ -171,12 +179,14 @@ impl Process {
         self.member.as_ref().map(|member| member.member().1.address)
     }
 
-    /// Stops in good order: the node first, because it needs metadata for that, then its metadata member, which gives up
-    /// the lead if it has it.
+    /// Stops in good order. First its sequencers go to other nodes, and it says farewell to the detector; then the node
+    /// stops, which needs metadata for that; last its metadata member, which gives up the lead if it has it.
     ///
     /// # Cancel safety
     /// Safe: call again to go on.
     pub async fn shutdown(&self) {
+        self.node.hand_over(&self.hand_over).await;
+        self.farewell.say().await;
         self.node.shutdown().await;
         self.stop.cancel();
         self.tasks.close();
@@ -268,14 +278,24 @@ impl Start {
         }
         let node = Node::start(self.node_options(&pool, &listener.address), listener.listener).await;
         let node = node.map_err(ProcessError::Node)?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let farewell = Farewell::default();
+        // Logs may be placed here from now on.
+        let liveness = self.options.failover.liveness.clone();
+        let beats = send_beats(Arc::clone(&pool), node.id(), liveness, client, farewell.clone());
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            let _stopped = stopped.run_until_cancelled_owned(beats).await;
+        });
         match self.join_group(&node, &pool).await {
             Ok(()) => {}
             Err(error) => {
+                farewell.say().await;
                 node.shutdown().await;
+                stop.cancel();
                 return Err(error);
             }
         }
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let keeper = keep_addresses(Arc::clone(&pool), Arc::clone(&self.directory), self.state.clone());
         let stopped = stop.clone();
         tasks.spawn(async move {
@@ -293,7 +313,8 @@ impl Start {
             });
         }
         info!(cluster = %self.state.cluster, node = %node.id(), "the process of a node is ready");
-        Ok(Process { cluster: self.state.cluster, node, member: self.member.take(), stop, tasks })
+        let (member, hand_over) = (self.member.take(), self.options.failover.hand_over.clone());
+        Ok(Process { cluster: self.state.cluster, node, member, hand_over, farewell, stop, tasks })
     }
 
     /// Takes the node's number down, and makes its member a voter if it is none.
@@ -336,6 +357,7 @@ impl Start {
             directory: self.directory.path().join(METADATA),
             server: self.options.server.clone(),
             client: self.options.client.clone(),
+            detector: self.detector.clone(),
         };
         self.member = Some(MetadataMember::start(options).await.map_err(ProcessError::Member)?);
         Ok(())
@@ -378,6 +400,8 @@ impl Start {
             client: self.options.client.clone(),
             gateway: self.options.gateway.clone(),
             logs: BifrostOptions::default(),
+            controller: self.options.failover.controller.clone(),
+            detector: self.options.member.as_ref().map(|_| self.detector.clone()),
             interpose: None,
         }
     }

@@ -11,9 +11,10 @@ use bifrost::connect::{Connect, GrpcConnect, LocalConnect, NodeServices};
 use bifrost::controller::ControllerOptions;
 use bifrost::delete::sweeper::{SweeperOptions, sweep};
 use bifrost::directory::Directory;
+use bifrost::liveness::Detector;
 use bifrost::local_node::{LocalNode, NodeError, Storage};
 use bifrost::membership::Identity;
-use bifrost::{Bifrost, Options as BifrostOptions, StartError};
+use bifrost::{Bifrost, HandOverOptions, HandedOver, Options as BifrostOptions, StartError};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
 use bifrost_wire::grpc::{
@@ -78,6 +79,10 @@ pub struct NodeOptions {
     pub gateway: GatewayOptions,
     /// What its handle of the logs does, which thin clients share.
     pub logs: BifrostOptions,
+    /// When its controller does what.
+    pub controller: ControllerOptions,
+    /// The detector of the metadata member in this process, if it has one.
+    pub detector: Option<Detector>,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -106,6 +111,8 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Node {
     local: LocalNode,
+    /// The handle that the door for thin clients has, too.
+    bifrost: Bifrost,
     /// Health tells that the node stops, and the door for thin clients takes nothing more. When that is closed, `stop` fires.
     stopping: CancellationToken,
     stop: CancellationToken,
@@ -169,10 +176,13 @@ impl Node {
             add_reflection(&mut routes, &limits)?;
             let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), options.logs);
             let bifrost = parts.await.map_err(ServerError::Gateway)?;
-            bifrost.start_controller(Some(local.id().node), ControllerOptions::default());
-            Ok((routes, Gateway::start(bifrost, options.gateway)))
+            if let Some(detector) = options.detector {
+                bifrost.use_detector(detector);
+            }
+            bifrost.start_controller(Some(local.id().node), options.controller);
+            Ok((routes, Gateway::start(bifrost.clone(), options.gateway), bifrost))
         };
-        let (mut routes, gateway) = match opened.await {
+        let (mut routes, gateway, bifrost) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
                 stop.cancel();
@@ -199,7 +209,15 @@ impl Node {
                 error!(%node, %error, "the listener failed");
             }
         });
-        Ok(Self { local, stopping, stop, tasks })
+        Ok(Self { local, bifrost, stopping, stop, tasks })
+    }
+
+    /// Hands its sequencers over to other nodes, before a planned stop.
+    ///
+    /// # Cancel safety
+    /// Safe: what was handed over stays so.
+    pub async fn hand_over(&self, options: &HandOverOptions) -> HandedOver {
+        self.bifrost.hand_over(self.id(), options).await
     }
 
     /// This life of the node.

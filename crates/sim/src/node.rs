@@ -7,6 +7,7 @@ use std::time::Duration;
 use bifrost::Options as BifrostOptions;
 use bifrost::catalog::CatalogError;
 use bifrost::connect::Connect;
+use bifrost::controller::ControllerOptions;
 use bifrost::local_node::{NodeError, Storage};
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
@@ -153,6 +154,8 @@ fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
         client: ground.client_options(),
         gateway: GatewayOptions::default(),
         logs: BifrostOptions::default(),
+        controller: ControllerOptions::default(),
+        detector: None,
         interpose: Some(Arc::new(Between { host: host.to_owned(), ground: ground.clone() })),
     }
 }

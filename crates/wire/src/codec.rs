@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Reading order: [`DecodeError`] and the field helpers here; `ids`, `topology`; then one file per concept: `copy`,
-//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `metadata_admin`, `node_status`, `chain`, `tombstone`,
+//! `store`, `control` (seal, state, repair, settle, trim), `read`, `sequencer`, `metadata`, `metadata_admin`, `liveness`, `node_status`, `chain`, `tombstone`,
 //! `node`; and for clients in any language `logs` and `records`.
 //!
 //! Payloads are `Bytes` on both sides. A decoded batch is a slice of the frame that it came in: whoever keeps a small
@@ -18,6 +18,7 @@ mod copy;
 #[cfg(any(test, feature = "test-util"))]
 pub mod every_message;
 mod ids;
+pub(crate) mod liveness;
 pub(crate) mod logs;
 pub(crate) mod metadata;
 pub(crate) mod metadata_admin;

@@ -42,14 +42,16 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcMetadataAdmin, GrpcNode, GrpcSequencers};
+pub use client::{
+    GrpcLiveness, GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcMetadataAdmin, GrpcNode, GrpcSequencers,
+};
 pub use connect::{InvalidAddress, connect_lazy};
 pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
 pub use network::{Dial, Listener, Socket};
 pub use serve::{ServeError, serve};
 pub use server::{
-    HealthGrpc, LogServerGrpc, LogsGrpc, MetadataAdminGrpc, MetadataGrpc, NodeGrpc, ReflectionError, SequencersGrpc,
-    add_reflection,
+    HealthGrpc, LivenessGrpc, LogServerGrpc, LogsGrpc, MetadataAdminGrpc, MetadataGrpc, NodeGrpc, ReflectionError,
+    SequencersGrpc, add_reflection,
 };
 pub use tonic::service::{Routes, RoutesBuilder};
 pub use tonic::transport::Channel;

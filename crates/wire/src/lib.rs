@@ -11,7 +11,7 @@
 //! Bytes of a peer become domain types at this edge or are refused here; past it, code trusts types.
 //!
 //! Reading order: [`batch`] (records as bytes), [`error`], [`log_server`], [`sequencer`], [`metadata`], [`metadata_admin`],
-//! [`node`], [`logs`], [`codec`] (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
+//! [`liveness`], [`node`], [`logs`], [`codec`] (protobuf both ways, metadata values included), [`account`] (memory of answers), [`grpc`] (tonic clients and
 //! servers with their limits), [`metrics`].
 
 pub mod account;
@@ -19,6 +19,7 @@ pub mod batch;
 pub mod codec;
 pub mod error;
 pub mod grpc;
+pub mod liveness;
 pub mod log_server;
 pub mod logs;
 pub mod metadata;

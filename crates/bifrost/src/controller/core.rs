@@ -9,6 +9,7 @@ use bifrost_types::{Chain, Generation, LogId, NodeGeneration, NodeId, NodeRecord
 use bifrost_wire::metadata::Revision;
 
 use super::ControllerOptions;
+use crate::liveness::core::Verdict;
 
 /// What somebody should do something about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +26,14 @@ pub enum Trouble {
         /// The open segment.
         segment: SegmentIndex,
         /// The life that is over.
+        sequencer: NodeGeneration,
+    },
+    /// Nothing is heard of the sequencer of the open segment: it may be dead, paused or cut off. Only a controller beside
+    /// the metadata member that leads knows of this.
+    SequencerSilent {
+        /// The open segment.
+        segment: SegmentIndex,
+        /// The life that is silent.
         sequencer: NodeGeneration,
     },
 }
@@ -62,6 +71,13 @@ impl LogView {
         }
         let gone = node.is_none_or(|node| !node.in_service || node.generation > self.sequencer.generation);
         gone.then_some(Trouble::SequencerGone { segment: self.segment, sequencer: self.sequencer })
+    }
+
+    /// The same where silence is known of.
+    pub fn trouble_by(&self, node: Option<NodeView>, verdict: &Verdict) -> Option<Trouble> {
+        let Self { segment, sequencer, .. } = *self;
+        let silent = || verdict.is_silent(sequencer).then_some(Trouble::SequencerSilent { segment, sequencer });
+        self.trouble(node).or_else(silent)
     }
 }
 
@@ -120,6 +136,11 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
+    /// What the detector beside this controller concludes now.
+    Judged {
+        /// Who is silent.
+        verdict: Verdict,
+    },
     /// An attempt ended, however. What it saw of the log was told before.
     AttemptEnded {
         /// The log.
@@ -162,12 +183,13 @@ enum State {
 /// The core of a controller.
 ///
 /// Kept: a case for each log that is in trouble, and none beside those but of attempts that run; retries under way
-/// `<=` [`RETRIES_AT_ONCE`] `<=` attempts under way `<=` [`AT_ONCE`].
+/// `<=` `retries_at_once` `<=` attempts under way `<=` `attempts_at_once` of its options.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Core {
     me: Option<NodeId>,
     options: ControllerOptions,
     nodes: BTreeMap<NodeId, NodeView>,
+    verdict: Verdict,
     logs: BTreeMap<LogId, (Revision, LogView)>,
     cases: BTreeMap<LogId, Case>,
     /// Waiting cases in the order in which they are due, for which nothing has been tried.
@@ -175,6 +197,8 @@ pub struct Core {
     /// The same of those that were tried in vain.
     again: BTreeSet<(Duration, LogId)>,
     running: BTreeMap<LogId, Running>,
+    /// How many of them are retries.
+    retries: usize,
 }
 
 /// Whether an attempt that runs is the first at its trouble.
@@ -184,14 +208,9 @@ enum Running {
     Retry,
 }
 
-/// Logs that are worked on at once.
-pub const AT_ONCE: usize = 4;
-/// Of them, those that were tried in vain before: hopeless logs leave room for others.
-pub const RETRIES_AT_ONCE: usize = AT_ONCE / 2;
 /// Nodes that let others go first wait for at most so many of them.
 const TURNS_MAX: usize = 3;
 
-const _: () = assert!(RETRIES_AT_ONCE >= 1 && RETRIES_AT_ONCE < AT_ONCE);
 /// What is promised of memory, the tree's own share aside.
 const _: () = assert!(size_of::<(LogId, (Revision, LogView))>() <= 96);
 
@@ -203,11 +222,13 @@ impl Core {
             me,
             options,
             nodes: BTreeMap::new(),
+            verdict: Verdict { leads: false, silent: BTreeMap::new() },
             logs: BTreeMap::new(),
             cases: BTreeMap::new(),
             fresh: BTreeSet::new(),
             again: BTreeSet::new(),
             running: BTreeMap::new(),
+            retries: 0,
         }
     }
 
@@ -225,6 +246,7 @@ impl Core {
                 self.nodes.remove(&node);
                 self.judge_logs_of(now, node);
             }
+            Event::Judged { verdict } => self.on_judged(now, verdict),
             Event::AttemptEnded { log } => self.on_attempt_ended(now, log),
             Event::Woken => {}
         }
@@ -233,7 +255,7 @@ impl Core {
 
     /// When to send [`Event::Woken`] if nothing else happens; `None` when only news changes anything.
     pub fn wake_at(&self) -> Option<Duration> {
-        let fresh = self.fresh.first().filter(|_| self.running.len() < AT_ONCE);
+        let fresh = self.fresh.first().filter(|_| self.has_room());
         let again = self.again.first().filter(|_| self.has_room_for_retry());
         fresh.into_iter().chain(again).map(|(due, _)| *due).min()
     }
@@ -287,6 +309,32 @@ impl Core {
         }
     }
 
+    /// Whoever fell silent is in trouble now, and nobody's turn is waited for where silence is known of.
+    fn on_judged(&mut self, now: Duration, verdict: Verdict) {
+        let before = std::mem::replace(&mut self.verdict, verdict);
+        let leads = self.verdict.leads && !before.leads;
+        let changed = |life| leads || before.is_silent(life) != self.verdict.is_silent(life);
+        let changed = self.logs.iter().filter(|(_, (_, view))| changed(view.sequencer));
+        let changed: Vec<LogId> = changed.map(|(log, _)| *log).collect();
+        for log in changed {
+            self.judge(now, log);
+            if let Some(case) = self.cases.get(&log).copied()
+                && let State::Waiting { due } = case.state
+                && case.failed == 0
+            {
+                let due = due.min(now.saturating_add(self.patience(log, case.trouble)));
+                self.forget(log);
+                self.put(log, Case { state: State::Waiting { due }, ..case });
+            }
+        }
+    }
+
+    /// The lives that sequencers may have, for a detector.
+    pub fn lives(&self) -> BTreeMap<NodeId, Generation> {
+        let in_service = self.nodes.iter().filter(|(_, view)| view.in_service);
+        in_service.map(|(node, view)| (*node, view.generation)).collect()
+    }
+
     /// A node began a life: perhaps it was what logs in trouble waited for.
     fn hurry(&mut self, now: Duration) {
         for (due, log) in std::mem::take(&mut self.again) {
@@ -306,10 +354,10 @@ impl Core {
 
     fn trouble(&self, log: LogId) -> Option<Trouble> {
         let (_, view) = self.logs.get(&log)?;
-        let trouble = view.trouble(self.nodes.get(&view.sequencer.node).copied())?;
+        let trouble = view.trouble_by(self.nodes.get(&view.sequencer.node).copied(), &self.verdict)?;
         let cared_for = match trouble {
             Trouble::LeftPending { .. } => true,
-            Trouble::SequencerGone { .. } => self.options.sequencer_grace.is_some(),
+            Trouble::SequencerGone { .. } | Trouble::SequencerSilent { .. } => self.options.sequencer_grace.is_some(),
         };
         cared_for.then_some(trouble)
     }
@@ -334,9 +382,8 @@ impl Core {
     }
 
     fn on_attempt_ended(&mut self, now: Duration, log: LogId) {
-        if self.running.remove(&log).is_none() {
-            return;
-        }
+        let Some(kind) = self.running.remove(&log) else { return };
+        self.retries -= usize::from(kind == Running::Retry);
         let trouble = self.trouble(log);
         match self.cases.get(&log).copied() {
             Some(case) if Some(case.trouble) == trouble && case.state == State::Running { over: false } => {
@@ -353,7 +400,7 @@ impl Core {
 
     /// Starts what is due, as far as there is room: what was not tried before comes first.
     fn start(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        while self.running.len() < AT_ONCE {
+        while self.has_room() {
             let is_due = |next: &&(Duration, LogId)| next.0 <= now;
             let (next, kind) = match self.fresh.first().filter(is_due) {
                 Some(next) => (*next, Running::First),
@@ -367,14 +414,18 @@ impl Core {
             self.again.remove(&next);
             let Some(case) = self.cases.get_mut(&log) else { continue };
             case.state = State::Running { over: false };
+            self.retries += usize::from(kind == Running::Retry);
             self.running.insert(log, kind);
             out.push(Effect::Attempt { log, trouble: case.trouble });
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.running.len() < self.options.attempts_at_once.get()
+    }
+
     fn has_room_for_retry(&self) -> bool {
-        let retries = self.running.values().filter(|kind| **kind == Running::Retry).count();
-        self.running.len() < AT_ONCE && retries < RETRIES_AT_ONCE
+        self.has_room() && self.retries < self.options.retries_at_once.get()
     }
 
     fn put(&mut self, log: LogId, case: Case) {
@@ -392,9 +443,14 @@ impl Core {
         }
     }
 
-    /// How long whoever is at it, and nodes whose turn comes earlier, are left alone.
+    /// How long whoever is at it, and nodes whose turn comes earlier, are left alone. The controller beside the metadata
+    /// member that leads waits for nobody when a sequencer cannot answer: the others are there in case that it does not.
     fn patience(&self, log: LogId, trouble: Trouble) -> Duration {
+        let silent = || self.logs.get(&log).is_some_and(|(_, view)| self.verdict.is_silent(view.sequencer));
         let grace = match trouble {
+            Trouble::LeftPending { .. } if silent() => return Duration::ZERO,
+            Trouble::SequencerGone { .. } if self.verdict.leads => return Duration::ZERO,
+            Trouble::SequencerSilent { .. } => return Duration::ZERO,
             Trouble::LeftPending { .. } => self.options.pending_grace,
             Trouble::SequencerGone { .. } => self.options.sequencer_grace.unwrap_or(Duration::MAX),
         };
@@ -425,7 +481,9 @@ impl Core {
     /// When it is broken.
     pub fn check(&self) {
         let retries = self.running.values().filter(|kind| **kind == Running::Retry).count();
-        assert!(retries <= RETRIES_AT_ONCE && self.running.len() <= AT_ONCE, "{:?}", self.running);
+        assert_eq!(retries, self.retries);
+        let (all_max, retries_max) = (self.options.attempts_at_once.get(), self.options.retries_at_once.get());
+        assert!(retries <= retries_max && self.running.len() <= all_max, "{:?}", self.running);
         for (log, case) in &self.cases {
             match case.state {
                 State::Running { .. } => assert!(self.running.contains_key(log), "{log} runs and is not counted"),

@@ -9,14 +9,18 @@ use bifrost_wire::codec::decode_node_record;
 use bifrost_wire::metadata::{Change, Changes, MetadataError, Revision};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::ControllerOptions;
 use super::core::{Core, Effect, Event, LogView, NodeView, Trouble};
+use super::metrics::Metrics;
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::Cluster;
+use crate::liveness::Detector;
+use crate::liveness::core::Verdict;
 use crate::log_state::LogState;
 use crate::reconfigure::ReconfigureError;
 
@@ -28,12 +32,21 @@ pub(crate) type OpenLog = Arc<dyn Fn(StoredChain) -> Option<Arc<LogState>> + Sen
 /// # Cancel safety
 /// Safe at every await: attempts end with the cluster's stop, and another controller goes on (C4).
 pub(crate) async fn control(cluster: Arc<Cluster>, open: OpenLog, me: Option<NodeId>, options: ControllerOptions) {
+    let detector = cluster.detector.get().cloned();
     let mut controller = Controller {
         started: Instant::now(),
         attempt_deadline: options.attempt_deadline,
         core: Core::new(me, options),
         cluster,
         open,
+        verdict: detector.as_ref().map(|detector| {
+            let mut verdict = detector.verdict();
+            // Its member may lead already.
+            verdict.mark_changed();
+            verdict
+        }),
+        detector,
+        metrics: Metrics::default(),
         attempts: FuturesUnordered::new(),
     };
     let mut seen = None;
@@ -66,6 +79,9 @@ struct Controller {
     core: Core,
     cluster: Arc<Cluster>,
     open: OpenLog,
+    detector: Option<Detector>,
+    verdict: Option<watch::Receiver<Verdict>>,
+    metrics: Metrics,
     /// Each waits for a task of its own: nothing in this process waits for an attempt that is not polled.
     attempts: FuturesUnordered<BoxFuture<'static, (LogId, Saw)>>,
 }
@@ -89,6 +105,7 @@ impl Controller {
             tokio::select! {
                 biased;
                 Some((log, saw)) = self.attempts.next() => self.on_attempted(log, saw),
+                verdict = judged(self.verdict.as_mut()) => self.step(Event::Judged { verdict }),
                 changes = nodes.recv() => {
                     let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
                     changes.iter().filter_map(node_event).for_each(|event| self.step(event));
@@ -106,8 +123,18 @@ impl Controller {
     }
 
     fn step(&mut self, event: Event) {
+        if let Event::Judged { verdict } = &event {
+            self.metrics.silent_nodes.set(verdict.silent.len() as f64);
+        }
+        let of_nodes = matches!(event, Event::Listed { .. } | Event::NodeSeen { .. } | Event::NodeGone { .. });
         let mut effects = Vec::new();
         self.core.step(self.started.elapsed(), event, &mut effects);
+        if let Some(detector) = self.detector.as_ref().filter(|_| of_nodes) {
+            detector.know(self.core.lives());
+        }
+        let (in_trouble, under_way) = self.core.in_trouble();
+        self.metrics.logs_in_trouble.set(in_trouble as f64);
+        self.metrics.attempts_under_way.set(under_way as f64);
         for Effect::Attempt { log, trouble } in effects {
             self.begin(log, trouble);
         }
@@ -116,15 +143,21 @@ impl Controller {
     fn begin(&mut self, log: LogId, trouble: Trouble) {
         let (cluster, open) = (self.cluster.clone(), self.open.clone());
         let (stop, deadline) = (self.cluster.stop.child_token(), self.attempt_deadline);
+        let metrics = self.metrics.clone();
         let task = self.cluster.tasks.spawn(async move {
             let attempting = timeout(deadline, attempt(&cluster, &open, log, trouble));
             match stop.run_until_cancelled_owned(attempting).await {
-                Some(Ok(Ok(saw))) => saw,
+                Some(Ok(Ok(saw))) => {
+                    metrics.helped.increment(1);
+                    saw
+                }
                 Some(Ok(Err(error))) => {
+                    metrics.failed.increment(1);
                     report(log, &error);
                     Saw::Nothing
                 }
                 Some(Err(_)) => {
+                    metrics.late.increment(1);
                     debug!(%log, "an attempt at a log in trouble takes long");
                     Saw::Nothing
                 }
@@ -197,8 +230,7 @@ async fn attempt(cluster: &Cluster, open: &OpenLog, log: LogId, trouble: Trouble
         Err(CatalogError::UnknownLog) => return Ok(Saw::Gone),
         stored => stored?,
     };
-    let (Some(last), true) = (stored.chain.last(), trouble_of(&cluster.catalog, &stored.chain).await? == Some(trouble))
-    else {
+    let (Some(last), true) = (stored.chain.last(), trouble_of(cluster, &stored.chain).await? == Some(trouble)) else {
         return Ok(Saw::of(&stored));
     };
     let loglet = last.params.id;
@@ -211,13 +243,24 @@ async fn attempt(cluster: &Cluster, open: &OpenLog, log: LogId, trouble: Trouble
 
 /// What is wrong with a log now. A pending operation is visible in the chain; for anything else the nodes are read after
 /// it.
-async fn trouble_of(catalog: &Catalog, chain: &Chain) -> Result<Option<Trouble>, CatalogError> {
+async fn trouble_of(cluster: &Cluster, chain: &Chain) -> Result<Option<Trouble>, CatalogError> {
     let Some(view) = LogView::of(chain) else { return Ok(None) };
     let node = match view.pending {
         Some(_) => None,
-        None => catalog.node(view.sequencer.node).await?,
+        None => cluster.catalog.node(view.sequencer.node).await?,
     };
-    Ok(view.trouble(node.as_ref().map(NodeView::from)))
+    let verdict = cluster.detector.get().map(|detector| detector.verdict().borrow().clone()).unwrap_or_default();
+    Ok(view.trouble_by(node.as_ref().map(NodeView::from), &verdict))
+}
+
+/// The next verdict of the detector, if there is one.
+async fn judged(verdict: Option<&mut watch::Receiver<Verdict>>) -> Verdict {
+    let Some(verdict) = verdict else { return std::future::pending().await };
+    match verdict.changed().await {
+        Ok(()) => verdict.borrow_and_update().clone(),
+        // A detector lives as long as the cluster that has it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// What passes by itself is no news; the next attempt comes after a pause.

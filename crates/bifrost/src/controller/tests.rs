@@ -1,23 +1,29 @@
 //! Controllers over nodes in memory, on the paused clock: it moves only when nothing else is left to do.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata};
 use bifrost_types::{
-    Actor, Chain, CloseReason, LogId, Nodeset, OpId, Reconfiguration, ReplicationProperty, SegmentState, Successor,
+    Actor, Chain, CloseReason, LogId, NodeGeneration, Nodeset, OpId, Reconfiguration, ReplicationProperty,
+    SegmentState, Successor,
 };
-use bifrost_wire::log_server::SealRequest;
+use bifrost_wire::liveness::Beat;
+use bifrost_wire::log_server::{SealRequest, StateRequest};
 use bifrost_wire::metadata::MetadataError;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::chain::{Announce, announce};
+use crate::liveness::{Detector, LivenessOptions};
 use crate::test_world::{PATIENCE, World};
-use crate::{Bifrost, fresh_op};
+use crate::{Bifrost, HandOverOptions, HandedOver, fresh_op};
 
 /// Long enough for whatever is still to happen.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -354,4 +360,147 @@ async fn a_reader_of_an_idle_log_sees_what_was_acknowledged_before_its_only_node
     controller.shutdown().await;
     client.shutdown().await;
     world.shutdown().await;
+}
+
+/// A controller beside a detector that hears these nodes, until the returned token is cancelled.
+async fn hearing(world: &World, heard: watch::Receiver<Vec<NodeGeneration>>) -> (Bifrost, CancellationToken) {
+    let bifrost = world.client().await;
+    let detector = Detector::new(LivenessOptions::default());
+    bifrost.use_detector(detector.clone());
+    bifrost.start_controller(Some(world.nodes[2].id().node), ControllerOptions::default());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(stopped.run_until_cancelled_owned(async move {
+        let mut beats = interval(Duration::from_millis(50));
+        detector.lead(Some(1));
+        loop {
+            beats.tick().await;
+            detector.tick();
+            for node in heard.borrow().iter() {
+                detector.beat(Beat { node: *node, last: false }).unwrap();
+            }
+        }
+    }));
+    (bifrost, stop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_logs_of_a_node_that_falls_silent_are_moved_as_soon_as_that_is_known_and_not_to_it() {
+    let world = World::new().await;
+    let mut logs = Vec::new();
+    for number in 0..100 {
+        logs.push(world.idle_log(&format!("log-{number}"), 0).await);
+    }
+    let other = world.idle_log("other", 1).await;
+    let lives: Vec<NodeGeneration> = world.nodes.iter().map(|node| node.id()).collect();
+    let (hear, heard) = watch::channel(lives.clone());
+    let (controller, stop) = hearing(&world, heard).await;
+    sleep(Duration::from_secs(60)).await;
+    for log in &logs {
+        assert_eq!(world.chain(*log).await.version, 1, "everybody is heard");
+    }
+    // It answers everybody but the metadata leader: a probe of it would succeed.
+    hear.send_replace(lives[1..].to_vec());
+    let begun = Instant::now();
+    for log in &logs {
+        let chain = world.until(*log, |chain| chain.segments.len() == 2).await;
+        assert_eq!(closed(&chain).2, CloseReason::SequencerGone);
+        assert_ne!(chain.segments[1].params.sequencer, lives[0]);
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(550) && took < Duration::from_millis(800), "{took:?}");
+    sleep(HOUR).await;
+    assert_eq!(world.chain(logs[0]).await.version, 3, "announced, decided, and left alone");
+    assert_eq!(world.chain(other).await.version, 1);
+    stop.cancel();
+    controller.shutdown().await;
+    world.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_cannot_announce_seals_nothing_and_appends_go_on() {
+    let world = World::new().await;
+    let log = world.idle_log("orders", 0).await;
+    let client = world.client().await;
+    let appender = client.log_by_id(log).await.unwrap().appender();
+    appender.append("four").await.unwrap();
+    // It takes itself for the leader, does not hear the sequencer, and its metadata refuses every write.
+    let writes = Arc::new(AtomicU32::new(0));
+    let counted = writes.clone();
+    let script = Arc::new(move |call: &Call| match call.kind {
+        CallKind::Txn => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Fault::FailBefore(MetadataError::Unavailable)
+        }
+        _ => Fault::None,
+    });
+    let cut_off = world.client_over(Arc::new(LossyMetadata::new(world.metadata.clone(), script))).await;
+    let detector = Detector::new(LivenessOptions::default());
+    cut_off.use_detector(detector.clone());
+    cut_off.start_controller(None, ControllerOptions::default());
+    detector.lead(Some(1));
+    let mut ticks = interval(Duration::from_millis(50));
+    for lsn in 5..2000 {
+        ticks.tick().await;
+        detector.tick();
+        for node in &world.nodes[1..] {
+            detector.beat(Beat { node: node.id(), last: false }).unwrap();
+        }
+        assert_eq!(appender.append("more").await.unwrap().get(), lsn);
+    }
+    assert!(writes.load(Ordering::Relaxed) > 10, "it tried to announce");
+    let chain = world.chain(log).await;
+    assert_eq!((chain.version, chain.pending), (1, None));
+    for (node, member) in world.nodes.iter().zip(chain.segments[0].params.nodeset.members()) {
+        let state = StateRequest { loglet: chain.segments[0].params.id, disk: member.disk };
+        assert_eq!(node.services().log_server.state(state).await.unwrap().sealed, None);
+    }
+    cut_off.shutdown().await;
+    client.shutdown().await;
+    world.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_hands_its_logs_over_and_appends_go_on_elsewhere() {
+    let world = World::new().await;
+    let mut logs = Vec::new();
+    for number in 0..20 {
+        logs.push(world.idle_log(&format!("log-{number}"), 0).await);
+    }
+    let other = world.idle_log("other", 1).await;
+    let client = world.client().await;
+    let appender = client.log_by_id(logs[0]).await.unwrap().appender();
+    appender.append("four").await.unwrap();
+    let me = world.nodes[0].id();
+    let node = world.client().await;
+    let handed_over = node.hand_over(me, &HandOverOptions::default()).await;
+    assert_eq!(handed_over, HandedOver { closed: 20, left: 0 });
+    assert_eq!(appender.append("five").await.unwrap().get(), 5);
+    for log in &logs {
+        let chain = world.chain(*log).await;
+        let (_, actor, reason, _) = closed(&chain);
+        assert_eq!((actor, reason), (Actor::Node(me), CloseReason::HandOver));
+        assert_ne!(chain.segments[1].params.sequencer, me);
+    }
+    assert_eq!(world.chain(other).await.version, 1, "it is somebody else's");
+    assert_eq!(node.hand_over(me, &HandOverOptions::default()).await, HandedOver::default(), "nothing is left");
+    node.shutdown().await;
+    client.shutdown().await;
+    world.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_alone_stops_without_handing_over() {
+    let world = World::new().await;
+    let log = world.idle_log("orders", 0).await;
+    let me = world.nodes[0].id();
+    let begun = Instant::now();
+    let node = world.client().await;
+    world.nodes[1].shutdown().await;
+    world.nodes[2].shutdown().await;
+    assert_eq!(node.hand_over(me, &HandOverOptions::default()).await, HandedOver::default());
+    assert_eq!(world.chain(log).await.version, 1);
+    node.shutdown().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    world.nodes[0].shutdown().await;
 }

@@ -12,6 +12,7 @@ macro_rules! keys {
 
 mod client;
 mod data;
+mod failover;
 mod process;
 mod server;
 
@@ -31,6 +32,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("metadata", "The part of `bifrost server` in the cluster's metadata."),
     ("server", "What peers may take of a node's listener. Limits are per connection unless said otherwise."),
     ("gateway", "What clients in other languages may take of a node: the service bifrost.v1.LogService."),
+    ("failover", "How logs go on when nodes of `bifrost server` fail or stop."),
     ("storage", "RocksDB of each log server, and the space on its disk."),
     ("segments", "When a segment counts as full: it is closed then and the next one opened. What its sequencer keeps."),
 ];
@@ -51,7 +53,7 @@ const MEMORY_MAX: u64 = 1 << 40;
 
 /// Every key, section by section.
 pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
-    client::KEYS.iter().chain(data::KEYS).chain(process::KEYS).chain(server::KEYS)
+    client::KEYS.iter().chain(data::KEYS).chain(process::KEYS).chain(server::KEYS).chain(failover::KEYS)
 }
 
 fn number(value: impl TryInto<u64>) -> u64 {

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bifrost::liveness::InvalidLiveness;
 use bifrost_logserver::InvalidOption;
 use bifrost_wire::grpc::InvalidLimits;
 use toml::Spanned;
@@ -158,6 +159,10 @@ impl Config {
         };
         limits("server", self.server.validate())?;
         limits("connection", self.connection.validate())?;
+        let checked = self.failover.liveness.validate();
+        checked.map_err(|InvalidLiveness { .. }| {
+            self.out_of_range("failover", "silent_after", "three times failover.beat_interval to 1s".to_owned())
+        })?;
         let checked = self.storage.validate();
         checked.map_err(|InvalidOption { option, least, most }| {
             self.out_of_range("storage", option, format!("{least} to {most}"))

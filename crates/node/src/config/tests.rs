@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bifrost::controller::ControllerOptions;
+use bifrost::liveness::LivenessOptions;
+
 use super::*;
 
 fn source(env: &[(&str, &str)]) -> Source {
@@ -63,6 +66,8 @@ fn every_option_of_every_part_has_a_key() {
     let parts = [
         ("server", format!("{:?}", ServerLimits::default())),
         ("connection", format!("{:?}", ClientOptions::default())),
+        ("failover", format!("{:?}", LivenessOptions::default())),
+        ("failover", format!("{:?}", ControllerOptions::default())),
         ("gateway", format!("{:?}", GatewayOptions::default())),
         ("storage", format!("{:?}", RocksOptions::default())),
         ("segments", format!("{:?}", SegmentLimits::default())),

@@ -44,7 +44,7 @@ impl MemberAdmin {
 }
 
 /// A member as the wire has it; `None` for a number that no node has.
-fn wire_member(id: MemberId, member: &Member) -> Option<MetadataMember> {
+pub(super) fn wire_member(id: MemberId, member: &Member) -> Option<MetadataMember> {
     Some(MetadataMember { node: node(id)?, address: member.address.clone() })
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use bifrost::liveness::LivenessOptions;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_wire::metadata::{MetadataError, Txn, TxnOutcome};
 use bifrost_wire::metadata_admin::{MetadataAdminError, MetadataMember as WireMember};
@@ -38,6 +39,7 @@ impl Member {
             directory: directory.path().join("metadata"),
             server: ServerLimits::default(),
             client: ClientOptions::default(),
+            detector: Detector::new(LivenessOptions::default()),
         });
         let running = running.await.unwrap();
         running.serve(listener).unwrap();

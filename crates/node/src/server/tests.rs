@@ -85,6 +85,8 @@ impl Place {
             client: self.client(),
             gateway: GatewayOptions::default(),
             logs: BifrostOptions::default(),
+            controller: ControllerOptions::default(),
+            detector: None,
             interpose: Some(self.asked.clone()),
         };
         Node::start(options, self.pipes.listen(address(node))).await.unwrap()

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use bifrost_types::{AppendId, LogId, LogletId, Lsn, NodeGeneration};
 use prost::Message;
 
+use super::liveness::Taken;
 use super::logs::{FindTail, OfLog, TrimLog};
 use super::metadata::{Get, List, Watch, WatchMessage};
 use super::metadata_admin::{AddMember, Changed, RemoveMember};
@@ -17,6 +18,7 @@ use super::sequencer::AppendMessage;
 use super::{
     DecodeError, decode_chain, decode_node_record, decode_tombstone, encode_chain, encode_node_record, encode_tombstone,
 };
+use crate::liveness::Beat;
 use crate::log_server::*;
 use crate::logs::{
     AppendOutcome, AppendRecords, CreateLog, ListLogs, LogDescription, LogPage, LogRefusal, LogTail, ReadLog,
@@ -85,6 +87,8 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("RemoveMetadataMemberRequest", survives::<pb::RemoveMetadataMemberRequest, RemoveMember>),
     ("MetadataChangeResponse", survives::<pb::MetadataChangeResponse, Changed>),
     ("NodeStatusResponse", survives::<pb::NodeStatusResponse, NodeStatus>),
+    ("BeatRequest", survives::<pb::BeatRequest, Beat>),
+    ("BeatResponse", survives::<pb::BeatResponse, Taken>),
 ];
 
 /// Decodes bytes as every message in turn.

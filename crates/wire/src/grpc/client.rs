@@ -1,5 +1,6 @@
 //! Clients: each service's trait over a connection to one peer.
 
+mod liveness;
 mod log_server;
 mod logs;
 mod metadata;
@@ -23,6 +24,7 @@ use super::status::rpc_error;
 use crate::codec::DecodeError;
 use crate::error::RpcError;
 
+pub use liveness::GrpcLiveness;
 pub use log_server::GrpcLogServer;
 pub use logs::GrpcLogs;
 pub use metadata::GrpcMetadata;

@@ -1,5 +1,6 @@
 //! Server adapters: a tonic service over any implementation of a service's trait.
 
+mod liveness;
 mod log_server;
 mod logs;
 mod metadata;
@@ -19,6 +20,7 @@ use super::status::{status, stopped};
 use crate::account::Ahead;
 use crate::error::RpcError;
 
+pub use liveness::LivenessGrpc;
 pub use log_server::LogServerGrpc;
 pub use logs::LogsGrpc;
 pub use metadata::MetadataGrpc;

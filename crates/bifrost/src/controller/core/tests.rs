@@ -1,5 +1,7 @@
 #![allow(clippy::panic)]
 
+use std::num::NonZeroUsize;
+
 use bifrost_types::Roles;
 use proptest::prelude::*;
 
@@ -7,6 +9,9 @@ use super::*;
 
 const GRACE: Duration = Duration::from_secs(5);
 const SEQUENCER_GRACE: Duration = Duration::from_secs(1);
+
+const AT_ONCE: usize = 4;
+const RETRIES_AT_ONCE: usize = 2;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -45,10 +50,18 @@ fn options() -> ControllerOptions {
         pending_grace: GRACE,
         sequencer_grace: Some(SEQUENCER_GRACE),
         turn: secs(1),
+        attempts_at_once: NonZeroUsize::new(AT_ONCE).expect("not 0"),
+        retries_at_once: NonZeroUsize::new(RETRIES_AT_ONCE).expect("not 0"),
         pause_min: secs(1),
         pause_max: secs(30),
         attempt_deadline: secs(30),
     }
+}
+
+/// What a detector says whose member leads.
+fn leading(silent: impl IntoIterator<Item = NodeGeneration>) -> Event {
+    let silent = silent.into_iter().map(|life| (life.node, life.generation)).collect();
+    Event::Judged { verdict: Verdict { leads: true, silent } }
 }
 
 /// A core, the time, and a check after each step.
@@ -159,6 +172,75 @@ fn a_sequencer_whose_node_is_gone_or_out_of_service_is_replaced() {
         assert_eq!(bench.step(event.clone()), []);
         assert_eq!(bench.core.wake_at().is_some(), replaced, "{event:?}");
     }
+}
+
+#[test]
+fn the_logs_of_a_silent_sequencer_are_moved_at_once_whosever_turn_it_is() {
+    for me in 1..=3 {
+        let logs = (1..=3).map(|number| (log(number), open(0, life(if number == 3 { 2 } else { 1 }, 1))));
+        let mut bench = Bench::with(Some(node(me)), logs);
+        assert_eq!(bench.step(leading([])), []);
+        let trouble = Trouble::SequencerSilent { segment: SegmentIndex::new(0), sequencer: life(1, 1) };
+        assert_eq!(bench.step(leading([life(1, 1)])), [(log(1), trouble), (log(2), trouble)]);
+        for number in 1..=2 {
+            bench.see(log(number), 2, open(1, life(2, 1)));
+            assert_eq!(bench.end(log(number)), []);
+        }
+        assert_eq!((bench.core.wake_at(), bench.core.in_trouble()), (None, (0, 0)));
+    }
+}
+
+#[test]
+fn a_sequencer_that_is_heard_again_is_left_alone() {
+    let mut bench = Bench::with(None, (1..=20).map(|number| (log(number), open(0, life(1, 1)))));
+    assert_eq!(bench.step(leading([life(1, 1)])).len(), AT_ONCE);
+    assert_eq!(bench.step(leading([])), []);
+    for number in 1..=20 {
+        assert_eq!(bench.end(log(number)), []);
+    }
+    assert_eq!((bench.core.wake_at(), bench.core.in_trouble()), (None, (0, 0)));
+}
+
+#[test]
+fn silence_of_another_life_says_nothing_of_this_one() {
+    let mut bench = Bench::with(None, [(log(7), open(0, life(1, 1)))]);
+    assert_eq!(bench.step(leading([life(1, 2)])), []);
+    assert_eq!(bench.core.wake_at(), None);
+}
+
+#[test]
+fn what_is_pending_on_a_silent_sequencer_is_joined_at_once() {
+    let mut bench = Bench::with(Some(node(2)), [(log(7), pending(open(0, life(1, 1)), 66, 1))]);
+    bench.now += secs(1);
+    let trouble = Trouble::LeftPending { op: op(66), attempt: 1 };
+    assert_eq!(bench.step(leading([life(1, 1)])), [(log(7), trouble)]);
+    // The other way round: announced by somebody who may have died with the node.
+    let mut bench = Bench::with(Some(node(2)), []);
+    bench.step(leading([life(1, 1)]));
+    let view = Some(pending(open(0, life(1, 1)), 66, 1));
+    assert_eq!(bench.step(Event::LogSeen { log: log(7), revision: 2, view }), [(log(7), trouble)]);
+}
+
+#[test]
+fn beside_the_leader_a_sequencer_that_is_gone_is_replaced_at_once_and_elsewhere_after_a_grace() {
+    let trouble = Trouble::SequencerGone { segment: SegmentIndex::new(0), sequencer: life(1, 1) };
+    let mut bench = Bench::with(Some(node(3)), [(log(7), open(0, life(1, 1)))]);
+    bench.step(leading([]));
+    assert_eq!(bench.step(Event::NodeSeen { node: node(1), view: alive(2) }), [(log(7), trouble)]);
+    // It gains the lead while others are given time.
+    let mut bench = Bench::with(Some(node(3)), [(log(7), open(0, life(1, 1)))]);
+    assert_eq!(bench.step(Event::NodeSeen { node: node(1), view: alive(2) }), []);
+    assert_eq!(bench.step(leading([])), [(log(7), trouble)]);
+}
+
+#[test]
+fn a_detector_is_told_of_the_lives_that_are_in_service() {
+    let mut bench = Bench::with(None, []);
+    bench.step(Event::NodeSeen { node: node(1), view: NodeView { in_service: false, ..alive(1) } });
+    bench.step(Event::NodeSeen { node: node(2), view: alive(5) });
+    let lives: Vec<(u32, u32)> =
+        bench.core.lives().into_iter().map(|(node, generation)| (node.get(), generation.get())).collect();
+    assert_eq!(lives, [(2, 5), (3, 1)]);
 }
 
 #[test]
@@ -288,6 +370,7 @@ enum Happens {
     Deleted { number: u64 },
     Node { number: u32, generation: u32, in_service: bool },
     NodeGone { number: u32 },
+    Judged { leads: bool, silent: BTreeSet<(u32, u32)> },
     Ended { place: usize, helped: bool },
     Later { millis: u64 },
     Woken,
@@ -311,6 +394,8 @@ fn a_happening() -> impl Strategy<Value = Happens> {
         3 => (1..5_u32, 1..4_u32, any::<bool>())
             .prop_map(|(number, generation, in_service)| Happens::Node { number, generation, in_service }),
         1 => (1..5_u32).prop_map(|number| Happens::NodeGone { number }),
+        2 => (any::<bool>(), prop::collection::btree_set((1..5_u32, 1..4_u32), 0..3))
+            .prop_map(|(leads, silent)| Happens::Judged { leads, silent }),
         6 => (0..AT_ONCE, any::<bool>()).prop_map(|(place, helped)| Happens::Ended { place, helped }),
         4 => (0..8_000_u64).prop_map(|millis| Happens::Later { millis }),
         4 => Just(Happens::Woken),
@@ -324,8 +409,9 @@ struct World {
     revision: Revision,
     nodes: BTreeMap<NodeId, NodeView>,
     logs: BTreeMap<LogId, (Revision, LogView)>,
-    /// Since when each log is in the trouble that it is in.
-    since: BTreeMap<LogId, (Trouble, Duration)>,
+    verdict: Verdict,
+    /// Since when each log is in the trouble that it is in, and whether nobody had to be left alone at any time.
+    since: BTreeMap<LogId, (Trouble, Duration, bool)>,
     under_way: Vec<LogId>,
 }
 
@@ -336,6 +422,7 @@ impl World {
             revision: 1,
             nodes: BTreeMap::new(),
             logs: BTreeMap::new(),
+            verdict: Verdict::default(),
             since: BTreeMap::new(),
             under_way: Vec::new(),
         }
@@ -346,17 +433,25 @@ impl World {
         let troubles: BTreeMap<LogId, Trouble> = self
             .logs
             .iter()
-            .filter_map(|(log, (_, view))| Some((*log, view.trouble(self.nodes.get(&view.sequencer.node).copied())?)))
+            .filter_map(|(log, (_, view))| {
+                Some((*log, view.trouble_by(self.nodes.get(&view.sequencer.node).copied(), &self.verdict)?))
+            })
             .collect();
-        self.since.retain(|log, (trouble, _)| troubles.get(log) == Some(trouble));
+        self.since.retain(|log, (trouble, ..)| troubles.get(log) == Some(trouble));
         for (log, trouble) in troubles {
-            self.since.entry(log).or_insert((trouble, now));
+            let silent = self.verdict.is_silent(self.logs[&log].1.sequencer);
+            let known = self.since.entry(log).or_insert((trouble, now, false));
+            known.2 |= silent || self.verdict.leads && matches!(trouble, Trouble::SequencerGone { .. });
         }
         for (log, trouble) in self.bench.step(event) {
             assert!(!self.under_way.contains(&log), "{log} is worked on twice at once");
-            let (real, since) = self.since.get(&log).expect("what is attempted is in trouble");
+            let (real, since, at_once) = self.since.get(&log).expect("what is attempted is in trouble");
             assert_eq!(*real, trouble);
-            let grace = if matches!(trouble, Trouble::LeftPending { .. }) { GRACE } else { SEQUENCER_GRACE };
+            let grace = match trouble {
+                _ if *at_once => Duration::ZERO,
+                Trouble::LeftPending { .. } => GRACE,
+                Trouble::SequencerGone { .. } | Trouble::SequencerSilent { .. } => SEQUENCER_GRACE,
+            };
             assert!(now >= *since + grace, "{log} was not left alone");
             self.under_way.push(log);
         }
@@ -398,6 +493,12 @@ impl World {
             Happens::NodeGone { number } => {
                 self.nodes.remove(&node(number));
                 self.tell(Event::NodeGone { node: node(number) });
+            }
+            Happens::Judged { leads, silent } => {
+                let silent =
+                    silent.into_iter().map(|(number, of)| (node(number), life(number, of).generation)).collect();
+                self.verdict = Verdict { leads, silent };
+                self.tell(Event::Judged { verdict: self.verdict.clone() });
             }
             Happens::Ended { place, helped } => {
                 if place < self.under_way.len() {

@@ -1,0 +1,66 @@
+//! Signs of life at a metadata member: they count while it leads.
+
+use bifrost::liveness::Detector;
+use bifrost::liveness::core::TooManyNodes;
+use bifrost_raft::{RaftMetadata, Role, Status};
+use bifrost_wire::RpcError;
+use bifrost_wire::liveness::{Beat, BeatError, Liveness};
+use futures_util::future::BoxFuture;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::admin::wire_member;
+
+/// The service, over the member of this process.
+#[derive(Debug)]
+pub(super) struct MemberLiveness {
+    raft: RaftMetadata,
+    detector: Detector,
+}
+
+impl MemberLiveness {
+    pub(super) const fn new(raft: RaftMetadata, detector: Detector) -> Self {
+        Self { raft, detector }
+    }
+}
+
+impl Liveness for MemberLiveness {
+    fn beat(&self, beat: Beat) -> BoxFuture<'_, Result<(), BeatError>> {
+        Box::pin(async move {
+            let status = self.raft.status();
+            self.detector.lead(term_of_lead(&status));
+            if status.role != Role::Leader {
+                let leader = self.raft.leader().and_then(|(id, member)| wire_member(id, &member));
+                return Err(BeatError::NotLeader { leader });
+            }
+            self.detector.beat(beat).map_err(|TooManyNodes| BeatError::Rpc(RpcError::Overloaded))
+        })
+    }
+}
+
+const fn term_of_lead(status: &Status) -> Option<u64> {
+    match status.role {
+        Role::Leader => Some(status.term),
+        Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => None,
+    }
+}
+
+/// Tells the detector of the lead and of the time, until the member is gone; run it as a task.
+///
+/// # Cancel safety
+/// Safe: a detector that is told nothing concludes nothing new.
+pub(super) async fn detect(raft: RaftMetadata, detector: Detector) {
+    let mut status = raft.watch_status();
+    let mut ticks = interval(detector.options().tick_interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let lead = term_of_lead(&status.borrow_and_update());
+        detector.lead(lead);
+        tokio::select! {
+            biased;
+            changed = status.changed() => if changed.is_err() {
+                return detector.lead(None);
+            },
+            _ = ticks.tick() => detector.tick(),
+        }
+    }
+}
