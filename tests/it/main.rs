@@ -31,6 +31,7 @@ mod demo;
 mod end_of_range;
 mod examples;
 mod explain;
+mod failover;
 #[path = "support/faults.rs"]
 mod faults;
 mod full_disk;

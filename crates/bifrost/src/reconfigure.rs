@@ -293,22 +293,27 @@ impl Reconfigurer {
         let mut intent = intent.clone();
         let mut candidate = None;
         let mut back_off = BackOff::new();
+        // What was just written is what is there, and if it is not any more, the next write finds out.
+        let mut written = None;
         loop {
             progress.send_replace(Progress::Metadata);
-            let read = match self.catalog.chain(self.log).await {
-                Err(error) if error.is_passing() => {
-                    debug!(log = %self.log, %error, "reconfiguration waits for metadata");
-                    back_off.pause().await;
-                    continue;
-                }
-                read => read?,
+            let read = match written.take() {
+                Some(written) => written,
+                None => match self.catalog.chain(self.log).await {
+                    Err(error) if error.is_passing() => {
+                        debug!(log = %self.log, %error, "reconfiguration waits for metadata");
+                        back_off.pause().await;
+                        continue;
+                    }
+                    read => read?,
+                },
             };
             surroundings.seen(&read);
             match intent.next_step(&read.chain, candidate, now_millis())? {
                 Step::Write(next) => {
                     let admitted = intent.successor.as_ref().and_then(|successor| surroundings.admit(successor));
                     let roster = admitted.transpose().map_err(ReconfigureError::NotAdmitted)?;
-                    self.write(&read, next, roster, surroundings, &mut back_off).await?;
+                    written = self.write(&read, next, roster, surroundings, &mut back_off).await?.chain();
                 }
                 Step::Decide { pending, decided } => {
                     let mine = pending.op == intent.op;
@@ -332,9 +337,10 @@ impl Reconfigurer {
                     };
                     if let Some(next) = next {
                         let told = self.write(&read, next, roster, surroundings, &mut back_off).await?;
-                        if plant::is(Plant::LostReplyOpensAnother) && !told {
+                        if plant::is(Plant::LostReplyOpensAnother) && told == Written::NotTold {
                             intent = Intent { op: fresh_op(), segment: read.chain.next_segment, ..intent };
                         }
+                        written = told.chain();
                     }
                 }
                 Step::Close { op, params } => {
@@ -346,6 +352,7 @@ impl Reconfigurer {
                         }
                         closed => closed?,
                     };
+                    written = Some(read);
                     candidate = Some(Candidate {
                         op,
                         tail: closed.candidate_tail,
@@ -373,7 +380,7 @@ impl Reconfigurer {
     }
 
     /// A conflict and a lost reply are the same to us: look again (M2). Metadata that refuses, as on a full disk, is given
-    /// time. Returns whether it was told the outcome.
+    /// time.
     async fn write(
         &self,
         read: &StoredChain,
@@ -381,7 +388,7 @@ impl Reconfigurer {
         roster: Option<Roster>,
         surroundings: &dyn Surroundings,
         back_off: &mut BackOff,
-    ) -> Result<bool, ReconfigureError> {
+    ) -> Result<Written, ReconfigureError> {
         let written = match roster {
             Some(roster) => self.catalog.replace_under(read, next, roster).await,
             None => self.catalog.replace(read, next).await,
@@ -390,6 +397,7 @@ impl Reconfigurer {
             Ok(written) => {
                 back_off.reset();
                 surroundings.seen(&written);
+                return Ok(Written::Yes(Box::new(written)));
             }
             Err(error @ CatalogError::Metadata(MetadataError::Unavailable)) => {
                 debug!(log = %self.log, %error, "chain not written");
@@ -401,11 +409,13 @@ impl Reconfigurer {
             }
             Err(error) if error.is_passing() => {
                 debug!(log = %self.log, %error, "chain not written");
-                return Ok(error != CatalogError::Metadata(MetadataError::Unknown));
+                if error == CatalogError::Metadata(MetadataError::Unknown) {
+                    return Ok(Written::NotTold);
+                }
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(true)
+        Ok(Written::No)
     }
 
     async fn close(
@@ -426,6 +436,26 @@ impl Reconfigurer {
                     progress.send_replace(Progress::Closing { op, close });
                 }
             }
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Written {
+    /// This is the chain now.
+    Yes(Box<StoredChain>),
+    /// The chain is another one, or cannot be written now.
+    No,
+    /// The reply was lost.
+    NotTold,
+}
+
+impl Written {
+    fn chain(self) -> Option<StoredChain> {
+        match self {
+            Self::Yes(stored) => Some(*stored),
+            Self::No | Self::NotTold => None,
         }
     }
 }

@@ -179,6 +179,11 @@ impl Cluster {
         self.places[index].server = None;
     }
 
+    /// Sends a signal to a node that runs.
+    pub fn signal(&self, index: usize, signal: &str) {
+        send_signal(&self.server(index).child, signal);
+    }
+
     /// Sends SIGTERM and gives the exit code.
     pub fn stop(&mut self, index: usize) -> i32 {
         let mut server = self.places[index].server.take().expect("it runs");

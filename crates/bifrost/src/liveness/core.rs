@@ -228,7 +228,7 @@ mod tests {
             while self.now < end {
                 self.now = end.min(self.now + 50);
                 self.step(Event::Tick);
-                if self.now % 100 == 0 {
+                if self.now.is_multiple_of(100) {
                     beating.iter().for_each(|number| self.beat(*number, 1));
                 }
             }
