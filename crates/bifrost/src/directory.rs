@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bifrost_loglet::peers::Peers;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Successor};
@@ -11,6 +12,7 @@ use bifrost_wire::metadata::{Changes, MetadataError, Revision};
 use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
 use parking_lot::RwLock;
+use tokio::sync::Mutex as AsyncMutex;
 use tracing::{debug, warn};
 
 use crate::back_off::BackOff;
@@ -37,6 +39,10 @@ struct Inner {
     catalog: Catalog,
     connect: Arc<dyn Connect>,
     known: RwLock<Known>,
+    /// Refreshes that were begun so far.
+    begun: AtomicU64,
+    /// The number of the last refresh that ended, and its end. Who holds it refreshes, on behalf of all who wait.
+    refreshed: AsyncMutex<Option<(u64, Result<Revision, CatalogError>)>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +56,8 @@ impl Directory {
     /// An empty directory; [`refresh`](Self::refresh) or [`follow`](Self::follow) fills it.
     pub fn new(catalog: Catalog, connect: Arc<dyn Connect>) -> Self {
         let known = RwLock::new(Known { roster: Roster::UNREAD, nodes: BTreeMap::new() });
-        Self { inner: Arc::new(Inner { catalog, connect, known }) }
+        let (begun, refreshed) = (AtomicU64::new(0), AsyncMutex::new(None));
+        Self { inner: Arc::new(Inner { catalog, connect, known, begun, refreshed }) }
     }
 
     /// The records of all nodes, by id.
@@ -75,7 +82,8 @@ impl Directory {
         known.nodes.get(&node)?.services.as_ref().map(|services| services.node.clone())
     }
 
-    /// Reads all records, linearizably; returns the revision to follow from.
+    /// Reads all records, linearizably; returns the revision to follow from. Who asks at the same time shares one reading
+    /// that began after all of them asked: the controller of a dead node's logs asks for each of them.
     ///
     /// # Errors
     /// [`CatalogError`] when metadata cannot be read.
@@ -83,6 +91,20 @@ impl Directory {
     /// # Cancel safety
     /// Safe: nothing changes before the read is complete.
     pub async fn refresh(&self) -> Result<Revision, CatalogError> {
+        let asked = self.inner.begun.load(Ordering::SeqCst);
+        let mut last = self.inner.refreshed.lock().await;
+        if let Some((number, end)) = *last
+            && number > asked
+        {
+            return end;
+        }
+        let number = self.inner.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let end = self.read_all().await;
+        *last = Some((number, end));
+        end
+    }
+
+    async fn read_all(&self) -> Result<Revision, CatalogError> {
         // In this order, and learnt in one step: the records are never older than the roster beside them.
         let roster = self.inner.catalog.roster().await?;
         let (records, revision) = self.inner.catalog.stored_nodes().await?;

@@ -234,7 +234,8 @@ impl LogState {
             }
         };
         let intent = Intent { op: fresh_op(), segment: loglet.segment, actor, reason, successor };
-        self.drive(&intent).await.map(drop)
+        let read = StoredChain::clone(&stored);
+        self.drive_from(self.reconfigurer().starting_from(read), &intent).await.map(drop)
     }
 
     /// Carries an intent out; tells the servers the decided tail in the background.
@@ -242,8 +243,15 @@ impl LogState {
     /// # Cancel safety
     /// Safe at every await (C4).
     pub(crate) async fn drive(&self, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
+        self.drive_from(self.reconfigurer(), intent).await
+    }
+
+    fn reconfigurer(&self) -> Reconfigurer {
+        Reconfigurer::new(self.log, self.cluster.catalog.clone(), self.cluster.peers())
+    }
+
+    async fn drive_from(&self, reconfigurer: Reconfigurer, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
         let peers = self.cluster.peers();
-        let reconfigurer = Reconfigurer::new(self.log, self.cluster.catalog.clone(), peers.clone());
         let driven = reconfigurer.drive(intent, &self.progress, self).await;
         let (outcome, settle) = driven.map_err(|error| match error {
             ReconfigureError::Catalog(error) => self.explain_absence(error).into(),

@@ -259,6 +259,7 @@ pub struct Reconfigurer {
     log: LogId,
     catalog: Catalog,
     peers: Arc<dyn Peers>,
+    known: Option<StoredChain>,
 }
 
 impl fmt::Debug for Reconfigurer {
@@ -270,7 +271,13 @@ impl fmt::Debug for Reconfigurer {
 impl Reconfigurer {
     /// Drives intents on `log`.
     pub fn new(log: LogId, catalog: Catalog, peers: Arc<dyn Peers>) -> Self {
-        Self { log, catalog, peers }
+        Self { log, catalog, peers, known: None }
+    }
+
+    /// Begins with a chain that was read a moment ago. If it is old by now, the first write finds out.
+    #[must_use]
+    pub fn starting_from(self, stored: StoredChain) -> Self {
+        Self { known: Some(stored), ..self }
     }
 
     /// Carries an intent out, or joins the operation that is pending and carries that out. Returns how it ended and what
@@ -294,7 +301,7 @@ impl Reconfigurer {
         let mut candidate = None;
         let mut back_off = BackOff::new();
         // What was just written is what is there, and if it is not any more, the next write finds out.
-        let mut written = None;
+        let mut written = self.known.clone();
         loop {
             progress.send_replace(Progress::Metadata);
             let read = match written.take() {

@@ -1,9 +1,12 @@
 //! Members with their disks and listeners in one process, and a pool in front of them.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
-use bifrost::liveness::LivenessOptions;
+use bifrost::liveness::{Farewell, LivenessOptions, send_beats};
 use bifrost::metadata_pool::MetadataPool;
+use bifrost_types::{Generation, NodeGeneration};
+use bifrost_wire::grpc::GrpcLiveness;
+use bifrost_wire::liveness::{Beat, BeatError};
 use bifrost_wire::metadata::{MetadataError, Txn, TxnOutcome};
 use bifrost_wire::metadata_admin::{MetadataAdminError, MetadataMember as WireMember};
 use tempfile::TempDir;
@@ -23,6 +26,7 @@ fn node(number: u32) -> NodeId {
 
 struct Member {
     running: MetadataMember,
+    detector: Detector,
     address: String,
     _directory: TempDir,
 }
@@ -32,6 +36,7 @@ impl Member {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let detector = Detector::new(LivenessOptions::default());
         let running = MetadataMember::start(MemberOptions {
             cluster: cluster(),
             node: node(number),
@@ -39,11 +44,11 @@ impl Member {
             directory: directory.path().join("metadata"),
             server: ServerLimits::default(),
             client: ClientOptions::default(),
-            detector: Detector::new(LivenessOptions::default()),
+            detector: detector.clone(),
         });
         let running = running.await.unwrap();
         running.serve(listener).unwrap();
-        Self { running, address, _directory: directory }
+        Self { running, detector, address, _directory: directory }
     }
 
     /// Begins a group.
@@ -64,6 +69,14 @@ impl Member {
 fn pool(addresses: &[&str]) -> MetadataPool {
     let options = ClientOptions { cluster: Some(cluster()), ..ClientOptions::default() };
     MetadataPool::follow(addresses, &options).unwrap()
+}
+
+fn life(number: u32) -> NodeGeneration {
+    NodeGeneration::new(node(number), Generation::FIRST)
+}
+
+fn beat(number: u32) -> Beat {
+    Beat { node: life(number), last: false }
 }
 
 async fn put(pool: &MetadataPool, key: &str) {
@@ -140,7 +153,51 @@ async fn another_cluster_is_refused_by_every_service() {
     let refused = bifrost_wire::RpcError::OtherCluster { client: theirs, server: cluster() };
     let admin = GrpcMetadataAdmin::connect_lazy(&first.address, &options).unwrap();
     assert_eq!(admin.status().await, Err(refused));
+    let liveness = GrpcLiveness::connect_lazy(&first.address, &options).unwrap();
+    assert_eq!(liveness.beat(beat(1)).await, Err(refused.into()));
     let pool = MetadataPool::follow([&first.address], &options).unwrap();
     assert_eq!(pool.get("k".into()).await, Err(refused.into()));
     first.running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beats_find_the_member_that_leads_and_who_falls_silent_or_says_farewell_is_named_there() {
+    let first = Member::first().await;
+    let second = Member::start(2).await;
+    let options = ClientOptions { cluster: Some(cluster()), ..ClientOptions::default() };
+    pool(&[&first.address]).change(|admin| admin.add_member(second.as_added())).await.unwrap();
+    let mut status = second.running.raft().watch_status();
+    timeout(PATIENCE, status.wait_for(|status| status.leader.is_some())).await.unwrap().unwrap();
+    let follower = GrpcLiveness::connect_lazy(&second.address, &options).unwrap();
+    let leader = Some(first.as_added());
+    assert_eq!(follower.beat(beat(1)).await, Err(BeatError::NotLeader { leader }));
+    assert!(!second.detector.leads());
+
+    first
+        .detector
+        .know([(node(1), Generation::FIRST), (node(2), Generation::FIRST), (node(3), Generation::FIRST)].into());
+    // They know the follower only.
+    let farewell = Farewell::default();
+    let known = std::sync::Arc::new(pool(&[&second.address]));
+    let beating = |number, farewell: &Farewell| {
+        let (pool, client, farewell) = (known.clone(), options.clone(), farewell.clone());
+        tokio::spawn(send_beats(pool, life(number), LivenessOptions::default(), client, farewell))
+    };
+    let stays = beating(1, &Farewell::default());
+    let stops = beating(2, &farewell);
+    let mut verdict = first.detector.verdict();
+    let found = verdict.wait_for(|verdict| verdict.is_silent(life(3)));
+    timeout(PATIENCE, found).await.expect("it was never heard").unwrap();
+    farewell.say().await;
+    stops.await.unwrap();
+    let found = verdict.wait_for(|verdict| verdict.is_silent(life(2)));
+    timeout(PATIENCE, found).await.expect("it said so").unwrap();
+    let back = verdict.wait_for(|verdict| !verdict.is_silent(life(1)));
+    timeout(PATIENCE, back).await.expect("it is heard").unwrap();
+    stays.abort();
+    let found = verdict.wait_for(|verdict| verdict.is_silent(life(1)));
+    timeout(PATIENCE, found).await.expect("it fell silent").unwrap();
+    first.running.shutdown().await;
+    assert!(!first.detector.leads(), "who stopped does not lead");
+    second.running.shutdown().await;
 }

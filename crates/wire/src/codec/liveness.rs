@@ -66,3 +66,31 @@ impl TryFrom<pb::BeatResponse> for Taken {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bifrost_types::{Generation, NodeGeneration, NodeId};
+
+    use super::*;
+    use crate::codec::every_message::round;
+
+    #[test]
+    fn every_beat_and_every_answer_survives() {
+        let node = NodeId::try_from(7).expect("non-zero");
+        for last in [false, true] {
+            round::<pb::BeatRequest, Beat>(&Beat { node: NodeGeneration::new(node, Generation::FIRST), last });
+        }
+        let leader = MetadataMember { node, address: "127.0.0.1:2438".to_owned() };
+        for taken in [Taken::Yes, Taken::NotLeader { leader: None }, Taken::NotLeader { leader: Some(leader) }] {
+            round::<pb::BeatResponse, Taken>(&taken);
+        }
+    }
+
+    #[test]
+    fn a_beat_of_nobody_and_an_answer_that_says_nothing_are_refused() {
+        let nobody = pb::BeatRequest { node: None, last: true };
+        assert_eq!(Beat::try_from(nobody), Err(DecodeError::Missing { field: "BeatRequest.node" }));
+        let nothing = pb::BeatResponse { outcome: None };
+        assert_eq!(Taken::try_from(nothing), Err(DecodeError::Missing { field: "BeatResponse.outcome" }));
+    }
+}
