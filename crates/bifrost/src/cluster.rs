@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{DiskId, LogId, LogletId, NodeGeneration, NodeId, OpId, SegmentIndex, WriterId};
+use bifrost_types::{DiskId, LogId, LogletId, NodeGeneration, NodeId, OpId, Role, SegmentIndex, WriterId};
 use bifrost_wire::log_server::StateRequest;
 use bifrost_wire::node::NodeStatus;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -68,21 +68,18 @@ impl Cluster {
         }
     }
 
-    /// Whether a node other than `me` answers now.
-    pub(crate) async fn others_answer(&self, me: NodeGeneration) -> bool {
+    /// Whether a node other than `me` answers now and does not stop either.
+    pub(crate) async fn others_stay(&self, me: NodeGeneration) -> bool {
         let others = self.directory.records().into_iter().filter(|node| node.id.node != me.node);
         let others = others.filter(|node| !self.is_silent(node.id));
-        let mut probes: FuturesUnordered<_> =
-            others.filter_map(|node| Some(self.probe(node.id.node, node.disk?))).collect();
-        let answered = async {
-            while let Some(answers) = probes.next().await {
-                if answers {
-                    return true;
-                }
+        let mut statuses: FuturesUnordered<_> =
+            others.map(|node| async move { status_of(&self.directory, node.id.node).await }).collect();
+        while let Some(status) = statuses.next().await {
+            if status.is_some_and(|status| !status.leaving && status.roles.has(Role::Sequencer)) {
+                return true;
             }
-            false
-        };
-        timeout(PROBE_DEADLINE, answered).await.unwrap_or(false)
+        }
+        false
     }
 
     /// Whether nothing is heard of this life, as far as this process can tell: what is chosen in spite of it would only be

@@ -66,7 +66,7 @@ impl Bifrost {
             // What was opened here while the first ones were closed comes in the next round.
             loop {
                 let own = match timeout(LOOK_DEADLINE, self.sequenced_by(me)).await {
-                    Ok(Ok(own)) if own.is_empty() || !self.others_answer(me).await => break,
+                    Ok(Ok(own)) if own.is_empty() || !self.others_stay(me).await => break,
                     Ok(Ok(own)) => own,
                     Ok(Err(error)) => {
                         debug!(%error, "what there is to hand over cannot be read");

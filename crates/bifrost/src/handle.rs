@@ -415,9 +415,9 @@ impl Bifrost {
         }
     }
 
-    /// Whether a node other than `me` answers now.
-    pub(crate) async fn others_answer(&self, me: NodeGeneration) -> bool {
-        self.inner.cluster.others_answer(me).await
+    /// Whether a node other than `me` answers now and does not stop either.
+    pub(crate) async fn others_stay(&self, me: NodeGeneration) -> bool {
+        self.inner.cluster.others_stay(me).await
     }
 
     fn hand_out(&self, stored: StoredChain) -> Log {

@@ -212,11 +212,12 @@ impl Node {
         Ok(Self { local, bifrost, stopping, stop, tasks })
     }
 
-    /// Hands its sequencers over to other nodes, before a planned stop.
+    /// Hands its sequencers over to other nodes, before a planned stop. From now on it tells whoever asks that it stops.
     ///
     /// # Cancel safety
     /// Safe: what was handed over stays so.
     pub async fn hand_over(&self, options: &HandOverOptions) -> HandedOver {
+        self.local.status().leave();
         self.bifrost.hand_over(self.id(), options).await
     }
 

@@ -42,9 +42,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{
-    GrpcLiveness, GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcMetadataAdmin, GrpcNode, GrpcSequencers,
-};
+pub use client::{GrpcLiveness, GrpcLogServer, GrpcLogs, GrpcMetadata, GrpcMetadataAdmin, GrpcNode, GrpcSequencers};
 pub use connect::{InvalidAddress, connect_lazy};
 pub use limits::{ClientOptions, InvalidLimits, ServerLimits};
 pub use network::{Dial, Listener, Socket};

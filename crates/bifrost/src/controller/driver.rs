@@ -145,7 +145,7 @@ impl Controller {
         let (stop, deadline) = (self.cluster.stop.child_token(), self.attempt_deadline);
         let metrics = self.metrics.clone();
         let task = self.cluster.tasks.spawn(async move {
-            let attempting = timeout(deadline, attempt(&cluster, &open, log, trouble));
+            let attempting = timeout(deadline, Box::pin(attempt(&cluster, &open, log, trouble)));
             match stop.run_until_cancelled_owned(attempting).await {
                 Some(Ok(Ok(saw))) => {
                     metrics.helped.increment(1);
