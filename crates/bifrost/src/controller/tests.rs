@@ -496,8 +496,10 @@ async fn a_node_that_is_alone_stops_without_handing_over() {
     let me = world.nodes[0].id();
     let begun = Instant::now();
     let node = world.client().await;
-    world.nodes[1].shutdown().await;
-    world.nodes[2].shutdown().await;
+    for other in &world.nodes[1..] {
+        other.status().leave();
+        other.shutdown().await;
+    }
     assert_eq!(node.hand_over(me, &HandOverOptions::default()).await, HandedOver::default());
     assert_eq!(world.chain(log).await.version, 1);
     node.shutdown().await;
