@@ -30,7 +30,7 @@ mod support {
 mod summary;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::chaos::load::{Load, Shape};
 use self::chaos::many_logs;
@@ -84,14 +84,13 @@ fn main() {
 
 /// From the start of the first process until an append to a new log is acknowledged.
 fn boot(below: &Path) -> Duration {
-    let begun = Instant::now();
     Cluster::run(3, below, |cluster| {
         runtime().block_on(async {
             let client = cluster.connect().await.expect("it answers");
             let log = chaos::load::make_log(&client, "first", cluster.id(0)).await;
             log.appender().append(bytes::Bytes::from_static(b"first")).await.expect("it takes appends");
         });
-        begun.elapsed()
+        cluster.age()
     })
 }
 

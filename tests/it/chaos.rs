@@ -7,15 +7,22 @@
 
 mod interrupted;
 mod load;
+mod many_logs;
 mod mixed;
 mod scenarios;
 mod stage;
 
 use std::time::Duration;
 
+use tokio::runtime::Builder;
+
 use self::stage::Stage;
 use super::faults::seed_of;
+use super::support::cluster::Cluster;
 use super::support::net::with_namespaces;
+
+/// Logs on one sequencer node.
+const MANY: usize = 1_000;
 
 #[test]
 fn each_process_is_stopped_and_started_under_load() {
@@ -89,6 +96,19 @@ fn a_reconfiguration_is_finished_by_others_when_the_metadata_leader_dies_in_its_
             Stage::of_three(interrupted::leader_dies_between_announcement_and_decision);
         },
     );
+}
+
+#[test]
+fn a_thousand_idle_logs_leave_a_dead_sequencer() {
+    with_namespaces("chaos::a_thousand_idle_logs_leave_a_dead_sequencer", || {
+        Cluster::run(3, &std::env::temp_dir(), |mut cluster| {
+            let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+            let moved = runtime.block_on(many_logs::sequencer_of_many_dies(&mut cluster, MANY));
+            cluster.check();
+            let many_logs::Moved { idle, appended } = moved;
+            println!("chaos: {MANY} idle logs moved in {idle:.1?}, and took an append each in {appended:.1?} more");
+        });
+    });
 }
 
 /// Ten seconds of it here; `make chaos` runs it for an hour, and `BIFROST_SEED` repeats a schedule.

@@ -26,6 +26,8 @@ enum Kind {
     Isolate,
     CutOneWay,
     LoseAnswers,
+    Flap,
+    TwoAtOnce,
     KillAll,
     StopAll,
 }
@@ -45,6 +47,8 @@ const KINDS: &[Kind] = &[
     Kind::CutOneWay,
     Kind::CutOneWay,
     Kind::LoseAnswers,
+    Kind::Flap,
+    Kind::TwoAtOnce,
     Kind::KillAll,
     Kind::StopAll,
 ];
@@ -55,7 +59,7 @@ pub fn wanted() -> Duration {
     Duration::from_secs(asked.unwrap_or(SECONDS_DEFAULT))
 }
 
-/// The same seed gives the same scenarios in the same order; when they meet what is up to the machine.
+/// The same seed gives the same scenarios in the same order; whom they meet, and when, is up to the machine too.
 pub fn play(stage: &mut Stage, seed: u64, time: Duration) {
     let mut random = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
@@ -77,7 +81,10 @@ pub fn play(stage: &mut Stage, seed: u64, time: Duration) {
 
 fn one(stage: &mut Stage, kind: Kind, random: &mut StdRng) {
     let size = stage.cluster.size();
-    let node = random.random_range(0..size);
+    // Rather one that numbers appends: the others are hardly missed.
+    let any = random.random_range(0..size);
+    let log = random.random_range(0..stage.load.logs().count());
+    let node = if random.random_bool(0.7) { stage.sequencer(log) } else { any };
     let other = (node + random.random_range(1..size)) % size;
     let time = Duration::from_millis(random.random_range(100..6_000));
     match kind {
@@ -91,6 +98,8 @@ fn one(stage: &mut Stage, kind: Kind, random: &mut StdRng) {
         Kind::Isolate => scenarios::isolate(stage, node, time),
         Kind::CutOneWay => scenarios::cut_one_way(stage, node, other, time),
         Kind::LoseAnswers => scenarios::lose_answers(stage, node, time),
+        Kind::Flap => scenarios::flap(stage, node, time / 10),
+        Kind::TwoAtOnce => scenarios::kill_one_pause_another(stage, node, other, time / 2),
         Kind::KillAll => scenarios::kill_all(stage),
         Kind::StopAll => scenarios::stop_all(stage),
     }

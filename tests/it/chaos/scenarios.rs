@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::stage::Stage;
+use crate::support::cluster::Cluster;
 use crate::support::net::Host;
 
 /// A process that got no time for so long has missed every deadline there is between processes: of beats, of calls, of
@@ -56,6 +57,31 @@ pub fn lose_answers(stage: &mut Stage, node: usize, time: Duration) {
     let lost = format!("the answers of node {node} to clients are lost");
     let (from, to) = (Host::Node(node), Host::Clients);
     stage.fault(&lost, time, |cluster| cluster.net().cut(from, to), |cluster| cluster.net().mend(from, to));
+}
+
+/// A process dies, and dies once more while it starts.
+pub fn flap(stage: &mut Stage, node: usize, time: Duration) {
+    let flaps = format!("node {node} dies twice");
+    let wrong = |cluster: &mut Cluster| {
+        cluster.kill(node);
+        cluster.begin(node, &[]);
+        std::thread::sleep(time);
+        cluster.kill(node);
+    };
+    stage.fault(&flaps, Duration::ZERO, wrong, |cluster| cluster.start(node));
+}
+
+/// More than the cluster can do without: nothing may be asked of it until they are back.
+pub fn kill_one_pause_another(stage: &mut Stage, killed: usize, paused: usize, time: Duration) {
+    stage.cluster.pause(paused);
+    stage.cluster.kill(killed);
+    std::thread::sleep(time);
+    stage.cluster.begin(killed, &[]);
+    stage.cluster.resume(paused);
+    stage.cluster.await_ready(killed);
+    let mark = stage.load.mark();
+    let took = stage.load.await_progress(&mark, "after two nodes were away at once");
+    println!("chaos: nodes {killed} and {paused} were away at once: all logs went on {took:.0?} after they were back");
 }
 
 /// All processes are stopped in good order at the same time, and started again.

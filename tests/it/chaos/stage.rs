@@ -21,6 +21,7 @@ impl Stage {
     /// Three nodes with their data below this directory.
     pub fn run<T: Send>(below: &Path, shape: Shape, play: impl FnOnce(&mut Self) -> T + Send) -> T {
         Cluster::run(3, below, |cluster| {
+            println!("chaos: three processes serve after {:.1?}", cluster.age());
             let load = Load::start(&cluster, "first", shape);
             let mut stage = Self { cluster, load };
             let played = play(&mut stage);
@@ -43,6 +44,12 @@ impl Stage {
         let judged = load.finish(&cluster);
         cluster.check();
         println!("chaos: {judged:?}");
+    }
+
+    /// The node that numbers the appends of a log, as far as its writers know.
+    pub fn sequencer(&self, log: usize) -> usize {
+        let chain = self.load.logs().nth(log).expect("a log under load").chain();
+        self.cluster.node(chain.last().expect("a segment").params.sequencer.node)
     }
 
     /// Something goes wrong, every log takes appends again while it is wrong, and it is put right.

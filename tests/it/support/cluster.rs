@@ -44,6 +44,7 @@ pub struct Cluster {
     net: Net,
     directory: TempDir,
     places: Vec<Place>,
+    begun: Instant,
 }
 
 impl Cluster {
@@ -52,9 +53,10 @@ impl Cluster {
         let net = Net::of(nodes);
         let directory = tempfile::tempdir_in(below).expect("a directory");
         let places = (0..nodes).map(|_| Place { id: None, child: None }).collect();
-        let mut cluster = Self { net, directory, places };
+        let mut cluster = Self { net, directory, places, begun: Instant::now() };
         let start = move || {
             cluster.net.namespace(Host::Clients).join();
+            cluster.begun = Instant::now();
             cluster.begin(0, &["--bootstrap"]);
             cluster.await_ready(0);
             let join = Self::metadata_address(0);
@@ -71,6 +73,11 @@ impl Cluster {
 
     pub fn size(&self) -> usize {
         self.places.len()
+    }
+
+    /// Since the first process was started.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     pub const fn net(&self) -> &Net {
