@@ -58,7 +58,7 @@ bench-failover: ## measure how long writers wait when nodes are stopped, killed 
 
 chaos: setup ## kill, stop, pause and cut off nodes of real clusters, as a seed says, for CHAOS_SECONDS=3600
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --workspace --exclude bifrost-sim --exclude bifrost-model --locked \
-		--test it -- --exact chaos::a_schedule_from_a_seed_breaks_no_promise --nocapture
+		--test it -- --test-threads=1 --nocapture chaos::
 
 fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 each; TARGETS='batch ...' chooses
 	@scripts/fuzz $(TARGETS)

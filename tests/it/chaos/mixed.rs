@@ -53,10 +53,18 @@ const KINDS: &[Kind] = &[
     Kind::StopAll,
 ];
 
+/// Whether somebody asked for more than a look.
+pub fn is_long_run() -> bool {
+    asked().is_some_and(|asked| asked > SECONDS_DEFAULT)
+}
+
 /// How long schedules are to run.
 pub fn wanted() -> Duration {
-    let asked = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(asked.unwrap_or(SECONDS_DEFAULT))
+    Duration::from_secs(asked().unwrap_or(SECONDS_DEFAULT))
+}
+
+fn asked() -> Option<u64> {
+    std::env::var(SECONDS).ok()?.parse().ok()
 }
 
 /// The same seed gives the same scenarios in the same order; whom they meet, and when, is up to the machine too.
