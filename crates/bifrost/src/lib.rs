@@ -34,12 +34,13 @@
 //! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
 //! `log_state` (what handles share),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
-//! [`local_node`] (a node in this process), [`nodes`] (what an operator sees and does), [`error`], [`options`]; and
-//! [`explain`] for people.
+//! [`local_node`] (a node in this process), [`catch_up`] (what its disk misses), [`nodes`] (what an operator sees and
+//! does), [`error`], [`options`]; and [`explain`] for people.
 
 pub mod appender;
 mod back_off;
 pub mod catalog;
+pub mod catch_up;
 pub mod chain;
 mod clock;
 mod cluster;

@@ -160,6 +160,11 @@ impl LocalNode {
         &self.status
     }
 
+    /// Its log server.
+    pub const fn log_server(&self) -> &LogServerHandle {
+        &self.log_server
+    }
+
     /// Its sequencers.
     pub const fn sequencers(&self) -> &SequencerHost {
         &self.sequencers

@@ -76,10 +76,14 @@ impl World {
     }
 
     pub(crate) async fn begin_life(&self, place: usize) -> LocalNode {
+        self.begin_life_with(place, SegmentLimits::default()).await
+    }
+
+    pub(crate) async fn begin_life_with(&self, place: usize, limits: SegmentLimits) -> LocalNode {
         let name = format!("n{}", place + 1);
         let identity = Identity { name, address: String::new(), location: Location::default(), roles: Roles::DATA };
         let storage = Storage::Given(self.disks[place].clone());
-        let (directory, limits) = (self.directory.clone(), SegmentLimits::default());
+        let directory = self.directory.clone();
         let node = LocalNode::start(self.catalog(), directory, &identity, storage, limits).await.unwrap();
         self.connect.insert(node.id().node, node.services());
         self.directory.refresh().await.unwrap();

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::hash::{Hash, Hasher};
+
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, NodeGeneration, OpId};
 use bifrost_wire::log_server::{CopyError, CopyState};
@@ -29,9 +31,10 @@ pub struct Seal {
 
 /// What the store keeps of a copy besides its batches. Written in the same group as the batches that it speaks of.
 ///
-/// `trim_point < committed_tail <= decided_tail`, `local_tail <= decided_tail`, and a decided tail implies a seal.
-/// Offsets in `[committed_tail, local_tail)` are all here: holes lie below the committed tail (L1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// `trim_point < committed_tail <= decided_tail`, `whole_tail <= local_tail <= decided_tail`, and a decided tail implies a
+/// seal. Offsets in `[committed_tail, local_tail)` are all here: holes lie below the committed tail (L1), and not below the
+/// whole tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurableState {
     /// The sequencer whose stores are taken (L5).
     pub bound: Option<NodeGeneration>,
@@ -45,6 +48,17 @@ pub struct DurableState {
     pub decided_tail: Option<LogletOffset>,
     /// Last trimmed offset.
     pub trim_point: Option<LogletOffset>,
+    /// Everything below that is not trimmed was stored here: a lower bound, which spares whoever catches up from looking
+    /// for holes. Nothing of the protocol depends on it.
+    pub whole_tail: LogletOffset,
+}
+
+/// Without the whole tail: what does not decide anything makes no two states of a model different.
+impl Hash for DurableState {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { bound, local_tail, committed_tail, seal, decided_tail, trim_point, whole_tail: _ } = self;
+        (bound, local_tail, committed_tail, seal, decided_tail, trim_point).hash(hasher);
+    }
 }
 
 impl DurableState {
@@ -56,6 +70,7 @@ impl DurableState {
         seal: None,
         decided_tail: None,
         trim_point: None,
+        whole_tail: LogletOffset::FIRST,
     };
 
     /// Whether the pointers are in the order that the struct promises. Checked on what is read from a disk.
@@ -63,7 +78,9 @@ impl DurableState {
         let decided_first = self
             .decided_tail
             .is_none_or(|decided| self.committed_tail <= decided && self.local_tail <= decided && self.seal.is_some());
-        decided_first && self.trim_point.is_none_or(|point| point < self.committed_tail)
+        decided_first
+            && self.trim_point.is_none_or(|point| point < self.committed_tail)
+            && self.whole_tail <= self.local_tail
     }
 }
 
@@ -147,6 +164,21 @@ impl CopyCore {
             decided_tail: self.durable.decided_tail,
             trim_point: self.durable.trim_point,
         }
+    }
+
+    /// First offset above the trim point that is not known to be here without a hole before it.
+    pub const fn whole_tail(&self) -> LogletOffset {
+        self.durable.whole_tail
+    }
+
+    /// Somebody looked, or filled the holes: everything below `whole_tail` that is not trimmed is here, durably.
+    pub fn attest(&mut self, whole_tail: LogletOffset) -> Change {
+        let known = whole_tail.min(self.staged.local_tail);
+        if known <= self.staged.whole_tail {
+            return Change::Unchanged;
+        }
+        self.staged.whole_tail = known;
+        Change::Changed
     }
 
     /// The state that goes into the group that is being built.
@@ -274,6 +306,7 @@ impl CopyCore {
         self.staged.decided_tail = Some(decided_tail);
         self.staged.committed_tail = decided_tail;
         self.staged.local_tail = self.staged.local_tail.min(decided_tail);
+        self.staged.whole_tail = self.staged.whole_tail.min(decided_tail);
         Ok(Change::Changed)
     }
 
@@ -362,8 +395,13 @@ impl CopyCore {
 
     fn stage(&mut self, committed_tail: LogletOffset, batches: &[PlacedBatch]) {
         self.staged.committed_tail = committed_tail;
-        if let Some(last) = batches.last() {
+        if let (Some(first), Some(last)) = (batches.first(), batches.last()) {
             self.staged.local_tail = self.staged.local_tail.max(last.end);
+            // What is trimmed is no hole.
+            let untrimmed = self.staged.trim_point.and_then(|point| point.advance(1).ok());
+            if untrimmed.max(Some(self.staged.whole_tail)) >= Some(first.first_offset) {
+                self.staged.whole_tail = self.staged.whole_tail.max(last.end);
+            }
         }
     }
 }

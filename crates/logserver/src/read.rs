@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::published::Shown;
 use crate::store::{Chunk, LogStore, PlacedBatch, StoreError, Stored};
 
 /// Bytes read from the store at once.
@@ -230,7 +231,7 @@ fn intact(first_offset: LogletOffset, end: LogletOffset, bytes: Bytes, filter: K
 pub(crate) struct ReadTask {
     pub(crate) store: Arc<dyn ReadStore>,
     pub(crate) request: ReadRequest,
-    pub(crate) states: watch::Receiver<CopyState>,
+    pub(crate) states: watch::Receiver<Shown>,
     pub(crate) grants: mpsc::Receiver<ReadGrant>,
     pub(crate) replies: mpsc::Sender<Result<ReadReply, CallError>>,
     /// Counts what waits for a reader behind the network.
@@ -256,7 +257,7 @@ impl ReadTask {
         while let Ok(grant) = self.grants.try_recv() {
             cursor.on_grant(grant);
         }
-        let state = *self.states.borrow_and_update();
+        let state = self.states.borrow_and_update().state;
         match cursor.next(&state) {
             Next::Done => return Ok(false),
             Next::Send(reply) => self.send(Ok(reply)).await?,
@@ -284,7 +285,7 @@ impl ReadTask {
             }
         };
         // After the read: a record that is gone because it was trimmed has its trim point published before.
-        let state = *self.states.borrow();
+        let state = self.states.borrow().state;
         let mut parts = Vec::new();
         cursor.on_chunk(&state, until, chunk, &mut parts);
         for part in &parts {

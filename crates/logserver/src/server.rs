@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use bifrost_types::{DiskId, LogletId, NodeId};
+use bifrost_types::{DiskId, LogletId, LogletOffset, NodeId};
 use bifrost_wire::RpcError;
 use bifrost_wire::account::Ahead;
 use bifrost_wire::log_server::{
@@ -186,6 +186,24 @@ impl LogServerHandle {
     /// Its disk.
     pub fn disk(&self) -> DiskId {
         self.server.options.disk
+    }
+
+    /// First offset of a loglet that is not known to be here without a hole between the trim point and it. Everything below
+    /// is durable.
+    pub fn whole_tail(&self, loglet: LogletId) -> LogletOffset {
+        self.server.published.shown(loglet).whole_tail
+    }
+
+    /// Remembers that somebody found everything of a loglet here from the trim point up to `whole_tail`, so that nobody
+    /// looks again; durable when this returns.
+    ///
+    /// # Errors
+    /// [`CallError`]; it is remembered or not.
+    ///
+    /// # Cancel safety
+    /// Safe: attest again.
+    pub async fn attest_whole(&self, loglet: LogletId, whole_tail: LogletOffset) -> Result<CopyState, CallError> {
+        self.server.call(loglet, self.disk(), Call::Attest { whole_tail }).await
     }
 
     /// How full its disk is, now and as that changes. From [`Fullness::Low`] on new loglets should go elsewhere. Looked

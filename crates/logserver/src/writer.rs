@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::copy::{self, CopyCore, Decision, DurableState, RepairFacts, StoreFacts};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
-use crate::published::Published;
+use crate::published::{Published, Shown};
 use crate::space::Demand;
 use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, StoreError};
 
@@ -58,6 +58,7 @@ pub(crate) enum Call {
     Repair { facts: RepairFacts, batches: Vec<PlacedBatch>, room: OwnedSemaphorePermit },
     Settle { op: OpId, decided_tail: LogletOffset },
     Trim { trim_point: LogletOffset },
+    Attest { whole_tail: LogletOffset },
 }
 
 /// A call and who waits for it.
@@ -93,7 +94,7 @@ enum Wake {
 
 struct Loglet {
     core: CopyCore,
-    published: Arc<watch::Sender<CopyState>>,
+    published: Arc<watch::Sender<Shown>>,
 }
 
 /// Answers to one stream about one loglet, in order. Neighbouring successes are one answer: they are cumulative.
@@ -145,7 +146,7 @@ impl<S: LogStore> Writer<S> {
         for recovered in store.recover().await? {
             let core = CopyCore::recovered(recovered.state);
             let sender = published.sender(recovered.loglet);
-            sender.send_replace(core.state());
+            sender.send_replace(Shown::from(&core));
             loglets.insert(recovered.loglet, Loglet { core, published: sender });
             // A crash may have come between a trim and the drop of what it trimmed.
             if let Some(change) = recovered.state.trim_point.and_then(|point| drop_trimmed(recovered.loglet, point)) {
@@ -267,6 +268,7 @@ impl<S: LogStore> Writer<S> {
                 outcome
             }
             Call::Settle { op, decided_tail } => self.on_settle(loglet, op, decided_tail),
+            Call::Attest { whole_tail } => self.change(loglet, |core| Ok(core.attest(whole_tail))).map(drop),
             Call::Trim { trim_point } => self.change(loglet, |core| core.trim(trim_point)).map(|change| {
                 if change == copy::Change::Changed {
                     self.drops.extend(drop_trimmed(loglet, trim_point));
@@ -414,8 +416,8 @@ impl<S: LogStore> Writer<S> {
             }
             #[cfg(test)]
             known.core.check();
-            let state = known.core.state();
-            known.published.send_if_modified(|published| std::mem::replace(published, state) != state);
+            let shown = Shown::from(&known.core);
+            known.published.send_if_modified(|published| std::mem::replace(published, shown) != shown);
         }
         let drops = std::mem::take(&mut self.drops);
         if full && !self.refusing {

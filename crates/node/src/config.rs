@@ -25,6 +25,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bifrost::catch_up::CatchUpOptions;
 use bifrost::{AppenderOptions, Options, ReadOptions, ReplicationProperty};
 use bifrost_logserver::RocksOptions;
 use bifrost_sequencer::core::SegmentLimits;
@@ -75,6 +76,8 @@ pub struct Config {
     pub storage: RocksOptions,
     /// When a sequencer counts a segment as full.
     pub segments: SegmentLimits,
+    /// How the disk of a node gets what it misses.
+    pub catch_up: CatchUpOptions,
     origins: BTreeMap<KeyName, Origin>,
 }
 
@@ -185,6 +188,7 @@ impl Default for Config {
             failover: FailoverOptions::default(),
             storage: RocksOptions::default(),
             segments: SegmentLimits::default(),
+            catch_up: CatchUpOptions::default(),
             origins: BTreeMap::new(),
         }
     }
@@ -234,6 +238,7 @@ impl Config {
             bootstrap,
             rocks: self.storage.clone(),
             segments: self.segments,
+            catch_up: self.catch_up.clone(),
             server: self.server.clone(),
             client: self.connection.clone(),
             gateway: self.gateway.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::controller::ControllerOptions;
+use bifrost::catch_up::CatchUpOptions;
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::{Bifrost, Options, StartError};
@@ -249,6 +250,7 @@ impl LocalCluster {
             storage,
             metadata: self.metadata.clone(),
             segments: self.options.segments,
+            catch_up: CatchUpOptions::default(),
             server: self.options.server.clone(),
             client: self.options.client.clone(),
             gateway: self.options.gateway.clone(),

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bifrost::catalog::Catalog;
 use bifrost::liveness::{Detector, Farewell, send_beats};
+use bifrost::catch_up::CatchUpOptions;
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
@@ -73,6 +74,8 @@ pub struct ProcessOptions {
     pub rocks: RocksOptions,
     /// When a segment counts as full.
     pub segments: SegmentLimits,
+    /// How its disk gets what it misses.
+    pub catch_up: CatchUpOptions,
     /// Limits of both listeners.
     pub server: ServerLimits,
     /// Options of connections to other nodes.
@@ -396,6 +399,7 @@ impl Start {
             },
             metadata: Arc::clone(pool) as Arc<_>,
             segments: self.options.segments,
+            catch_up: self.options.catch_up.clone(),
             server: self.options.server.clone(),
             client: self.options.client.clone(),
             gateway: self.options.gateway.clone(),

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
+use bifrost::catch_up::{CatchUp, CatchUpOptions, Place};
 use bifrost::connect::{Connect, GrpcConnect, LocalConnect, NodeServices};
 use bifrost::controller::ControllerOptions;
 use bifrost::delete::sweeper::{SweeperOptions, sweep};
@@ -71,6 +72,8 @@ pub struct NodeOptions {
     pub metadata: Arc<dyn MetadataStore>,
     /// When its sequencers count a segment as full.
     pub segments: SegmentLimits,
+    /// How its disk gets what it misses.
+    pub catch_up: CatchUpOptions,
     /// Limits of the listener.
     pub server: ServerLimits,
     /// Options of connections to other nodes.
@@ -162,9 +165,21 @@ impl Node {
         let sweeper = stop.child_token();
         let sequencers = local.sequencers().clone();
         let gone = move |log| sequencers.end(log);
-        let sweeping = sweep(catalog, directory.clone(), SweeperOptions::default(), gone);
+        let sweeping = sweep(catalog.clone(), directory.clone(), SweeperOptions::default(), gone);
         tasks.spawn(async move {
             let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
+        });
+        let place = Place {
+            node: local.id(),
+            log_server: local.log_server().clone(),
+            directory: directory.clone(),
+            catalog,
+        };
+        let (catch_up, catching_up) = CatchUp::new(place, options.catch_up);
+        local.status().tell_catch_up(catch_up);
+        let catcher = stop.child_token();
+        tasks.spawn(async move {
+            let _stopped = catcher.run_until_cancelled_owned(catching_up).await;
         });
         let follow = stop.child_token();
         tasks.spawn(async move {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bifrost::Options as BifrostOptions;
 use bifrost::catalog::CatalogError;
+use bifrost::catch_up::CatchUpOptions;
 use bifrost::connect::Connect;
 use bifrost::controller::ControllerOptions;
 use bifrost::local_node::{NodeError, Storage};
@@ -150,6 +151,7 @@ fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
         storage: Storage::Given(Arc::new(slot.disk.clone())),
         metadata: ground.metadata_from(host, &ground.metadata),
         segments: ground.segments,
+        catch_up: CatchUpOptions::default(),
         server: ServerLimits::default(),
         client: ground.client_options(),
         gateway: GatewayOptions::default(),

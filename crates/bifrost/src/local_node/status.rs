@@ -1,7 +1,7 @@
 //! What a node of this process says about itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bifrost_logserver::LogServerHandle;
@@ -10,8 +10,9 @@ use bifrost_types::{NodeGeneration, NodeRecord, Roles};
 use bifrost_wire::RpcError;
 use bifrost_wire::node::{CatchUpProgress, NodeLoad, NodeService, NodeStatus};
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::catch_up::{CatchUp, CatchUpState, Progress};
 
 /// The word of one life of a node about itself. Cheap to clone; clones speak of the same node.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ struct Inner {
     log_server: LogServerHandle,
     sequencers: SequencerHost,
     leaving: AtomicBool,
-    catch_up: watch::Sender<Option<CatchUpProgress>>,
+    catch_up: OnceLock<CatchUp>,
 }
 
 impl LocalStatus {
@@ -39,7 +40,7 @@ impl LocalStatus {
             log_server,
             sequencers,
             leaving: AtomicBool::new(false),
-            catch_up: watch::Sender::new(None),
+            catch_up: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -49,9 +50,9 @@ impl LocalStatus {
         self.inner.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Where whoever catches up for this node tells how far it is.
-    pub fn catch_up(&self) -> &watch::Sender<Option<CatchUpProgress>> {
-        &self.inner.catch_up
+    /// Tells from now on how far this is. Only the first one counts: a life has one disk.
+    pub fn tell_catch_up(&self, catch_up: CatchUp) {
+        let _first = self.inner.catch_up.set(catch_up);
     }
 
     /// How the node is now.
@@ -69,9 +70,34 @@ impl LocalStatus {
             },
             uptime: Duration::from_millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
             leaving: leaving.load(Ordering::Relaxed),
-            catch_up: catch_up.borrow().clone(),
+            catch_up: catch_up.get().and_then(|catch_up| told(&catch_up.progress())),
         }
     }
+}
+
+/// `None` until it was seen what there is to do.
+fn told(progress: &Progress) -> Option<CatchUpProgress> {
+    if progress.state == CatchUpState::Unknown {
+        return None;
+    }
+    // Errors chain: what was in vain, and why.
+    let mut words = progress.last_error.map(|error| match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    });
+    if words.is_none() && progress.state == CatchUpState::NoRoom {
+        words = Some("the disk is full".to_owned());
+    }
+    if words.is_none() && progress.state == CatchUpState::OutOfService {
+        words = Some("the disk is not read-write".to_owned());
+    }
+    Some(CatchUpProgress {
+        bytes_to_do: progress.bytes_done.saturating_add(progress.bytes_left.unwrap_or(0)),
+        bytes_done: progress.bytes_done,
+        segments_left: progress.segments_left,
+        since_last_byte: progress.since_last_byte(),
+        last_error: words,
+    })
 }
 
 impl NodeService for LocalStatus {

@@ -219,6 +219,7 @@ async fn what_was_committed_is_there_in_the_next_life(lives: &mut impl Lives) {
         }),
         decided_tail: Some(at(4)),
         trim_point: Some(at(1)),
+        whole_tail: at(3),
     };
     let store = lives.open().await;
     let older = Change::Put { loglet: of, state: DurableState::EMPTY };

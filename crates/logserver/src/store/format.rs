@@ -16,7 +16,9 @@ use crate::copy::{DurableState, Seal};
 use crate::store::PlacedBatch;
 
 const BATCH_VERSION: u8 = 1;
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
+/// Before states had a whole tail.
+const STATE_VERSION_WITHOUT_WHOLE: u8 = 1;
 /// Bytes of a state key, and of the prefix that all batches of a loglet share.
 pub const LOGLET_KEY_BYTES: usize = 12;
 /// Bytes of a batch key.
@@ -24,10 +26,11 @@ pub const BATCH_KEY_BYTES: usize = LOGLET_KEY_BYTES + 8;
 /// Bytes in front of the batch in a batch value.
 pub const FRAME_BYTES: usize = 12;
 /// Bytes of a state value.
-pub const STATE_BYTES: usize = 84;
+pub const STATE_BYTES: usize = 92;
 
 const FRAME_CRC_AT: usize = 8;
 const STATE_CRC_AT: usize = STATE_BYTES - 4;
+const WHOLE_TAIL_BYTES: usize = 8;
 
 const _: () = assert!(FRAME_CRC_AT + 4 == FRAME_BYTES, "the checksum ends the frame");
 
@@ -155,6 +158,7 @@ pub fn encode_state(key: &[u8], state: &DurableState) -> [u8; STATE_BYTES] {
     rest.put_u64_le(state.trim_point.map_or(0, LogletOffset::get));
     rest.put_u128_le(state.seal.map_or(0, |seal| seal.first.get()));
     rest.put_u128_le(state.seal.map_or(0, |seal| seal.repair.get()));
+    rest.put_u64_le(state.whole_tail.get());
     let (covered, mut crc) = value.split_at_mut(STATE_CRC_AT);
     crc.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(key), covered));
     value
@@ -165,16 +169,19 @@ pub fn encode_state(key: &[u8], state: &DurableState) -> [u8; STATE_BYTES] {
 /// # Errors
 /// [`FormatError`] if it is damaged, newer, or its pointers are out of order.
 pub fn decode_state(key: &[u8], value: &[u8]) -> Result<DurableState, FormatError> {
-    let (mut fields, mut crc) = value.split_at_checked(STATE_CRC_AT).ok_or(FormatError::Length)?;
+    let crc_at = value.len().checked_sub(4).ok_or(FormatError::Length)?;
+    let (mut fields, mut crc) = value.split_at_checked(crc_at).ok_or(FormatError::Length)?;
     let version = fields.first().copied().ok_or(FormatError::Length)?;
-    if crc.len() != 4 {
-        return Err(FormatError::Length);
-    }
     if crc32c::crc32c_append(crc32c::crc32c(key), fields) != crc.get_u32_le() {
         return Err(FormatError::Checksum);
     }
-    if version != STATE_VERSION {
-        return Err(FormatError::Version { found: version });
+    let length = match version {
+        STATE_VERSION => STATE_CRC_AT,
+        STATE_VERSION_WITHOUT_WHOLE => STATE_CRC_AT - WHOLE_TAIL_BYTES,
+        found => return Err(FormatError::Version { found }),
+    };
+    if fields.len() != length {
+        return Err(FormatError::Length);
     }
     fields.advance(4);
     let bound = match (NodeId::try_from(fields.get_u32_le()), Generation::try_from(fields.get_u32_le())) {
@@ -192,6 +199,10 @@ pub fn decode_state(key: &[u8], value: &[u8]) -> Result<DurableState, FormatErro
         (Err(_), Err(_)) => None,
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => return Err(FormatError::Field),
     };
-    let state = DurableState { bound, local_tail, committed_tail, seal, decided_tail, trim_point };
+    let whole_tail = match version {
+        STATE_VERSION_WITHOUT_WHOLE => LogletOffset::FIRST,
+        _ => LogletOffset::new(fields.get_u64_le()).ok_or(FormatError::Field)?,
+    };
+    let state = DurableState { bound, local_tail, committed_tail, seal, decided_tail, trim_point, whole_tail };
     if state.is_ordered() { Ok(state) } else { Err(FormatError::Field) }
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bifrost::catch_up::CatchUpOptions;
 use bifrost::{Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
 use bifrost_metadata::MemoryMetadata;
 use bifrost_types::{Location, Roles};
@@ -81,6 +82,7 @@ impl Place {
             storage: Storage::Memory,
             metadata: self.metadata.clone(),
             segments: SegmentLimits::default(),
+            catch_up: CatchUpOptions::default(),
             server: ServerLimits::default(),
             client: self.client(),
             gateway: GatewayOptions::default(),

@@ -34,7 +34,16 @@ fn full_state() -> DurableState {
         seal: Some(Seal { first: op(0x11), repair: op(0x22) }),
         decided_tail: Some(at(50)),
         trim_point: Some(at(20)),
+        whole_tail: at(25),
     }
+}
+
+/// As a build before whole tails wrote it.
+fn without_whole_tail(key: &[u8], state: &DurableState) -> Vec<u8> {
+    let mut value = encode_state(key, state)[..STATE_CRC_AT - WHOLE_TAIL_BYTES].to_vec();
+    value[0] = STATE_VERSION_WITHOUT_WHOLE;
+    value.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(key), &value));
+    value
 }
 
 #[test]
@@ -60,14 +69,22 @@ fn the_bytes_of_a_state_are_pinned() {
 }
 
 #[test]
+fn a_state_of_the_format_without_whole_tail_is_read_as_one_that_may_have_holes() {
+    let key = loglet_key(loglet(7, 3));
+    let old = without_whole_tail(&key, &full_state());
+    golden("state-1.golden", &[("key", &key), ("value", &old)]);
+    assert_eq!(decode_state(&key, &old), Ok(DurableState { whole_tail: LogletOffset::FIRST, ..full_state() }));
+}
+
+#[test]
 fn a_newer_version_is_told_from_damage() {
     let key = loglet_key(loglet(7, 3));
     let mut value = encode_state(&key, &full_state());
-    value[0] = 2;
+    value[0] = 3;
     assert_eq!(decode_state(&key, &value), Err(FormatError::Checksum));
     let (covered, mut crc) = value.split_at_mut(STATE_CRC_AT);
     crc.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(&key), covered));
-    assert_eq!(decode_state(&key, &value), Err(FormatError::Version { found: 2 }));
+    assert_eq!(decode_state(&key, &value), Err(FormatError::Version { found: 3 }));
 }
 
 #[test]
@@ -78,6 +95,7 @@ fn pointers_out_of_order_are_refused_although_their_checksum_matches() {
         DurableState { decided_tail: Some(at(39)), ..full_state() },
         DurableState { committed_tail: at(51), ..full_state() },
         DurableState { seal: None, ..full_state() },
+        DurableState { whole_tail: at(41), ..full_state() },
     ] {
         assert_eq!(decode_state(&key, &encode_state(&key, &state)), Err(FormatError::Field), "{state:?}");
     }

@@ -108,6 +108,18 @@ pub(super) const KEYS: &[Key] = keys! {
     "Size of a file that is given up when others have filled the disk to the last byte, so that seals and trims \
      still work; up to 16 GiB, 0 for none. \"auto\" is half a write buffer, at most 2 % of the file system."
 
+    storage.catch_up_bytes_per_second Bytes {
+        |config| config.catch_up.bytes_per_second.get(),
+        |config, bytes| {
+            let mut rate = 0_u64;
+            between(bytes, 4096, MEMORY_MAX, &mut rate)?;
+            config.catch_up.bytes_per_second = NonZeroU64::new(rate).unwrap_or(NonZeroU64::MIN);
+            Ok(())
+        }
+    }
+    "Bytes per second that a node that was away fetches from others and reads back from its own disk, to find and \
+     get what its copies of closed segments miss. At least 4096."
+
     segments.offsets_max Count {
         |config| config.segments.offsets_max,
         |config, count| between(count, 1, SEGMENT_OFFSETS_MAX, &mut config.segments.offsets_max)
