@@ -15,6 +15,7 @@ mod api;
 mod append_and_seal_concurrent;
 mod architecture;
 // Network namespaces are Linux's.
+mod catch_up;
 #[cfg(target_os = "linux")]
 mod chaos;
 mod cli;

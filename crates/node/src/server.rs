@@ -169,12 +169,8 @@ impl Node {
         tasks.spawn(async move {
             let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
         });
-        let place = Place {
-            node: local.id(),
-            log_server: local.log_server().clone(),
-            directory: directory.clone(),
-            catalog,
-        };
+        let place =
+            Place { node: local.id(), log_server: local.log_server().clone(), directory: directory.clone(), catalog };
         let (catch_up, catching_up) = CatchUp::new(place, options.catch_up);
         local.status().tell_catch_up(catch_up);
         let catcher = stop.child_token();

@@ -155,6 +155,9 @@ impl World {
         for offset in self.core.durable.committed_tail.get().max(untrimmed)..now.local_tail.get() {
             assert!(covers(&self.disk, offset), "a hole at {offset} above the committed tail: {:?}", self.core);
         }
+        for offset in untrimmed..self.core.durable.whole_tail.get() {
+            assert!(covers(&self.disk, offset), "a hole at {offset} below the whole tail: {:?}", self.core);
+        }
         if let Some(decided) = now.decided_tail {
             assert!(self.disk.keys().all(|first| *first < decided.get()), "garbage above the decided tail (S5)");
         }

@@ -1,10 +1,11 @@
 //! Keys of a local cluster, of its disks and of its segments.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX};
 
-use super::{between, fits, number};
+use super::{MEMORY_MAX, between, fits, number};
 use crate::config::key::{Access, Key, KeyName};
 use crate::config::value::Rejected;
 
