@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bifrost::catalog::{Catalog, CatalogError};
-use bifrost::controller::ControllerOptions;
 use bifrost::catch_up::CatchUpOptions;
+use bifrost::controller::ControllerOptions;
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::{Bifrost, Options, StartError};

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::catalog::Catalog;
-use bifrost::liveness::{Detector, Farewell, send_beats};
 use bifrost::catch_up::CatchUpOptions;
+use bifrost::liveness::{Detector, Farewell, send_beats};
 use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
