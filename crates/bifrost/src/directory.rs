@@ -65,6 +65,11 @@ impl Directory {
         self.inner.known.read().nodes.values().map(|entry| entry.record.clone()).collect()
     }
 
+    /// The record of a node, as last read.
+    pub fn record(&self, node: NodeId) -> Option<NodeRecord> {
+        self.inner.known.read().nodes.get(&node).map(|entry| entry.record.clone())
+    }
+
     /// The sequencers of this life of a node, or `None` if the node is unknown or lives another life (A6).
     pub fn sequencers(&self, node: NodeGeneration) -> Option<Arc<dyn Sequencers>> {
         let known = self.inner.known.read();

@@ -122,6 +122,7 @@ impl Bifrost {
             Err(CatalogError::UnknownLog) => return Ok(()),
             stored => stored?,
         };
-        Ok(self.state(stored).close_segment(loglet, CloseReason::HandOver, Actor::Node(me)).await?)
+        let state = self.state(stored.clone());
+        Ok(state.close_segment_of(stored, loglet, CloseReason::HandOver, Actor::Node(me)).await?)
     }
 }

@@ -185,7 +185,26 @@ impl LogState {
         tokio::select! {
             biased;
             () = self.until_closed(loglet.segment) => Ok(()),
-            result = self.help(loglet, reason, actor) => result,
+            result = self.help(loglet, reason, actor, None) => result,
+        }
+    }
+
+    /// Like [`close_segment`](Self::close_segment) for whoever read the chain a moment ago: it is not read again. If it is
+    /// old by now, the first write finds out.
+    ///
+    /// # Errors
+    /// See [`close_segment`](Self::close_segment).
+    pub(crate) async fn close_segment_of(
+        &self,
+        stored: StoredChain,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+    ) -> Result<(), ReconfigureError> {
+        tokio::select! {
+            biased;
+            () = self.until_closed(loglet.segment) => Ok(()),
+            result = self.help(loglet, reason, actor, Some(Arc::new(stored))) => result,
         }
     }
 
@@ -202,10 +221,16 @@ impl LogState {
         }
     }
 
-    async fn help(&self, loglet: LogletId, reason: CloseReason, actor: Actor) -> Result<(), ReconfigureError> {
+    async fn help(
+        &self,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+        mut known: Option<Arc<StoredChain>>,
+    ) -> Result<(), ReconfigureError> {
         let _helper = self.helper.lock().await;
         loop {
-            match self.help_once(loglet, reason, actor.clone()).await {
+            match self.help_once(loglet, reason, actor.clone(), known.take()).await {
                 // A node was taken out of service while it was chosen: choose again.
                 Err(ReconfigureError::NotAdmitted(_)) => {}
                 helped => return helped,
@@ -213,9 +238,18 @@ impl LogState {
         }
     }
 
-    async fn help_once(&self, loglet: LogletId, reason: CloseReason, actor: Actor) -> Result<(), ReconfigureError> {
-        // The chain that the last helper saw may be older than what it or others did meanwhile.
-        let stored = self.refresh().await?;
+    async fn help_once(
+        &self,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+        known: Option<Arc<StoredChain>>,
+    ) -> Result<(), ReconfigureError> {
+        let stored = match known {
+            Some(known) => known,
+            // The chain that the last helper saw may be older than what it or others did meanwhile.
+            None => self.refresh().await?,
+        };
         if is_closed(&stored.chain, loglet.segment) {
             return Ok(());
         }

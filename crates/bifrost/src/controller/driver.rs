@@ -237,7 +237,7 @@ async fn attempt(cluster: &Cluster, open: &OpenLog, log: LogId, trouble: Trouble
     let reason = stored.chain.pending.as_ref().map_or(CloseReason::SequencerGone, |pending| pending.reason);
     let Some(state) = open(stored.clone()) else { return Ok(Saw::Nothing) };
     info!(%log, ?trouble, "a controller closes a segment");
-    state.close_segment(loglet, reason, Actor::Controller).await?;
+    state.close_segment_of(stored, loglet, reason, Actor::Controller).await?;
     Ok(Saw::of(&state.chain()))
 }
 
@@ -247,7 +247,11 @@ async fn trouble_of(cluster: &Cluster, chain: &Chain) -> Result<Option<Trouble>,
     let Some(view) = LogView::of(chain) else { return Ok(None) };
     let node = match view.pending {
         Some(_) => None,
-        None => cluster.catalog.node(view.sequencer.node).await?,
+        // One reading for all attempts of the moment.
+        None => {
+            cluster.directory.refresh().await?;
+            cluster.directory.record(view.sequencer.node)
+        }
     };
     let verdict = cluster.detector.get().map(|detector| detector.verdict().borrow().clone()).unwrap_or_default();
     Ok(view.trouble_by(node.as_ref().map(NodeView::from), &verdict))
