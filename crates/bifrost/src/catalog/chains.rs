@@ -1,11 +1,10 @@
 //! All chains at once, and what changes of keys say: for whoever cares for logs that nobody opened.
 
-use bifrost_types::{LogId, NodeId, NodeRecord};
-use bifrost_wire::codec::decode_node_record;
+use bifrost_types::{LogId, NodeId};
 use bifrost_wire::metadata::{Change, Revision, WatchStream};
 use tracing::warn;
 
-use super::{Catalog, CatalogError, LOGS, NODES, PAGE, StoredChain, decode_chain_value, decode_stored, node_key};
+use super::{Catalog, CatalogError, LOGS, NODES, PAGE, StoredChain, decode_chain_value, decode_stored};
 
 impl Catalog {
     /// Shows all chains to `visit`, page by page; returns the revision to follow from. One that cannot be understood is
@@ -73,16 +72,6 @@ impl Catalog {
                 None
             }
         }
-    }
-
-    /// The record of a node, or `None` when the cluster does not know it (any more).
-    ///
-    /// # Errors
-    /// [`CatalogError`] when metadata cannot be read.
-    pub(crate) async fn node(&self, node: NodeId) -> Result<Option<NodeRecord>, CatalogError> {
-        let stored = self.store.get(node_key(node)).await?;
-        let record = stored.map(|stored| decode_node_record(&stored.value).map_err(|_| CatalogError::Damaged));
-        record.transpose()
     }
 
     /// The node whose record has this key.
