@@ -13,9 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("logserver", &["types", "wire"]),
     ("metadata", &["types", "wire"]),
     ("raft", &["types", "wire", "metadata"]),
+    ("etcd", &["types", "wire", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),
-    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "raft", "logserver", "bifrost", "checker"]),
+    ("node", &["types", "wire", "loglet", "sequencer", "metadata", "raft", "etcd", "logserver", "bifrost", "checker"]),
     ("checker", &["types"]),
     // These two name anything, and nothing names them.
     ("model", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),
@@ -23,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Named in `Cargo.toml` and not in a source file: the code that `build.rs` generates calls into it.
-const USED_BY_GENERATED_CODE: &[(&str, &str)] = &[("wire", "tonic-prost")];
+const USED_BY_GENERATED_CODE: &[(&str, &str)] = &[("wire", "tonic-prost"), ("etcd", "tonic-prost"), ("etcd", "prost")];
 
 /// Beginnings of paths that exist on one machine only.
 const MACHINE_PATHS: &[&str] = &["/home/", "/root/", "/tmp/", "/Users/", "/mnt/", "C:\\"];
