@@ -5,6 +5,7 @@ use bifrost_logserver::store::format::{
     BATCH_KEY_BYTES, FRAME_BYTES, LOGLET_KEY_BYTES, STATE_BYTES, decode_batch, decode_batch_key, decode_loglet_key,
     decode_state, encode_batch, encode_state,
 };
+use bifrost_metadata::Export;
 use bifrost_metadata::format::{self, Record};
 
 use crate::unhex;
@@ -84,6 +85,22 @@ fn with_last_checksum(key: &[u8], value: &[u8]) -> Vec<u8> {
         *crc = crc32c::crc32c_append(crc32c::crc32c(key), covered).to_le_bytes();
     }
     whole
+}
+
+/// A file of `bifrost metadata export`: as it is, and with the checksum of the whole made right.
+pub(crate) fn metadata_export(input: &[u8]) {
+    let sealed = [input, crc32c::crc32c(input).to_le_bytes().as_slice()].concat();
+    for bytes in [input, &sealed] {
+        if let Ok(export) = Export::decode(bytes) {
+            assert_eq!(export.encode(), bytes);
+        }
+    }
+}
+
+pub(crate) fn metadata_export_seeds() -> Vec<Vec<u8>> {
+    let whole = unhex(include_str!("../../crates/metadata/testdata/export.hex"));
+    let bare = whole.get(..whole.len().saturating_sub(CRC)).unwrap_or_default().to_vec();
+    vec![whole, bare]
 }
 
 pub(crate) fn batch_seeds() -> Vec<Vec<u8>> {

@@ -10,8 +10,8 @@
 //! are, and the same bytes with their checksum made right.
 //!
 //! Reading order: [`Target`], then one file per kind of bytes: `message` (protobuf of peers and of metadata), `batch`,
-//! `chain` (transitions of a chain that decodes), `disk` (keys and values of the stores), `text` (ids and properties that
-//! people type).
+//! `chain` (transitions of a chain that decodes), `disk` (keys and values of the stores), `raft` (messages and snapshots of
+//! metadata members), `text` (ids and properties that people type).
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod batch;
 mod chain;
 mod disk;
 mod message;
+mod raft;
 mod text;
 
 /// One decoder, or a few that belong together.
@@ -41,6 +42,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "disk-state", run: disk::state, seeds: disk::state_seeds },
     Target { name: "marker", run: disk::marker, seeds: disk::marker_seeds },
     Target { name: "metadata-entry", run: disk::metadata_entry, seeds: disk::metadata_entry_seeds },
+    Target { name: "metadata-export", run: disk::metadata_export, seeds: disk::metadata_export_seeds },
+    Target { name: "raft-message", run: raft::message, seeds: raft::message_seeds },
+    Target { name: "raft-snapshot", run: raft::snapshot, seeds: raft::snapshot_seeds },
     Target { name: "text", run: text::run, seeds: text::seeds },
 ];
 

@@ -130,6 +130,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The key of the cluster's id, which is stored as text.
+    pub const CLUSTER_KEY: &str = CLUSTER;
+
     /// The catalog in `store`.
     pub fn new(store: Arc<dyn MetadataStore>) -> Self {
         Self { store }

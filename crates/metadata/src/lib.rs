@@ -13,12 +13,14 @@
 //! ```
 //!
 //! Reading order: [`keyspace`] (the core: a deterministic state machine without IO), `watch` (who is told of what),
-//! [`memory`], [`local`] (RocksDB) with [`mod@format`], [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
+//! [`export`] (all of it as a file) and [`import`], [`memory`], [`local`] (RocksDB) with [`mod@format`], [`conformance`] (what every implementation must pass), [`lossy`] (lost calls and
 //! replies by a script).
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod export;
 pub mod format;
+pub mod import;
 pub mod keyspace;
 pub mod live;
 #[cfg(feature = "rocksdb")]
@@ -32,6 +34,7 @@ pub use bifrost_wire::metadata::{
     Change, Changes, MetadataError, MetadataStore, Page, Precondition, Revision, Txn, TxnOutcome, Versioned,
     WatchStream, Write, validate_key,
 };
+pub use export::{Export, ExportError};
 pub use keyspace::Keyspace;
 pub use live::Live;
 #[cfg(feature = "rocksdb")]

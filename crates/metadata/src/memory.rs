@@ -6,7 +6,7 @@ use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::keyspace::{Staged, validate};
+use crate::keyspace::{Keyspace, Staged, validate};
 use crate::live::Live;
 
 /// A handle to one store in memory; clones share it. No call waits for anything.
@@ -19,6 +19,11 @@ impl MemoryMetadata {
     /// A new empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A store that begins as this keyspace.
+    pub fn of(keyspace: Keyspace) -> Self {
+        Self { live: Arc::new(Mutex::new(Live::new(keyspace))) }
     }
 }
 

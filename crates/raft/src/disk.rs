@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `i` | identity: cluster and member |
+//! | `g` | lineage: the group, and those that it replaces; without it, the first one |
 //! | `v` | the vote |
 //! | `c` | the last entry that is known to be committed; a hint, written without a sync |
 //! | `p` | the last purged entry |
@@ -24,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::engine::{Batch, EngineError, LogEngine};
-use crate::types::{LogId, MemberId, StorageError};
+use crate::types::{Lineage, LogId, MemberId, StorageError};
 
 const IDENTITY: &[u8] = b"i";
+const LINEAGE: &[u8] = b"g";
 pub(crate) const VOTE: &[u8] = b"v";
 pub(crate) const COMMITTED: &[u8] = b"c";
 pub(crate) const PURGED: &[u8] = b"p";
@@ -107,6 +109,12 @@ pub enum DiskError {
         /// The member on the disk.
         member: MemberId,
     },
+    /// There is no log of a member here, and one is expected: its votes and entries are lost.
+    #[error("there is no log of a metadata member here, and this one has had one")]
+    Lost,
+    /// There are records, and they are none of a member.
+    #[error("what is here is not the log of a metadata member")]
+    Foreign,
     /// An earlier error ended the use of the disk.
     #[error("the disk failed before")]
     Stopped,
@@ -200,31 +208,70 @@ impl Disk {
         records.into_iter().map(open).collect()
     }
 
-    /// Binds an empty disk to a member, or checks that it belongs to it.
+    /// Whose disk it is; `None` for an empty one.
+    ///
+    /// # Errors
+    /// [`DiskError::Foreign`], or that the disk fails.
+    pub fn owner(&self) -> Result<Option<Owner>, DiskError> {
+        let read = |reader: &mut Reader<'_>| {
+            let cluster = u128::from(reader.u64()?) << 64 | u128::from(reader.u64()?);
+            let cluster = ClusterId::try_from(cluster).map_err(|_| reader.inconsistent())?;
+            Ok((cluster, reader.member()?))
+        };
+        let Some((cluster, member)) = self.read(IDENTITY, "an identity", read)? else {
+            self.check()?;
+            let anything = self.engine.range(&[], &[u8::MAX], 0).map_err(|error| self.fail(error.into()))?;
+            return if anything.is_empty() { Ok(None) } else { Err(self.fail(DiskError::Foreign)) };
+        };
+        let lineage = self.read(LINEAGE, "a lineage", |reader| reader.lineage())?.unwrap_or_default();
+        Ok(Some(Owner { cluster, member, lineage }))
+    }
+
+    /// Binds an empty disk to a member, or checks that it belongs to it. The lineage is that of the disk; of `wanted` if
+    /// the disk is empty.
     ///
     /// # Errors
     /// [`DiskError::OtherMember`], or that the disk fails.
     ///
     /// # Cancel safety
     /// Safe to repeat.
-    pub async fn identify(&self, cluster: ClusterId, member: MemberId) -> Result<(), DiskError> {
-        let read = |reader: &mut Reader<'_>| {
-            let cluster = u128::from(reader.u64()?) << 64 | u128::from(reader.u64()?);
-            let cluster = ClusterId::try_from(cluster).map_err(|_| reader.inconsistent())?;
-            Ok((cluster, reader.member()?))
-        };
-        match self.read(IDENTITY, "an identity", read)? {
-            Some(found) if found == (cluster, member) => Ok(()),
-            Some((cluster, member)) => Err(self.fail(DiskError::OtherMember { cluster, member })),
+    pub async fn identify(&self, wanted: Owner) -> Result<Lineage, DiskError> {
+        match self.owner()? {
+            Some(found) if (found.cluster, found.member) == (wanted.cluster, wanted.member) => Ok(found.lineage),
+            Some(Owner { cluster, member, .. }) => Err(self.fail(DiskError::OtherMember { cluster, member })),
             None => {
-                let mut writer = Writer::default();
-                writer.u64((cluster.get() >> 64) as u64);
-                writer.u64(cluster.get() as u64);
-                writer.member(member);
                 let mut batch = Batch::new();
-                put(&mut batch, IDENTITY.to_vec(), &writer.finish());
-                self.write(batch).await
+                wanted.write(&mut batch);
+                self.write(batch).await?;
+                Ok(wanted.lineage)
             }
+        }
+    }
+}
+
+/// Whose log it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member.
+    pub member: MemberId,
+    /// The group that it belongs to.
+    pub lineage: Lineage,
+}
+
+impl Owner {
+    /// Puts it into a batch. The first group of a cluster has no record of its own.
+    pub(crate) fn write(&self, batch: &mut Batch) {
+        let mut writer = Writer::default();
+        writer.u64((self.cluster.get() >> 64) as u64);
+        writer.u64(self.cluster.get() as u64);
+        writer.member(self.member);
+        put(batch, IDENTITY.to_vec(), &writer.finish());
+        if self.lineage != Lineage::default() {
+            let mut writer = Writer::default();
+            writer.lineage(&self.lineage);
+            put(batch, LINEAGE.to_vec(), &writer.finish());
         }
     }
 }

@@ -6,6 +6,7 @@ mod conformance;
 mod fault;
 mod foreign;
 mod machine;
+mod recovered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::codec::{
 };
 use crate::machine::{Image, SNAPSHOT_BYTES_MAX};
 use crate::peers::{Envelope, Refusal, Rpc, encode_answer};
-use crate::types::{LogId, MemberId, Types};
+use crate::types::{Lineage, LogId, MemberId, Types};
 
 /// Messages that are carried out at the same time; one more is refused. Each holds up to a message of memory.
 const CALLS_MAX: usize = 16;
@@ -22,6 +22,7 @@ const CALLS_MAX: usize = 16;
 /// Answers what other members ask.
 pub(crate) struct Inbound {
     cluster: ClusterId,
+    lineage: Lineage,
     me: MemberId,
     raft: Raft<Types>,
     calls: AtomicUsize,
@@ -38,8 +39,8 @@ impl Drop for Call<'_> {
 }
 
 impl Inbound {
-    pub(crate) fn new(cluster: ClusterId, me: MemberId, raft: Raft<Types>) -> Self {
-        Self { cluster, me, raft, calls: AtomicUsize::new(0), receiving: Mutex::new(None) }
+    pub(crate) fn new(cluster: ClusterId, lineage: Lineage, me: MemberId, raft: Raft<Types>) -> Self {
+        Self { cluster, lineage, me, raft, calls: AtomicUsize::new(0), receiving: Mutex::new(None) }
     }
 
     /// Answers any bytes.
@@ -59,6 +60,10 @@ impl Inbound {
         let envelope = Envelope::decode(message).map_err(|_| Refusal::Malformed)?;
         if envelope.cluster != self.cluster {
             return Err(Refusal::OtherCluster);
+        }
+        if envelope.group != self.lineage.group {
+            let replaced = self.lineage.replaces(envelope.group);
+            return Err(if replaced { Refusal::Replaced } else { Refusal::OtherGroup });
         }
         if envelope.to != self.me || envelope.from == self.me {
             return Err(Refusal::OtherMember);

@@ -32,11 +32,13 @@ pub mod peers;
 pub mod types;
 
 pub use grpc::{GrpcPeers, PeersGrpc};
+#[cfg(feature = "rocksdb")]
+pub use machine::offline::owner_at;
 pub use member::{AdminError, Role, StartError, Status};
 pub use metadata::RaftMetadata;
 pub use options::RaftOptions;
 pub use peers::{PeerError, Peers, Receive};
-pub use types::{Member, MemberId};
+pub use types::{GroupId, Lineage, Member, MemberId};
 
 #[cfg(test)]
 mod group_tests;

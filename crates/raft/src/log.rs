@@ -80,7 +80,7 @@ impl LogStore {
         Arc::clone(&self.shape)
     }
 
-    fn entries(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, DiskError> {
+    pub(crate) fn entries(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, DiskError> {
         let start = start.max(self.shape.lock().purged.map_or(0, |purged| purged.index + 1));
         let records = self.disk.range(&entry_key(start), &entry_key(end), bytes_max)?;
         records.iter().map(|(key, bytes)| read_entry(&self.disk, key, bytes)).collect()

@@ -9,6 +9,7 @@
 //! same keyspace everywhere.
 
 mod image;
+pub mod offline;
 mod snapshots;
 
 use std::io::Cursor;

@@ -28,14 +28,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::codec::{ADDRESS_BYTES_MAX, CHUNK_BYTES_MAX, MEMBERS_MAX};
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Owner};
 use crate::inbound::Inbound;
 use crate::log::Shape;
 use crate::machine;
 use crate::network::Network;
 use crate::options::{InvalidOptions, RaftOptions, millis};
 use crate::peers::Peers;
-use crate::types::{Member, MemberId, Types};
+use crate::types::{Lineage, Member, MemberId, Types};
 use proposer::{Proposal, Proposer};
 use reads::{READS_MAX, Reads, Waiter};
 pub use status::{Role, Status};
@@ -135,6 +135,9 @@ pub(crate) struct RunningMember {
     grown: Arc<Notify>,
     /// Cancelled when the disk failed. The disk itself belongs to openraft's tasks, and goes with them.
     failed: CancellationToken,
+    /// Cancelled when the group was recovered without this member.
+    replaced: CancellationToken,
+    pub(crate) lineage: Lineage,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -149,13 +152,21 @@ impl RunningMember {
     ) -> Result<Arc<Self>, StartError> {
         options.validate()?;
         let config = Arc::new(config(&options).validate().map_err(|error| StartError::Config(Box::new(error)))?);
-        disk.identify(options.cluster, options.member).await?;
+        if options.returning && disk.owner()?.is_none() {
+            return Err(StartError::Disk(disk.fail(DiskError::Lost)));
+        }
+        let lineage = options.lineage.clone();
+        let owner = Owner { cluster: options.cluster, member: options.member, lineage };
+        let lineage = disk.identify(owner).await?;
         let (log, machine) = machine::open(&disk, options.member)?;
         let (shape, live, grown, failed) = (log.shape(), machine.live(), machine.grown(), disk.stopped());
         drop(disk);
         let tasks = TaskTracker::new();
+        let replaced = CancellationToken::new();
         let network = Network {
             cluster: options.cluster,
+            group: lineage.group,
+            replaced: replaced.clone(),
             me: options.member,
             peers,
             pause: options.heartbeat,
@@ -186,7 +197,7 @@ impl RunningMember {
             stop: stop.clone(),
         };
         tasks.spawn(readers.run());
-        let inbound = Inbound::new(options.cluster, options.member, raft.clone());
+        let inbound = Inbound::new(options.cluster, lineage.clone(), options.member, raft.clone());
         let room = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
         Ok(Arc::new(Self {
             options,
@@ -201,6 +212,8 @@ impl RunningMember {
             shape,
             grown,
             failed,
+            replaced,
+            lineage,
             stop,
             tasks,
         }))
@@ -215,6 +228,7 @@ impl RunningMember {
                 biased;
                 () = self.stop.cancelled() => break,
                 () = self.failed.cancelled() => break,
+                () = self.replaced.cancelled() => break,
                 changed = metrics.changed() => {
                     let now = metrics.borrow_and_update().clone();
                     let over = changed.is_err() || now.running_state.is_err();
@@ -326,7 +340,7 @@ impl RunningMember {
         if let [voters] = voters.as_slice()
             && voters.contains(&id)
         {
-            return Ok(());
+            return self.readdress(id, member, deadline).await;
         }
         let steps = async {
             self.raft.add_learner(id, member, false).await.map_err(refused)?;
@@ -343,6 +357,18 @@ impl RunningMember {
             self.raft.change_membership(voters, true).await.map(drop).map_err(refused)
         };
         timeout(deadline, steps).await.unwrap_or(Err(AdminError::DeadlinePassed))
+    }
+
+    /// Tells the others where a member is now. That a message reaches the wrong one is no danger: it says whom it is for.
+    async fn readdress(&self, id: MemberId, member: Member, deadline: Duration) -> Result<(), AdminError> {
+        if self.status.borrow().members.get(&id) == Some(&member) {
+            return Ok(());
+        }
+        let change = self.raft.change_membership(ChangeMembers::SetNodes(BTreeMap::from([(id, member)])), true);
+        match timeout(deadline, change).await {
+            Ok(changed) => changed.map(drop).map_err(refused),
+            Err(_) => Err(AdminError::DeadlinePassed),
+        }
     }
 
     /// Removes a member, voter or not. Removing one that is not there is success.

@@ -21,7 +21,7 @@ use crate::engine::LogEngine;
 use crate::member::{AdminError, RunningMember, StartError, Status};
 use crate::options::RaftOptions;
 use crate::peers::{Peers, Receive, Refusal, encode_answer};
-use crate::types::{Member, MemberId};
+use crate::types::{Lineage, Member, MemberId};
 
 /// Calls that one member carries out at the same time; one more is refused.
 const CALLS_MAX: usize = 8192;
@@ -192,6 +192,11 @@ impl RaftMetadata {
     /// What this member knows now.
     pub fn status(&self) -> Status {
         self.shared.member.status.borrow().clone()
+    }
+
+    /// The group that this member belongs to, and those that it replaces.
+    pub fn lineage(&self) -> &Lineage {
+        &self.shared.member.lineage
     }
 
     /// Tells whenever that changes.

@@ -23,8 +23,8 @@ use crate::codec::{
     AppendReply, AppendRequest, InstallReply, InstallRequest, Sent, VoteReply, VoteRequest, decode_append_reply,
     decode_install_reply, decode_vote_reply, encode_append_request, encode_install_request, encode_vote_request,
 };
-use crate::peers::{Envelope, PeerError, Peers, Rpc, decode_answer};
-use crate::types::{Member, MemberId, Types};
+use crate::peers::{Envelope, PeerError, Peers, Refusal, Rpc, decode_answer};
+use crate::types::{GroupId, Member, MemberId, Types};
 
 type Failed<E> = RPCError<MemberId, Member, RaftError<MemberId, E>>;
 
@@ -32,10 +32,13 @@ type Failed<E> = RPCError<MemberId, Member, RaftError<MemberId, E>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub(crate) cluster: ClusterId,
+    pub(crate) group: GroupId,
     pub(crate) me: MemberId,
     pub(crate) peers: Arc<dyn Peers>,
     /// How long a member that cannot be reached is left alone.
     pub(crate) pause: Duration,
+    /// Told when somebody says that this member's group was recovered without it.
+    pub(crate) replaced: CancellationToken,
     /// Ends large requests with the member.
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -73,10 +76,15 @@ impl RaftNetworkFactory<Types> for Network {
 
 impl Link {
     async fn call(&self, rpc: Rpc, body: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, PeerError> {
-        let Network { cluster, me, peers, .. } = &self.network;
-        let message = Envelope { cluster: *cluster, from: *me, to: self.to, rpc, body }.encode();
+        let Network { cluster, group, me, peers, replaced, .. } = &self.network;
+        let message = Envelope { cluster: *cluster, group: *group, from: *me, to: self.to, rpc, body }.encode();
         let answer = peers.call(self.to, &self.member, Bytes::from(message), deadline).await?;
-        decode_answer(&answer)
+        let answer = decode_answer(&answer);
+        if matches!(answer, Err(PeerError::Refused(Refusal::Replaced))) && !replaced.is_cancelled() {
+            tracing::error!(%group, by = ?self.to, "the metadata member stops: its group was recovered without it");
+            replaced.cancel();
+        }
+        answer
     }
 
     /// Sends a large request in the background. It is answered to whoever waits last.

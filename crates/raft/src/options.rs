@@ -6,7 +6,7 @@ use bifrost_types::ClusterId;
 use thiserror::Error;
 
 use crate::machine::SNAPSHOT_BYTES_MAX;
-use crate::types::MemberId;
+use crate::types::{Lineage, MemberId};
 
 /// Most bytes that a group may hold.
 pub const STATE_BYTES_MAX: u64 = 256 << 20;
@@ -21,6 +21,10 @@ pub struct RaftOptions {
     pub cluster: ClusterId,
     /// This member.
     pub member: MemberId,
+    /// The group that a member with an empty disk is about to join. One that was there before knows it.
+    pub lineage: Lineage,
+    /// The member has had a log. If there is none, its votes are lost and it must not start.
+    pub returning: bool,
     /// Between two signs of life of a leader, and how long it waits for the answer to one request to append. The answer
     /// comes after an fsync, so this is well above what one takes.
     pub heartbeat: Duration,
@@ -79,6 +83,8 @@ impl RaftOptions {
         Self {
             cluster,
             member,
+            lineage: Lineage::default(),
+            returning: false,
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(400),

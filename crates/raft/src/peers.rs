@@ -10,10 +10,10 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 
 use crate::codec::{CodecError, Reader, Writer};
-use crate::types::{Member, MemberId};
+use crate::types::{GroupId, Member, MemberId};
 
 /// Version of every message; another one is refused.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,8 @@ pub enum Rpc {
 pub struct Envelope {
     /// The cluster of the sender.
     pub cluster: ClusterId,
+    /// The group of the sender.
+    pub group: GroupId,
     /// The sender.
     pub from: MemberId,
     /// Whom it is meant for.
@@ -51,6 +53,12 @@ pub enum Refusal {
     /// The message was meant for another cluster.
     #[error("the message was meant for another cluster")]
     OtherCluster,
+    /// The sender belongs to another group of the same cluster.
+    #[error("the sender belongs to another metadata group of this cluster")]
+    OtherGroup,
+    /// The group of the sender lost its majority and was recovered without the sender: its time is over.
+    #[error("the metadata group of the sender was recovered without it")]
+    Replaced,
     /// The message was meant for another member.
     #[error("the message was meant for another member")]
     OtherMember,
@@ -107,6 +115,7 @@ impl Envelope {
         writer.tag(VERSION);
         writer.u64((self.cluster.get() >> 64) as u64);
         writer.u64(self.cluster.get() as u64);
+        writer.u64(self.group.get());
         writer.member(self.from);
         writer.member(self.to);
         writer.tag(match self.rpc {
@@ -130,6 +139,7 @@ impl Envelope {
         }
         let cluster = u128::from(reader.u64()?) << 64 | u128::from(reader.u64()?);
         let cluster = ClusterId::try_from(cluster).map_err(|_| reader.inconsistent())?;
+        let group = GroupId::from(reader.u64()?);
         let (from, to) = (reader.member()?, reader.member()?);
         let rpc = match reader.tag()? {
             0 => Rpc::Append,
@@ -139,7 +149,7 @@ impl Envelope {
         };
         let body = reader.bytes(MESSAGE_BYTES_MAX)?.to_vec();
         reader.end()?;
-        Ok(Self { cluster, from, to, rpc, body })
+        Ok(Self { cluster, group, from, to, rpc, body })
     }
 }
 
@@ -158,6 +168,8 @@ pub fn encode_answer(answer: &Result<Vec<u8>, Refusal>) -> Vec<u8> {
             Refusal::OtherMember => 3,
             Refusal::Busy => 4,
             Refusal::Stopped => 5,
+            Refusal::OtherGroup => 6,
+            Refusal::Replaced => 7,
         }),
     }
     writer.finish()
@@ -180,6 +192,8 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Vec<u8>, PeerError> {
         3 => Err(Refusal::OtherMember.into()),
         4 => Err(Refusal::Busy.into()),
         5 => Err(Refusal::Stopped.into()),
+        6 => Err(Refusal::OtherGroup.into()),
+        7 => Err(Refusal::Replaced.into()),
         tag => return Ok(reader.unknown(tag)?),
     };
     reader.end()?;

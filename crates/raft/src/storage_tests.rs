@@ -13,14 +13,19 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, LogId as RaftLogId, RaftLogReader};
 
 use bifrost_metadata::Txn;
+use bifrost_types::ClusterId;
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Owner};
 use crate::engine::memory::MemoryEngine;
 use crate::log::LogStore;
 use crate::machine::StateMachine;
-use crate::types::{Command, Entry, LogId, MemberId};
+use crate::types::{Command, Entry, Lineage, LogId, MemberId};
 
 const ME: u64 = 1;
+
+fn owner(cluster: ClusterId, member: u64) -> Owner {
+    Owner { cluster, member: MemberId::from(member), lineage: Lineage::default() }
+}
 
 fn id(term: u64, index: u64) -> LogId {
     RaftLogId::new(CommittedLeaderId::new(term, MemberId::from(term)), index)

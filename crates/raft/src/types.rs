@@ -48,6 +48,61 @@ pub struct Member {
     pub address: String,
 }
 
+/// Names one life of a cluster's metadata group. A group that lost its majority for good goes on as another one: what is
+/// left of the old one must not be counted in it, nor go on beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct GroupId(u64);
+
+impl GroupId {
+    /// The group with which a cluster begins.
+    pub const FIRST: Self = Self(0);
+
+    /// The number; 0 for the first group.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for GroupId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Most groups that a lineage remembers.
+pub const LINEAGE_MAX: usize = 64;
+
+/// The group of a member, and those that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lineage {
+    /// The group.
+    pub group: GroupId,
+    /// Those before it, the oldest first; at most [`LINEAGE_MAX`].
+    pub before: Vec<GroupId>,
+}
+
+impl Lineage {
+    /// The same, gone on as another group.
+    #[must_use]
+    pub fn followed_by(&self, group: GroupId) -> Self {
+        let mut before = self.before.clone();
+        before.push(self.group);
+        before.drain(..before.len().saturating_sub(LINEAGE_MAX));
+        Self { group, before }
+    }
+
+    /// Whether this group goes on in place of that one.
+    pub fn replaces(&self, group: GroupId) -> bool {
+        self.before.contains(&group)
+    }
+}
+
 /// What one log entry asks for: transactions that are decided one after the other. Many callers share an entry, because
 /// an entry costs an fsync at each member.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -13,6 +13,9 @@ pub const MEMBERS_MAX: usize = 64;
 /// Longest address of a member, in bytes.
 pub const MEMBER_ADDRESS_BYTES_MAX: usize = 512;
 
+/// Most groups that a status names as replaced.
+pub const REPLACED_GROUPS_MAX: usize = 64;
+
 /// A metadata member and where it listens. It has the number of its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataMember {
@@ -65,6 +68,10 @@ pub struct MemberStatus {
     pub last_log: Option<u64>,
     /// The index of the last entry that was applied.
     pub applied: Option<u64>,
+    /// The group that it belongs to: 0 for the one with which the cluster began, another one since a recovery.
+    pub group: u64,
+    /// Groups that this one goes on in place of, at most [`REPLACED_GROUPS_MAX`].
+    pub replaced_groups: Vec<u64>,
 }
 
 impl MemberStatus {
@@ -107,6 +114,14 @@ pub enum MetadataAdminError {
     /// The member has stopped.
     #[error("the metadata member has stopped")]
     Stopped,
+    /// Too few of the voters that would be left answer: the group could not decide anything any more.
+    #[error("{answering} of the voters that would be left answer, and {needed} must")]
+    NoMajority {
+        /// How many answer.
+        answering: u32,
+        /// How many must.
+        needed: u32,
+    },
     /// The member gave no answer. Doing it again is safe.
     #[error(transparent)]
     Rpc(#[from] RpcError),

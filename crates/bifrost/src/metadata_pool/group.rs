@@ -230,6 +230,8 @@ mod tests {
             members: members.iter().map(|number| KnownMember { member: member(number), voter: true }).collect(),
             last_log: None,
             applied: Some(applied),
+            group: 0,
+            replaced_groups: Vec::new(),
         }
     }
 

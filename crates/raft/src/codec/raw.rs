@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::CommittedLeaderId;
 
 use super::{ADDRESS_BYTES_MAX, CodecError, MEMBERS_MAX, SNAPSHOT_NAME_BYTES_MAX};
-use crate::types::{LogId, Member, MemberId, Membership, SnapshotMeta, StoredMembership, Vote};
+use crate::types::{
+    GroupId, LINEAGE_MAX, Lineage, LogId, Member, MemberId, Membership, SnapshotMeta, StoredMembership, Vote,
+};
 
 /// Most configurations of a membership: the old one and the new one while it changes, and one more that a change of
 /// the change may add.
@@ -83,6 +85,13 @@ impl Writer {
         self.u64(id.leader_id.term);
         self.member(id.leader_id.node_id);
         self.u64(id.index);
+    }
+
+    /// The group of a member, and those before it.
+    pub fn lineage(&mut self, lineage: &Lineage) {
+        self.u64(lineage.group.get());
+        self.count(lineage.before.len());
+        lineage.before.iter().for_each(|group| self.u64(group.get()));
     }
 
     /// A vote.
@@ -250,6 +259,22 @@ impl<'a> Reader<'a> {
             return Err(self.inconsistent());
         }
         Ok(LogId::new(CommittedLeaderId::new(term, member), index))
+    }
+
+    /// The group of a member, and those before it.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn lineage(&mut self) -> Result<Lineage, CodecError> {
+        let group = GroupId::from(self.u64()?);
+        let mut before = Vec::new();
+        for _ in 0..self.count(LINEAGE_MAX)? {
+            before.push(GroupId::from(self.u64()?));
+        }
+        if before.contains(&group) {
+            return Err(self.inconsistent());
+        }
+        Ok(Lineage { group, before })
     }
 
     /// A vote.

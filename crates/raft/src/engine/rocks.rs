@@ -44,6 +44,20 @@ pub enum RocksOpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// There are files, and they are not those of a database.
+    #[error("{} holds {}, which is no part of a metadata member's log; choose another directory", dir.display(), entry.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the entries in it.
+        entry: PathBuf,
+    },
+    /// There is no database, and one is expected.
+    #[error("{} holds no log of a metadata member", dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// RocksDB does not open it: its log is damaged, or the path cannot be used.
     #[error("the directory {} of the replicated metadata cannot be opened", dir.display())]
     Storage {
@@ -65,11 +79,23 @@ pub enum RocksOpenError {
 }
 
 impl RocksEngine {
+    /// Opens the database in `dir`, which must be there.
+    ///
+    /// # Errors
+    /// [`RocksOpenError`]; nothing was changed.
+    pub fn open_existing(dir: &Path) -> Result<Self, RocksOpenError> {
+        if !dir.join(CURRENT).exists() {
+            return Err(RocksOpenError::Missing { dir: dir.to_owned() });
+        }
+        Self::open(dir)
+    }
+
     /// Opens the database in `dir`, made if there is none.
     ///
     /// # Errors
     /// [`RocksOpenError`].
     pub fn open(dir: &Path) -> Result<Self, RocksOpenError> {
+        refuse_foreign(dir)?;
         let db = DB::open(&options(), dir).map_err(|source| match is_locked(&source) {
             true => RocksOpenError::InUse { dir: dir.to_owned() },
             false => RocksOpenError::Storage { dir: dir.to_owned(), source },
@@ -83,6 +109,30 @@ impl RocksEngine {
             .map_err(|source| RocksOpenError::Thread { dir: dir.to_owned(), source })?;
         Ok(Self { db, requests: Some(requests), writer: Some(writer) })
     }
+}
+
+/// What RocksDB has from its first moment on.
+const CURRENT: &str = "CURRENT";
+/// What an opening that was interrupted leaves before that.
+const BEGUN: [&str; 5] = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"];
+
+/// RocksDB would make a database among whatever is there.
+fn refuse_foreign(dir: &Path) -> Result<(), RocksOpenError> {
+    if dir.join(CURRENT).exists() {
+        return Ok(());
+    }
+    // A directory that cannot be read is told of by RocksDB.
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let log =
+            Path::new(name.as_ref()).extension().is_some_and(|extension| extension == "log" || extension == "dbtmp");
+        if !log && !BEGUN.iter().any(|begun| name.starts_with(begun)) {
+            return Err(RocksOpenError::Foreign { dir: dir.to_owned(), entry: entry.path() });
+        }
+    }
+    Ok(())
 }
 
 impl Drop for RocksEngine {

@@ -9,7 +9,7 @@ use crate::codec::{
     AppendRequest, InstallRequest, VoteRequest, encode_append_request, encode_install_request, encode_vote_request,
 };
 use crate::peers::{Envelope, PeerError, Refusal, Rpc, decode_answer};
-use crate::types::{Entry, LogId, SnapshotMeta, Vote};
+use crate::types::{Entry, GroupId, LogId, SnapshotMeta, Vote};
 
 async fn say(to: &RaftMetadata, envelope: &Envelope) -> Result<Vec<u8>, PeerError> {
     decode_answer(&to.receive(Bytes::from(envelope.encode())).await)
@@ -33,9 +33,11 @@ async fn any_bytes_are_answered_and_lies_are_refused() {
     }
     let cluster = ClusterId::try_from(7).unwrap();
     let vote = encode_vote_request(&VoteRequest::new(Vote::new(99, m(2)), None));
-    let right = Envelope { cluster, from: m(2), to: m(3), rpc: Rpc::Vote, body: vote.clone() };
+    let right = Envelope { cluster, group: GroupId::FIRST, from: m(2), to: m(3), rpc: Rpc::Vote, body: vote.clone() };
     let other = Envelope { cluster: ClusterId::try_from(8).unwrap(), ..right.clone() };
     assert_eq!(say(victim, &other).await, Err(PeerError::Refused(Refusal::OtherCluster)));
+    let other = Envelope { group: GroupId::from(5), ..right.clone() };
+    assert_eq!(say(victim, &other).await, Err(PeerError::Refused(Refusal::OtherGroup)));
     for (from, to) in [(2, 1), (3, 3)] {
         let other = Envelope { from: m(from), to: m(to), ..right.clone() };
         assert_eq!(say(victim, &other).await, Err(PeerError::Refused(Refusal::OtherMember)));

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::engine::memory::MemoryEngine;
 use crate::peers::{Envelope, Rpc, decode_answer};
+use crate::types::GroupId;
 use crate::{RaftMetadata, RaftOptions, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,7 +96,7 @@ async fn a_message_for_another_member_or_of_no_sense_is_answered() {
     let cluster = ClusterId::try_from(5).unwrap();
     let message = |cluster, to| {
         let (from, to) = (MemberId::from(2), MemberId::from(to));
-        Envelope { cluster, from, to, rpc: Rpc::Vote, body: Vec::new() }.encode()
+        Envelope { cluster, group: GroupId::FIRST, from, to, rpc: Rpc::Vote, body: Vec::new() }.encode()
     };
     assert_eq!(say(b"nonsense".to_vec()).await, Err(Refusal::Malformed.into()));
     assert_eq!(say(message(cluster, 3)).await, Err(Refusal::OtherMember.into()));

@@ -99,6 +99,17 @@ impl Snapshots {
 
     /// Makes these bytes the current snapshot; with `purge` the log up to its end goes in the same batch.
     pub(super) async fn store(&mut self, meta: SnapshotMeta, bytes: &[u8], purge: bool) -> Result<(), DiskError> {
+        self.store_with(Batch::new(), meta, bytes, purge).await
+    }
+
+    /// The same, in one batch with what is in `batch` already.
+    pub(super) async fn store_with(
+        &mut self,
+        mut batch: Batch,
+        meta: SnapshotMeta,
+        bytes: &[u8],
+        purge: bool,
+    ) -> Result<(), DiskError> {
         let number = self.next;
         self.next = self.next.saturating_add(1);
         for (piece, data) in (0_u32..).zip(bytes.chunks(PIECE_BYTES)) {
@@ -112,7 +123,6 @@ impl Snapshots {
         writer.u64(current.number);
         writer.u64(current.bytes);
         writer.snapshot_meta(&current.meta);
-        let mut batch = Batch::new();
         let (start, end) = piece_keys(0..=number.saturating_sub(1));
         batch.delete_range(start, end);
         disk::put(&mut batch, disk::SNAPSHOT.to_vec(), &writer.finish());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bifrost_types::ClusterId;
 use openraft::RaftSnapshotBuilder;
 use openraft::storage::{RaftLogStorage, RaftStateMachine};
 
@@ -10,7 +9,7 @@ use bifrost_metadata::Precondition;
 
 use super::*;
 use crate::engine::LogEngine;
-use crate::types::{Member, Membership, Vote};
+use crate::types::{GroupId, Member, Membership, Vote};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -29,7 +28,7 @@ fn golden(name: &str, records: &[(bytes::Bytes, bytes::Bytes)]) {
 async fn the_disk_has_its_golden_bytes() {
     let engine = MemoryEngine::new();
     let cluster = ClusterId::try_from(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10).unwrap();
-    Disk::new(Arc::new(engine.clone())).identify(cluster, MemberId::from(ME)).await.unwrap();
+    Disk::new(Arc::new(engine.clone())).identify(owner(cluster, ME)).await.unwrap();
     let (mut log, mut machine) = open(&engine).unwrap();
     log.save_vote(&Vote::new_committed(7, MemberId::from(2))).await.unwrap();
     let members = BTreeMap::from([
@@ -56,6 +55,10 @@ async fn the_disk_has_its_golden_bytes() {
     log.save_committed(Some(id(2, 2))).await.unwrap();
     machine.apply(entries[..3].to_vec()).await.unwrap();
     machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let lineage = Lineage::default().followed_by(GroupId::from(5)).followed_by(GroupId::from(6));
+    let other = MemoryEngine::new();
+    Disk::new(Arc::new(other.clone())).identify(Owner { lineage, ..owner(cluster, ME) }).await.unwrap();
+    golden("lineage", &other.range(b"g", b"h", usize::MAX).unwrap());
     let kinds = [
         ("entry", "e", "f"),
         ("identity", "i", "j"),

@@ -62,14 +62,13 @@ async fn a_member_that_starts_again_leads_nobody_until_it_is_elected() {
 
 #[tokio::test]
 async fn a_disk_serves_one_member_of_one_cluster() {
-    use bifrost_types::ClusterId;
     let (one, two) = (ClusterId::try_from(1 << 100).unwrap(), ClusterId::try_from(2).unwrap());
     let engine = Arc::new(MemoryEngine::new());
     let disk = || Disk::new(engine.clone());
-    disk().identify(one, MemberId::from(ME)).await.unwrap();
-    disk().identify(one, MemberId::from(ME)).await.unwrap();
+    disk().identify(owner(one, ME)).await.unwrap();
+    disk().identify(owner(one, ME)).await.unwrap();
     for (cluster, member) in [(two, ME), (one, 2)] {
-        let refused = disk().identify(cluster, MemberId::from(member)).await;
+        let refused = disk().identify(owner(cluster, member)).await;
         assert!(matches!(refused, Err(DiskError::OtherMember { cluster, member })
             if cluster == one && member == MemberId::from(ME)));
     }

@@ -5,6 +5,7 @@ use bifrost_types::NodeId;
 use super::{DecodeError, at_most, id128, id128_bytes, non_zero, optional, required};
 use crate::metadata_admin::{
     KnownMember, MEMBER_ADDRESS_BYTES_MAX, MEMBERS_MAX, MemberRole, MemberStatus, MetadataAdminError, MetadataMember,
+    REPLACED_GROUPS_MAX,
 };
 use crate::pb;
 use pb::metadata_admin_refusal::{self as r, Refusal};
@@ -48,6 +49,8 @@ impl From<MemberStatus> for pb::MetadataStatusResponse {
             members: status.members.into_iter().map(known).collect(),
             last_log: status.last_log,
             applied: status.applied,
+            group: status.group,
+            replaced_groups: status.replaced_groups,
         }
     }
 }
@@ -67,6 +70,7 @@ impl TryFrom<pb::MetadataStatusResponse> for MemberStatus {
             }
         };
         at_most("MetadataStatusResponse.members", status.members.len(), MEMBERS_MAX)?;
+        at_most("MetadataStatusResponse.replaced_groups", status.replaced_groups.len(), REPLACED_GROUPS_MAX)?;
         let known = |known: Known| {
             let member = required("MetadataStatusResponse.Known.member", known.member)?.try_into()?;
             Ok(KnownMember { member, voter: known.voter })
@@ -80,6 +84,8 @@ impl TryFrom<pb::MetadataStatusResponse> for MemberStatus {
             members: status.members.into_iter().map(known).collect::<Result<_, DecodeError>>()?,
             last_log: status.last_log,
             applied: status.applied,
+            group: status.group,
+            replaced_groups: status.replaced_groups,
         })
     }
 }
@@ -137,6 +143,9 @@ impl From<Changed> for pb::MetadataChangeResponse {
             // A service that asks others does not know more than this.
             Err(MetadataAdminError::Unfinished | MetadataAdminError::Rpc(_)) => Refusal::Unfinished(r::Unfinished {}),
             Err(MetadataAdminError::Stopped) => Refusal::Stopped(r::Stopped {}),
+            Err(MetadataAdminError::NoMajority { answering, needed }) => {
+                Refusal::NoMajority(r::NoMajority { answering, needed })
+            }
         };
         Self { outcome: Some(Outcome::Refused(pb::MetadataAdminRefusal { refusal: Some(refusal) })) }
     }
@@ -160,6 +169,9 @@ impl TryFrom<pb::MetadataChangeResponse> for Changed {
             Refusal::TooLarge(_) => MetadataAdminError::TooLarge,
             Refusal::Unfinished(_) => MetadataAdminError::Unfinished,
             Refusal::Stopped(_) => MetadataAdminError::Stopped,
+            Refusal::NoMajority(r::NoMajority { answering, needed }) => {
+                MetadataAdminError::NoMajority { answering, needed }
+            }
         }))
     }
 }
@@ -192,6 +204,8 @@ mod tests {
                 members: vec![known(1, true), known(2, false)],
                 last_log: Some(9),
                 applied: None,
+                group: 5,
+                replaced_groups: vec![0, 4],
             };
             round::<pb::MetadataStatusResponse, _>(&status);
         }
@@ -207,6 +221,7 @@ mod tests {
             Err(MetadataAdminError::TooLarge),
             Err(MetadataAdminError::Unfinished),
             Err(MetadataAdminError::Stopped),
+            Err(MetadataAdminError::NoMajority { answering: 1, needed: 2 }),
         ] {
             round::<pb::MetadataChangeResponse, Changed>(&changed);
         }
@@ -234,6 +249,8 @@ mod tests {
             members: members.collect(),
             last_log: None,
             applied: None,
+            group: 0,
+            replaced_groups: Vec::new(),
         };
         assert!(matches!(MemberStatus::try_from(status), Err(DecodeError::TooLong { .. })));
     }
