@@ -19,6 +19,7 @@ mod explain;
 mod failures;
 mod log;
 mod log_ref;
+mod metadata;
 mod node;
 mod nodes;
 mod progress;
@@ -93,6 +94,8 @@ enum Command {
     Nodes,
     /// Show a node and what needs it, and take it out of service or away
     Node(node::NodeArgs),
+    /// The metadata: who keeps it, moving it elsewhere, and what to do when its majority is lost
+    Metadata(metadata::MetadataArgs),
     /// Show what can be configured, and what is
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -118,6 +121,7 @@ impl Command {
             Self::Resolve(args) => resolve::run(context, args).await,
             Self::Nodes => nodes::run(context).await,
             Self::Node(args) => node::run(context, args).await,
+            Self::Metadata(args) => metadata::run(context, args).await,
             Self::Config(args) => config::run(context, &args),
             Self::Completions(args) => completions::run(context, &args),
             Self::Version => version::run(context),

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bifrost::catch_up::CatchUpOptions;
 use bifrost::{AppenderOptions, Options, ReadOptions, ReplicationProperty};
+use bifrost_etcd::EtcdOptions;
 use bifrost_logserver::RocksOptions;
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::Location;
@@ -35,6 +36,7 @@ use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use crate::failover::FailoverOptions;
 use crate::gateway::GatewayOptions;
 use crate::local_cluster::LocalClusterOptions;
+use crate::process::state::Engine;
 use crate::process::{MemberAddresses, ProcessOptions};
 
 pub use self::error::ConfigError;
@@ -122,9 +124,15 @@ pub struct NodeConfig {
     pub metadata: bool,
 }
 
-/// The metadata member of a node, and where those of the cluster are.
+/// What keeps the metadata of the cluster, the metadata member of a node, and where those of the cluster are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataConfig {
+    /// Raft, or an etcd that somebody runs.
+    pub engine: Engine,
+    /// Members of etcd.
+    pub etcd_endpoints: Vec<String>,
+    /// What the cluster's keys in etcd begin with.
+    pub etcd_prefix: String,
     /// Where it listens, `host:port`.
     pub listen: String,
     /// Where others reach it; `None` for where it listens.
@@ -179,6 +187,9 @@ impl Default for Config {
                 metadata: true,
             },
             metadata: MetadataConfig {
+                engine: Engine::Raft,
+                etcd_endpoints: vec!["127.0.0.1:2379".to_owned()],
+                etcd_prefix: EtcdOptions::new(Vec::new()).prefix,
                 listen: format!("127.0.0.1:{METADATA_PORT}"),
                 advertise: None,
                 join: Vec::new(),
@@ -227,13 +238,15 @@ impl Config {
             return Err(NODE_NAME);
         }
         let addresses = || MemberAddresses { listen: metadata.listen.clone(), advertise: metadata.advertise.clone() };
+        let etcd = metadata.engine == Engine::Etcd;
         Ok(ProcessOptions {
             name: node.name.clone(),
             location: node.location.clone(),
             listen: node.listen.clone(),
             advertise: node.advertise.clone(),
             data_dir: node.data_dir.clone().ok_or(DATA_DIR)?,
-            member: node.metadata.then(addresses),
+            member: (node.metadata && !etcd).then(addresses),
+            etcd: etcd.then(|| self.etcd()),
             join: metadata.join.clone(),
             bootstrap,
             rocks: self.storage.clone(),
@@ -244,6 +257,12 @@ impl Config {
             gateway: self.gateway.clone(),
             failover: self.failover.clone(),
         })
+    }
+
+    /// The store in etcd, whether or not it is the cluster's.
+    pub fn etcd(&self) -> EtcdOptions {
+        let (endpoints, prefix) = (self.metadata.etcd_endpoints.clone(), self.metadata.etcd_prefix.clone());
+        EtcdOptions { prefix, ..EtcdOptions::new(endpoints) }
     }
 
     /// Notes that a flag set a key.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::liveness::Detector;
-use bifrost_raft::{GrpcPeers, Member, MemberId, PeersGrpc, RaftMetadata, RaftOptions, Role, StartError};
+use bifrost_raft::{GrpcPeers, Lineage, Member, MemberId, PeersGrpc, RaftMetadata, RaftOptions, Role, StartError};
 use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::grpc::{
     ClientOptions, GrpcMetadataAdmin, HealthGrpc, LivenessGrpc, MetadataAdminGrpc, MetadataGrpc, ReflectionError,
@@ -61,6 +61,10 @@ pub struct MemberOptions {
     pub address: String,
     /// Where it keeps its log.
     pub directory: PathBuf,
+    /// The group that it is about to join, if its directory is empty. Otherwise the directory says which.
+    pub lineage: Lineage,
+    /// It has had a log: without one its votes are lost, and it does not start.
+    pub returning: bool,
     /// Limits of its listener.
     pub server: ServerLimits,
     /// Options of its connections to other members.
@@ -106,7 +110,11 @@ impl MetadataMember {
     pub async fn start(options: MemberOptions) -> Result<Self, MemberError> {
         let directory = options.directory.clone();
         let peers = Arc::new(GrpcPeers::new(ClientOptions { cluster: None, ..options.client.clone() }));
-        let raft = RaftOptions::new(options.cluster, MemberId::from(options.node));
+        let raft = RaftOptions {
+            lineage: options.lineage.clone(),
+            returning: options.returning,
+            ..RaftOptions::new(options.cluster, MemberId::from(options.node))
+        };
         let raft = RaftMetadata::open(raft, directory, peers).await?;
         info!(node = %options.node, address = options.address, "metadata member runs");
         let (stopping, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -165,7 +173,8 @@ impl MetadataMember {
         let raft = Arc::new(self.raft.clone());
         PeersGrpc::new(Arc::clone(&raft), limits, self.stop.child_token()).add_to(&mut routes);
         MetadataGrpc::new(raft, limits, self.stop.child_token()).add_to(&mut routes);
-        let admin = MemberAdmin::new(self.options.cluster, self.options.node, self.raft.clone());
+        let client = ClientOptions { cluster: Some(self.options.cluster), ..self.options.client.clone() };
+        let admin = MemberAdmin::new(self.options.cluster, self.options.node, self.raft.clone(), client);
         MetadataAdminGrpc::new(Arc::new(admin), self.stop.child_token()).add_to(&mut routes);
         let liveness = MemberLiveness::new(self.raft.clone(), self.options.detector.clone());
         LivenessGrpc::new(Arc::new(liveness), self.stop.child_token()).add_to(&mut routes);

@@ -8,9 +8,12 @@
 //! Each step is written as desired state before it is taken ([`NodeState`]); taking one again is success. Nobody waits for
 //! ever: each wait has a deadline, and its error says what was waited for.
 //!
-//! Reading order: [`state`] (what survives), this file, `group` (what is asked of the metadata group), [`error`].
+//! With metadata in etcd there is no member and no pool: the store is etcd's.
+//!
+//! Reading order: [`state`] (what survives), this file, `group` (what is asked of the metadata group), `etcd`, [`error`].
 
 pub mod error;
+mod etcd;
 mod group;
 pub mod state;
 
@@ -25,11 +28,13 @@ use bifrost::local_node::Storage;
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost::{HandOverOptions, Options as BifrostOptions, fresh_op};
+use bifrost_etcd::{EtcdMetadata, EtcdOptions};
 use bifrost_logserver::RocksOptions;
-use bifrost_raft::Role;
+use bifrost_raft::{Lineage, Role, owner_at};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{ClusterId, Location, NodeId, NodeRecord, Roles};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
+use bifrost_wire::metadata::MetadataStore;
 use bifrost_wire::metadata_admin::MetadataMember as WireMember;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
@@ -43,13 +48,13 @@ use crate::metadata_member::{MemberOptions, MetadataMember};
 use crate::server::{Node, NodeOptions};
 
 pub use self::error::ProcessError;
-use self::state::{Begun, MemberState, NodeDirectory, NodeState};
+use self::state::{Begun, Engine, MemberState, NodeDirectory, NodeState};
 
 /// How often the members of the metadata group are looked up although nothing failed.
 const REFRESH: Duration = Duration::from_secs(30);
 /// Of the data directory.
 const LOG_SERVER: &str = "log-server";
-const METADATA: &str = "metadata";
+pub(crate) const METADATA: &str = "metadata";
 
 /// What a process is told at its start.
 #[derive(Debug, Clone)]
@@ -64,8 +69,10 @@ pub struct ProcessOptions {
     pub advertise: Option<String>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
-    /// Its part in metadata; `None` for a node without that role.
+    /// Its part in metadata; `None` for a node without that role, and for one whose metadata is in etcd.
     pub member: Option<MemberAddresses>,
+    /// Where etcd keeps the metadata, if it does.
+    pub etcd: Option<EtcdOptions>,
     /// Metadata members of the cluster to join.
     pub join: Vec<String>,
     /// Make a cluster.
@@ -120,6 +127,23 @@ struct Bound {
     address: String,
 }
 
+/// Where the metadata of the cluster is.
+enum Store {
+    /// At the members of the metadata group.
+    Group(Arc<MetadataPool>),
+    /// In etcd.
+    Etcd(Arc<EtcdMetadata>),
+}
+
+impl Store {
+    fn shared(&self) -> Arc<dyn MetadataStore> {
+        match self {
+            Self::Group(pool) => Arc::clone(pool) as Arc<_>,
+            Self::Etcd(etcd) => Arc::clone(etcd) as Arc<_>,
+        }
+    }
+}
+
 /// A start under way.
 struct Start {
     options: ProcessOptions,
@@ -156,6 +180,10 @@ impl Process {
         let detector = Detector::new(options.failover.liveness.clone());
         let mut start = Start { options, directory, state, member_listener, member: None, detector };
         start.save().await?;
+        if start.state.engine == Engine::Etcd {
+            let path = start.directory.path().to_owned();
+            blocking(move || etcd::set_member_aside(&path)).await?;
+        }
         match start.run(listener).await {
             Ok(process) => Ok(process),
             Err(error) => {
@@ -212,10 +240,23 @@ async fn known(options: &ProcessOptions, mut state: NodeState, own: Option<&str>
     if options.bootstrap && state.begun == Begun::Join {
         return Err(ProcessError::BelongsToCluster { cluster: state.cluster });
     }
+    if let Some(etcd) = &options.etcd {
+        return etcd::known(etcd, state).await;
+    }
+    if state.engine == Engine::Etcd {
+        return back_from_etcd(options, state).await;
+    }
     match (&state.member, own) {
         (Some(_), None) => return Err(ProcessError::StillMember),
         (Some(member), Some(own)) if member.address != own => {
-            return Err(ProcessError::MemberMoved { known: member.address.clone(), wanted: own.to_owned() });
+            // The others are told once metadata answers; until then it is as one that was not added.
+            let known = member.address.clone();
+            state
+                .metadata
+                .iter_mut()
+                .filter(|address| **address == known)
+                .for_each(|address| *address = own.to_owned());
+            state.member = Some(MemberState { address: own.to_owned(), voter: false });
         }
         _ => {}
     }
@@ -225,9 +266,24 @@ async fn known(options: &ProcessOptions, mut state: NodeState, own: Option<&str>
     Ok(state)
 }
 
+/// The cluster had its metadata in etcd when this node ran last. It follows into a metadata group if it is told where that is.
+async fn back_from_etcd(options: &ProcessOptions, state: NodeState) -> Result<NodeState, ProcessError> {
+    if options.join.is_empty() {
+        return Err(ProcessError::IsInEtcd);
+    }
+    let (found, metadata) = group::find(&options.join, &options.client).await?;
+    if found != state.cluster {
+        return Err(ProcessError::OtherCluster { own: state.cluster, found });
+    }
+    Ok(NodeState { engine: Engine::Raft, member: None, metadata, ..state })
+}
+
 /// An empty directory: makes a cluster, or finds the one to join.
 async fn begin(options: &ProcessOptions, own: Option<&str>) -> Result<NodeState, ProcessError> {
     let name = options.name.clone();
+    if let Some(etcd) = &options.etcd {
+        return etcd::begin(options, etcd).await;
+    }
     if options.bootstrap {
         let address = own.ok_or(ProcessError::BootstrapWithoutMetadata)?.to_owned();
         return Ok(NodeState {
@@ -235,6 +291,7 @@ async fn begin(options: &ProcessOptions, own: Option<&str>) -> Result<NodeState,
             begun: Begun::Bootstrap,
             name,
             node: Some(FIRST),
+            engine: Engine::Raft,
             member: Some(MemberState { address: address.clone(), voter: false }),
             metadata: vec![address],
         });
@@ -243,7 +300,7 @@ async fn begin(options: &ProcessOptions, own: Option<&str>) -> Result<NodeState,
         return Err(ProcessError::NoCluster { directory: options.data_dir.clone() });
     }
     let (cluster, metadata) = group::find(&options.join, &options.client).await?;
-    Ok(NodeState { cluster, begun: Begun::Join, name, node: None, member: None, metadata })
+    Ok(NodeState { cluster, begun: Begun::Join, name, node: None, engine: Engine::Raft, member: None, metadata })
 }
 
 /// Whoever makes a cluster is its first node.
@@ -260,7 +317,7 @@ impl Start {
         if let Some(state) = self.state.member.clone()
             && let Some(node) = self.state.node
         {
-            self.start_member(node, &state.address).await?;
+            self.return_member(node, &state).await?;
             if self.state.begun == Begun::Bootstrap && !state.voter {
                 if let Some(member) = &self.member {
                     let identity = self.identity(&listener.address);
@@ -270,27 +327,27 @@ impl Start {
             }
             self.serve_member().await?;
         }
-        let pool = MetadataPool::follow(self.metadata(), &client)
-            .map_err(|error| ProcessError::WrongAddress { address: error.address })?;
-        let pool = Arc::new(pool);
-        let catalog = Catalog::new(Arc::clone(&pool) as Arc<_>);
+        let store = self.store(&client).await?;
+        let catalog = Catalog::new(store.shared());
         group::ready(&catalog, self.state.cluster, &self.state.metadata).await?;
         if self.state.node.is_none() {
             let disk = self.directory.path().join(LOG_SERVER);
             group::check_name(&catalog, &self.state.name, disk, &client).await?;
         }
-        let node = Node::start(self.node_options(&pool, &listener.address), listener.listener).await;
+        let node = Node::start(self.node_options(&store, &listener.address), listener.listener).await;
         let node = node.map_err(ProcessError::Node)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let farewell = Farewell::default();
         // Logs may be placed here from now on.
-        let liveness = self.options.failover.liveness.clone();
-        let beats = send_beats(Arc::clone(&pool), node.id(), liveness, client, farewell.clone());
-        let stopped = stop.clone();
-        tasks.spawn(async move {
-            let _stopped = stopped.run_until_cancelled_owned(beats).await;
-        });
-        match self.join_group(&node, &pool).await {
+        if let Store::Group(pool) = &store {
+            let liveness = self.options.failover.liveness.clone();
+            let beats = send_beats(Arc::clone(pool), node.id(), liveness, client, farewell.clone());
+            let stopped = stop.clone();
+            tasks.spawn(async move {
+                let _stopped = stopped.run_until_cancelled_owned(beats).await;
+            });
+        }
+        match self.join_group(&node, &store).await {
             Ok(()) => {}
             Err(error) => {
                 farewell.say().await;
@@ -299,11 +356,13 @@ impl Start {
                 return Err(error);
             }
         }
-        let keeper = keep_addresses(Arc::clone(&pool), Arc::clone(&self.directory), self.state.clone());
-        let stopped = stop.clone();
-        tasks.spawn(async move {
-            let _stopped = stopped.run_until_cancelled_owned(keeper).await;
-        });
+        if let Store::Group(pool) = store {
+            let keeper = keep_addresses(pool, Arc::clone(&self.directory), self.state.clone());
+            let stopped = stop.clone();
+            tasks.spawn(async move {
+                let _stopped = stopped.run_until_cancelled_owned(keeper).await;
+            });
+        }
         if let Some(member) = &self.member {
             let (mut status, stopped) = (member.raft().watch_status(), stop.clone());
             tasks.spawn(async move {
@@ -321,7 +380,7 @@ impl Start {
     }
 
     /// Takes the node's number down, and makes its member a voter if it is none.
-    async fn join_group(&mut self, node: &Node, pool: &MetadataPool) -> Result<(), ProcessError> {
+    async fn join_group(&mut self, node: &Node, store: &Store) -> Result<(), ProcessError> {
         let id = node.id().node;
         match self.state.node {
             Some(known) if known != id => return Err(ProcessError::OtherNode { known, found: id }),
@@ -331,6 +390,7 @@ impl Start {
                 self.save().await?;
             }
         }
+        let Store::Group(pool) = store else { return Ok(()) };
         let address = match (&self.state.member, &self.member_listener) {
             (Some(member), _) if member.voter => return Ok(()),
             (Some(member), _) => member.address.clone(),
@@ -340,7 +400,8 @@ impl Start {
         self.state.member = Some(MemberState { address: address.clone(), voter: false });
         self.save().await?;
         if self.member.is_none() {
-            self.start_member(id, &address).await?;
+            let lineage = self.group().await.lineage().unwrap_or_default();
+            self.start_member(id, &address, lineage, false).await?;
             self.serve_member().await?;
         }
         group::add(pool, WireMember { node: id, address: address.clone() }).await?;
@@ -352,12 +413,51 @@ impl Start {
         self.save().await
     }
 
-    async fn start_member(&mut self, node: NodeId, address: &str) -> Result<(), ProcessError> {
+    /// Starts a member that may have run before, unless its group has gone on without it.
+    async fn return_member(&mut self, node: NodeId, state: &MemberState) -> Result<(), ProcessError> {
+        let directory = self.directory.path().join(METADATA);
+        let read = directory.clone();
+        let owner = blocking(move || owner_at(&read)).await;
+        let owner = owner.map_err(|error| ProcessError::Member(error.into()))?;
+        if self.state.begun == Begun::Bootstrap && !state.voter && owner.is_none() {
+            return self.start_member(node, &state.address, Lineage::default(), false).await;
+        }
+        let group = self.group().await;
+        match owner {
+            Some(owner) => {
+                if let Some(address) = group.replaces(owner.lineage.group) {
+                    return Err(ProcessError::MemberReplaced { address, directory });
+                }
+                self.start_member(node, &state.address, owner.lineage, true).await
+            }
+            None if group.is_without(node) || !(state.voter || group.answers()) => {
+                // It begins anew, when metadata has answered.
+                self.state.member = None;
+                self.save().await
+            }
+            None => Err(ProcessError::MemberLost { node, directory }),
+        }
+    }
+
+    /// What those who may know say of the group.
+    async fn group(&self) -> group::View {
+        group::View::of(&self.metadata(), self.state.cluster, &self.options.client).await
+    }
+
+    async fn start_member(
+        &mut self,
+        node: NodeId,
+        address: &str,
+        lineage: Lineage,
+        returning: bool,
+    ) -> Result<(), ProcessError> {
         let options = MemberOptions {
             cluster: self.state.cluster,
             node,
             address: address.to_owned(),
             directory: self.directory.path().join(METADATA),
+            lineage,
+            returning,
             server: self.options.server.clone(),
             client: self.options.client.clone(),
             detector: self.detector.clone(),
@@ -378,6 +478,17 @@ impl Start {
         Ok(())
     }
 
+    /// Where the metadata is. A cluster in etcd is made here if this node is to make it.
+    async fn store(&self, client: &ClientOptions) -> Result<Store, ProcessError> {
+        if let Some(etcd) = &self.options.etcd {
+            etcd::ensure(etcd, &self.state).await?;
+            return Ok(Store::Etcd(Arc::new(etcd::connect(etcd, self.state.cluster)?)));
+        }
+        let pool = MetadataPool::follow(self.metadata(), client);
+        let pool = pool.map_err(|error| ProcessError::WrongAddress { address: error.address })?;
+        Ok(Store::Group(Arc::new(pool)))
+    }
+
     fn identity(&self, address: &str) -> Identity {
         let location = self.options.location.clone();
         Identity { name: self.state.name.clone(), address: address.to_owned(), location, roles: self.options.roles() }
@@ -390,14 +501,14 @@ impl Start {
         addresses
     }
 
-    fn node_options(&self, pool: &Arc<MetadataPool>, address: &str) -> NodeOptions {
+    fn node_options(&self, store: &Store, address: &str) -> NodeOptions {
         NodeOptions {
             identity: self.identity(address),
             storage: Storage::Disk {
                 directory: self.directory.path().join(LOG_SERVER),
                 options: self.options.rocks.clone(),
             },
-            metadata: Arc::clone(pool) as Arc<_>,
+            metadata: store.shared(),
             segments: self.options.segments,
             catch_up: self.options.catch_up.clone(),
             server: self.options.server.clone(),

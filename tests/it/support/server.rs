@@ -152,6 +152,14 @@ impl Cluster {
         command
     }
 
+    /// Runs a node that is not to start, to its end.
+    #[track_caller]
+    pub fn run_server(&self, index: usize, with: impl FnOnce(&mut Command)) -> Ended {
+        let mut command = self.server_command(index);
+        with(&mut command);
+        run(&mut command, b"")
+    }
+
     /// Starts a node and does not wait for it.
     pub fn spawn(&self, index: usize, with: impl FnOnce(&mut Command)) -> Server {
         let mut command = self.server_command(index);
@@ -173,6 +181,30 @@ impl Cluster {
     #[track_caller]
     pub fn start(&mut self, index: usize) -> Value {
         self.start_with(index, |_| ())
+    }
+
+    /// Takes in a node that was started and not waited for.
+    #[track_caller]
+    pub fn ready(&mut self, index: usize, mut server: Server) {
+        server.ready = server.wait_ready();
+        self.places[index].server = Some(server);
+    }
+
+    /// Gives the metadata member of a node that does not run another port, and tells it.
+    pub fn move_metadata(&mut self, index: usize) -> String {
+        self.places[index].metadata = free_address();
+        self.metadata_address(index)
+    }
+
+    /// Sends a signal to the process of a node.
+    pub fn signal(&self, index: usize, signal: &str) {
+        send_signal(&self.server(index).child, signal);
+    }
+
+    /// Whether the process of a node is alive.
+    pub fn runs(&mut self, index: usize) -> bool {
+        let server = self.places[index].server.as_mut().expect("it was started");
+        server.child.try_wait().expect("a child").is_none()
     }
 
     pub fn kill(&mut self, index: usize) {

@@ -12,7 +12,8 @@ use crate::process::Process;
 
 pub(crate) const HELP: &str = "\
 What the node is called, where it listens and where it keeps its data is configured: see `bifrost config example`, \
-sections [node] and [metadata]. An empty data directory needs --bootstrap or --join; later starts need neither. Ctrl-C \
+sections [node] and [metadata]. An empty data directory needs --bootstrap or --join; later starts need neither. With \
+metadata in etcd a node without --bootstrap joins the cluster that is there. Ctrl-C \
 or SIGTERM stops it in good order (exit code 0); a second one ends it at once (130). With --output json it prints one \
 JSON object when it is ready.";
 

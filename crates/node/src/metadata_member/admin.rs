@@ -1,17 +1,23 @@
 //! What a member tells of its group, and does to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bifrost_raft::{AdminError, Member, MemberId, RaftMetadata, Role};
 use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::RpcError;
+use bifrost_wire::grpc::{ClientOptions, GrpcMetadataAdmin};
 use bifrost_wire::metadata_admin::{
     KnownMember, MemberRole, MemberStatus, MetadataAdmin, MetadataAdminError, MetadataMember,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::time::timeout;
 
 /// For a change of the group, a new member's learning included. Less than a client waits, so that it is told.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// For another voter to answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The service, over the member of this process.
 #[derive(Debug)]
@@ -19,11 +25,40 @@ pub(super) struct MemberAdmin {
     cluster: ClusterId,
     node: NodeId,
     raft: RaftMetadata,
+    /// For connections to other members.
+    client: ClientOptions,
 }
 
 impl MemberAdmin {
-    pub(super) const fn new(cluster: ClusterId, node: NodeId, raft: RaftMetadata) -> Self {
-        Self { cluster, node, raft }
+    pub(super) const fn new(cluster: ClusterId, node: NodeId, raft: RaftMetadata, client: ClientOptions) -> Self {
+        Self { cluster, node, raft, client }
+    }
+
+    /// Whether the voters that are left without this one can decide: a majority of them answers now.
+    async fn keeps_majority(&self, leaving: MemberId) -> Result<(), MetadataAdminError> {
+        let status = self.raft.status();
+        let left: BTreeSet<MemberId> = status.voters.iter().flatten().copied().filter(|id| *id != leaving).collect();
+        if status.leader != Some(status.member) || left.is_empty() {
+            // Who leads decides, and says so.
+            return Ok(());
+        }
+        let asked = left.iter().map(|id| async {
+            let Some(member) = status.members.get(id) else { return false };
+            *id == status.member || self.answers(*id, member).await
+        });
+        let answering = join_all(asked).await.into_iter().filter(|answers| *answers).count();
+        let needed = left.len() / 2 + 1;
+        if answering >= needed {
+            return Ok(());
+        }
+        let count = |members: usize| u32::try_from(members).unwrap_or(u32::MAX);
+        Err(MetadataAdminError::NoMajority { answering: count(answering), needed: count(needed) })
+    }
+
+    async fn answers(&self, id: MemberId, member: &Member) -> bool {
+        let Ok(admin) = GrpcMetadataAdmin::connect_lazy(&member.address, &self.client) else { return false };
+        let status = timeout(ANSWER_DEADLINE, admin.status()).await;
+        status.is_ok_and(|status| status.is_ok_and(|status| node(id) == Some(status.node)))
     }
 
     fn refused(&self, error: AdminError) -> MetadataAdminError {
@@ -55,7 +90,7 @@ fn node(id: MemberId) -> Option<NodeId> {
 
 impl MetadataAdmin for MemberAdmin {
     fn status(&self) -> BoxFuture<'_, Result<MemberStatus, RpcError>> {
-        let status = self.raft.status();
+        let (status, lineage) = (self.raft.status(), self.raft.lineage());
         let role = match status.role {
             Role::Learner => MemberRole::Learner,
             Role::Follower => MemberRole::Follower,
@@ -76,6 +111,8 @@ impl MetadataAdmin for MemberAdmin {
             members: status.members.iter().filter_map(known).collect(),
             last_log: status.last_log,
             applied: status.applied,
+            group: lineage.group.get(),
+            replaced_groups: lineage.before.iter().map(|group| group.get()).collect(),
         };
         Box::pin(std::future::ready(Ok(status)))
     }
@@ -90,6 +127,7 @@ impl MetadataAdmin for MemberAdmin {
 
     fn remove_member(&self, node: NodeId) -> BoxFuture<'_, Result<(), MetadataAdminError>> {
         Box::pin(async move {
+            self.keeps_majority(MemberId::from(node)).await?;
             let removed = self.raft.remove_member(MemberId::from(node), CHANGE_DEADLINE).await;
             removed.map_err(|error| self.refused(error))
         })

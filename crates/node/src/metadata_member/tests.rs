@@ -42,6 +42,8 @@ impl Member {
             node: node(number),
             address: address.clone(),
             directory: directory.path().join("metadata"),
+            lineage: Lineage::default(),
+            returning: false,
             server: ServerLimits::default(),
             client: ClientOptions::default(),
             detector: detector.clone(),

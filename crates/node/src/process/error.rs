@@ -94,13 +94,21 @@ pub enum ProcessError {
         /// The node.
         node: NodeId,
     },
-    /// A metadata member keeps its address.
-    #[error("this metadata member is known at {known}, and cannot move to {wanted}")]
-    MemberMoved {
-        /// Where the others reach it.
-        known: String,
-        /// Where it was told to be.
-        wanted: String,
+    /// The group lost its majority and was recovered from another member.
+    #[error("the metadata group of this member was recovered without it, as the member at {address} says")]
+    MemberReplaced {
+        /// Who says so.
+        address: String,
+        /// Where this member keeps its log.
+        directory: PathBuf,
+    },
+    /// The member voted, and what it voted and acknowledged is not there any more.
+    #[error("{} holds no log of a metadata member, and {node} is one", directory.display())]
+    MemberLost {
+        /// Its node.
+        node: NodeId,
+        /// Where its log should be.
+        directory: PathBuf,
     },
     /// The directory has a metadata member, and the node has no such role.
     #[error("the data directory holds a member of the metadata group, and the node does not have the role `metadata`")]
@@ -125,6 +133,37 @@ pub enum ProcessError {
         /// Who was asked.
         address: String,
     },
+    /// The options of etcd contradict themselves.
+    #[error("etcd cannot be used")]
+    Etcd(#[source] bifrost_etcd::InvalidEtcdOptions),
+    /// etcd does not answer.
+    #[error("etcd did not answer within {waited:?} at {}", endpoints.join(", "))]
+    NoEtcd {
+        /// Where was asked.
+        endpoints: Vec<String>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A prefix without a cluster.
+    #[error("there is no cluster in etcd under {prefix:?}")]
+    NoClusterInEtcd {
+        /// The prefix.
+        prefix: String,
+    },
+    /// A prefix that is taken.
+    #[error("there is a cluster in etcd under {prefix:?} already: {cluster}")]
+    ClusterInEtcd {
+        /// The prefix.
+        prefix: String,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// `--join` names members of a group, and etcd has none.
+    #[error("a node whose metadata is in etcd joins no metadata group")]
+    JoinWithEtcd,
+    /// The cluster has its metadata in etcd, and the node is configured for a metadata group.
+    #[error("the metadata of this cluster is in etcd, and this node is configured for a metadata group")]
+    IsInEtcd,
     /// No leader in time.
     #[error("metadata had no leader within {waited:?}; its members are at {}", addresses.join(", "))]
     NoLeader {

@@ -10,13 +10,13 @@ use bifrost::local_node::NodeError;
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_logserver::Marker;
-use bifrost_raft::{AdminError, Role};
-use bifrost_types::{ClusterId, DiskId, LogId, LogletId, NodeRecord, SegmentIndex};
+use bifrost_raft::{AdminError, GroupId, Lineage, Role};
+use bifrost_types::{ClusterId, DiskId, LogId, LogletId, NodeId, NodeRecord, SegmentIndex};
 use bifrost_wire::RpcError;
 use bifrost_wire::grpc::{ClientOptions, GrpcLogServer, GrpcMetadataAdmin};
 use bifrost_wire::log_server::{CallError, CopyError, LogServer, StateRequest};
 use bifrost_wire::metadata::MetadataError;
-use bifrost_wire::metadata_admin::{MetadataAdmin, MetadataAdminError, MetadataMember as WireMember};
+use bifrost_wire::metadata_admin::{MemberStatus, MetadataAdmin, MetadataAdminError, MetadataMember as WireMember};
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
@@ -29,7 +29,7 @@ const FIND_DEADLINE: Duration = Duration::from_secs(15);
 /// For one answer.
 const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// For a leader: members that start together wait for each other.
-const LEADER_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(60);
 /// For this member to have what the others have, and to vote.
 const ADD_DEADLINE: Duration = Duration::from_secs(120);
 /// For a node of the same name to answer.
@@ -67,6 +67,55 @@ pub(super) async fn find(join: &[String], client: &ClientOptions) -> Result<(Clu
     };
     let nobody = ProcessError::NobodyToJoin { addresses: join.to_vec(), waited: FIND_DEADLINE };
     timeout(FIND_DEADLINE, finding).await.unwrap_or(Err(nobody))
+}
+
+/// What the members at some addresses say of their group.
+pub(super) struct View {
+    found: Vec<(String, MemberStatus)>,
+}
+
+impl View {
+    /// Asks them. Nobody has to answer.
+    pub(super) async fn of(addresses: &[String], cluster: ClusterId, client: &ClientOptions) -> Self {
+        let options = ClientOptions { cluster: Some(cluster), ..client.clone() };
+        let options = &options;
+        let asked = addresses.iter().map(|address| async move {
+            let admin = GrpcMetadataAdmin::connect_lazy(address, options).ok()?;
+            let status = timeout(STATUS_DEADLINE, admin.status()).await.ok()?.ok()?;
+            // A member that was never told of a group knows nothing of it.
+            (status.cluster == cluster && !status.members.is_empty()).then(|| (address.clone(), status))
+        });
+        Self { found: join_all(asked).await.into_iter().flatten().collect() }
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        !self.found.is_empty()
+    }
+
+    /// Where somebody is whose group goes on in place of this one.
+    pub(super) fn replaces(&self, group: GroupId) -> Option<String> {
+        let replaces = |(_, status): &&(String, MemberStatus)| status.replaced_groups.contains(&group.get());
+        self.found.iter().find(replaces).map(|(address, _)| address.clone())
+    }
+
+    /// Those of the group that replaces all others that are known of.
+    fn newest(&self) -> impl Iterator<Item = &MemberStatus> {
+        let replaced = |group| self.found.iter().any(|(_, status)| status.replaced_groups.contains(&group));
+        self.found.iter().map(|(_, status)| status).filter(move |status| !replaced(status.group))
+    }
+
+    /// Whether the group is known, and this node is no member of it.
+    pub(super) fn is_without(&self, node: NodeId) -> bool {
+        let newest = self.newest().max_by_key(|status| (status.term, status.applied));
+        newest.is_some_and(|status| status.members.iter().all(|known| known.member.node != node))
+    }
+
+    /// The group to join, if somebody knows it.
+    pub(super) fn lineage(&self) -> Option<Lineage> {
+        let status = self.newest().max_by_key(|status| (status.term, status.applied))?;
+        let before = status.replaced_groups.iter().copied().map(GroupId::from).collect();
+        Some(Lineage { group: GroupId::from(status.group), before })
+    }
 }
 
 /// The cluster of whoever answers at these addresses, if it is another one. Nobody has to answer.
@@ -133,7 +182,7 @@ pub(super) async fn ready(catalog: &Catalog, own: ClusterId, addresses: &[String
 }
 
 /// Repeats what may be repeated until it is done; `None` when the time is over.
-async fn until<T, F>(deadline: Duration, mut attempt: impl FnMut() -> F) -> Result<Option<T>, ProcessError>
+pub(super) async fn until<T, F>(deadline: Duration, mut attempt: impl FnMut() -> F) -> Result<Option<T>, ProcessError>
 where
     F: Future<Output = Result<T, CatalogError>>,
 {

@@ -29,6 +29,24 @@ pub enum Begun {
     Join,
 }
 
+/// What keeps the metadata of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The metadata group of its own members.
+    #[default]
+    Raft,
+    /// An etcd that somebody runs.
+    Etcd,
+}
+
+impl Engine {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_raft(&self) -> bool {
+        *self == Self::Raft
+    }
+}
+
 /// Its part in the metadata group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberState {
@@ -49,6 +67,9 @@ pub struct NodeState {
     pub name: String,
     /// Its number, once it has one.
     pub node: Option<NodeId>,
+    /// Where the cluster had its metadata when the node started last. A change must be wanted: two engines would be two
+    /// truths.
+    pub engine: Engine,
     /// Its part in the metadata group, if it has one or is about to.
     pub member: Option<MemberState>,
     /// Where metadata was reached last.
@@ -79,6 +100,12 @@ pub enum DirectoryError {
         /// Which directory.
         path: PathBuf,
     },
+    /// There is nothing of a node.
+    #[error("{} is not the data directory of a node", path.display())]
+    NoNode {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// The file is not whole, or of another build.
     #[error("{} cannot be read: it is damaged or of another version", path.display())]
     Damaged {
@@ -102,6 +129,8 @@ struct Document {
     begun: Begun,
     name: String,
     node: Option<u32>,
+    #[serde(default, skip_serializing_if = "Engine::is_raft")]
+    engine: Engine,
     member: Option<MemberDocument>,
     metadata: Vec<String>,
 }
@@ -134,6 +163,19 @@ impl NodeDirectory {
         let this = Self { path: path.to_owned(), _lock: lock };
         let state = this.read()?;
         Ok((this, state))
+    }
+
+    /// Takes the directory of a node that has been started before.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; nothing was changed.
+    pub fn open_known(path: &Path) -> Result<(Self, NodeState), DirectoryError> {
+        let no_node = || DirectoryError::NoNode { path: path.to_owned() };
+        if !path.join(FILE).exists() {
+            return Err(no_node());
+        }
+        let (directory, state) = Self::open(path)?;
+        Ok((directory, state.ok_or_else(no_node)?))
     }
 
     /// Where it is.
@@ -193,6 +235,7 @@ impl Document {
             begun: state.begun,
             name: state.name.clone(),
             node: state.node.map(NodeId::get),
+            engine: state.engine,
             member: state.member.clone().map(|MemberState { address, voter }| MemberDocument { address, voter }),
             metadata: state.metadata.clone(),
         }
@@ -207,6 +250,7 @@ impl Document {
             begun: self.begun,
             name: self.name,
             node: self.node.map(NodeId::try_from).transpose().ok()?,
+            engine: self.engine,
             member: self.member.map(|MemberDocument { address, voter }| MemberState { address, voter }),
             metadata: self.metadata,
         })
@@ -223,6 +267,7 @@ mod tests {
             begun: Begun::Join,
             name: "a".to_owned(),
             node: NodeId::try_from(3).ok(),
+            engine: Engine::Raft,
             member: Some(MemberState { address: "127.0.0.1:2438".to_owned(), voter: false }),
             metadata: vec!["127.0.0.1:2438".to_owned()],
         }
@@ -237,8 +282,12 @@ mod tests {
         taken.write(&state()).expect("written");
         assert!(matches!(NodeDirectory::open(&path), Err(DirectoryError::InUse { .. })));
         drop(taken);
-        let (_taken, found) = NodeDirectory::open(&path).expect("free again");
+        let (taken, found) = NodeDirectory::open(&path).expect("free again");
         assert_eq!(found, Some(state()));
+        let elsewhere = NodeState { engine: Engine::Etcd, member: None, ..state() };
+        taken.write(&elsewhere).expect("written");
+        drop(taken);
+        assert_eq!(NodeDirectory::open(&path).expect("free again").1, Some(elsewhere));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         ProcessError::Directory(DirectoryError::Foreign { .. }) => {
             told(ErrorCode::Refused).with_advice("choose an empty or a new directory with node.data_dir")
         }
+        ProcessError::Directory(DirectoryError::NoNode { .. }) => told(ErrorCode::Refused),
         ProcessError::Directory(DirectoryError::Damaged { .. }) => told(ErrorCode::Refused)
             .with_advice("keep the directory for a look; start a new node under another name, on an empty directory"),
         ProcessError::Directory(DirectoryError::Io { source, .. }) => told(ErrorCode::Failed)
@@ -68,8 +69,18 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         ProcessError::NameKnown { name, .. } => told(ErrorCode::NameTaken)
             .with_cause("a node is its name and its disk; an empty one must not be taken for it")
             .with_advice(format!("start `{name}` on its own data, or choose another node.name")),
-        ProcessError::MemberMoved { known, .. } => told(ErrorCode::Refused)
-            .with_advice(format!("set metadata.advertise, or metadata.listen, so that it is reached at {known}")),
+        ProcessError::MemberReplaced { directory, address } => told(ErrorCode::Refused)
+            .with_cause("what it knows is of the group that lost its majority, and may contradict the one that goes on")
+            .with_advice(format!(
+                "move {} away, and start it again with --join {address}: it joins as a new member, and keeps its records",
+                directory.display()
+            )),
+        ProcessError::MemberLost { node, .. } => told(ErrorCode::Refused)
+            .with_cause("a member that forgot its votes could help to decide two different things")
+            .with_advice(format!(
+                "put its directory back, or `bifrost metadata remove-member {node}` and start it again: it joins as a \
+                 new member"
+            )),
         ProcessError::StillMember => told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles"),
         ProcessError::NobodyToJoin { .. } => told(ErrorCode::Unreachable).with_advice(
             "start a member there, or name another one with --join; a member listens at port 2438 by default",
@@ -77,6 +88,20 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         ProcessError::NotAMember { .. } => {
             told(ErrorCode::Refused).with_advice("name the port of a metadata member with --join, 2438 by default")
         }
+        ProcessError::NoEtcd { .. } => told(ErrorCode::Unreachable)
+            .with_advice("start etcd, or say where it is with metadata.etcd_endpoints"),
+        ProcessError::NoClusterInEtcd { .. } => told(ErrorCode::Refused).with_advice(
+            "give --bootstrap to make a new cluster, `bifrost metadata import` to move one here, or another \
+             metadata.etcd_prefix",
+        ),
+        ProcessError::ClusterInEtcd { .. } => told(ErrorCode::Refused)
+            .with_advice("start it without --bootstrap to join that one, or choose another metadata.etcd_prefix"),
+        ProcessError::JoinWithEtcd => told(ErrorCode::InvalidArgument)
+            .with_cause("its cluster is the one under metadata.etcd_prefix")
+            .with_advice("leave --join and metadata.join out"),
+        ProcessError::IsInEtcd => told(ErrorCode::Refused).with_advice(
+            "set metadata.engine to \"etcd\"; if the cluster moved back, name a member of its group with --join",
+        ),
         ProcessError::NoLeader { .. } => told(ErrorCode::TimedOut)
             .with_cause("a majority of the members must run and reach each other")
             .with_advice("start the others; this node goes on where it was when it is started again"),
@@ -91,6 +116,7 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
                 .with_advice("stop that one, or give this node a node.data_dir of its own")
         }
         ProcessError::NoId
+        | ProcessError::Etcd(_)
         | ProcessError::Bootstrap(_)
         | ProcessError::Catalog(_)
         | ProcessError::Member(_)

@@ -3,15 +3,21 @@
 use std::path::PathBuf;
 
 use bifrost::catalog::validate_name;
+use bifrost_etcd::InvalidEtcdOptions;
+use bifrost_etcd::options::{ENDPOINTS_MAX, PREFIX_BYTES_MAX};
 
 use crate::config::Config;
 use crate::config::key::{Access, Key, KeyName};
 use crate::config::value::Rejected;
+use crate::process::state::Engine;
 
 /// What a node may be for. Every node holds copies and numbers appends.
 const METADATA: &str = "metadata";
 const LOG_SERVER: &str = "log-server";
 const SEQUENCER: &str = "sequencer";
+/// What keeps the metadata.
+const RAFT: &str = "raft";
+const ETCD: &str = "etcd";
 
 pub(super) const KEYS: &[Key] = keys! {
     node.name Text {
@@ -67,6 +73,36 @@ pub(super) const KEYS: &[Key] = keys! {
     "What the node is for. Every node has the roles \"log-server\" (it holds copies) and \"sequencer\" (it numbers \
      appends); \"metadata\" (it takes part in the group that decides) may be left out. Three or five nodes with it are \
      enough for a cluster of any size."
+
+    metadata.engine Text {
+        |config| match config.metadata.engine {
+            Engine::Raft => RAFT.to_owned(),
+            Engine::Etcd => ETCD.to_owned(),
+        },
+        |config, text| {
+            config.metadata.engine = match text {
+                RAFT => Engine::Raft,
+                ETCD => Engine::Etcd,
+                _ => return Err(Rejected::Range(format!("\"{RAFT}\" or \"{ETCD}\""))),
+            };
+            Ok(())
+        }
+    }
+    "What keeps the metadata of the cluster: \"raft\", the group of its own members, or \"etcd\", one that you run already. \
+     All nodes of a cluster have the same. `bifrost metadata export` and `import` move between them."
+
+    metadata.etcd_endpoints Texts { |config| config.metadata.etcd_endpoints.clone(), set_etcd_endpoints }
+    "Members of etcd, HOST:PORT, for the engine \"etcd\". A node needs one of them to answer."
+
+    metadata.etcd_prefix Text {
+        |config| config.metadata.etcd_prefix.clone(),
+        |config, text| {
+            config.metadata.etcd_prefix = text.to_owned();
+            checked_etcd(config)
+        }
+    }
+    "What every key of this cluster in etcd begins with. Clusters that share an etcd need different prefixes, and none may \
+     begin with another one."
 
     metadata.listen Text {
         |config| config.metadata.listen.clone(),
@@ -137,4 +173,19 @@ fn set_join(config: &mut Config, addresses: Vec<String>) -> Result<(), Rejected>
     }
     config.metadata.join = addresses;
     Ok(())
+}
+
+fn set_etcd_endpoints(config: &mut Config, endpoints: Vec<String>) -> Result<(), Rejected> {
+    config.metadata.etcd_endpoints = endpoints.into_iter().filter(|endpoint| !endpoint.is_empty()).collect();
+    checked_etcd(config)
+}
+
+fn checked_etcd(config: &Config) -> Result<(), Rejected> {
+    config.etcd().validate().map_err(|error| {
+        Rejected::Range(match error {
+            InvalidEtcdOptions::Endpoints { .. } => format!("1 to {ENDPOINTS_MAX} endpoints"),
+            InvalidEtcdOptions::Endpoint { .. } => "HOST:PORT, such as \"127.0.0.1:2379\"".to_owned(),
+            InvalidEtcdOptions::Prefix { .. } => format!("1 to {PREFIX_BYTES_MAX} bytes"),
+        })
+    })
 }
