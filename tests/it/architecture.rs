@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("logserver", &["types", "wire"]),
     ("metadata", &["types", "wire"]),
     ("raft", &["types", "wire", "metadata"]),
-    ("etcd", &["types", "wire", "metadata"]),
+    ("etcd", &["types", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),
     ("node", &["types", "wire", "loglet", "sequencer", "metadata", "raft", "etcd", "logserver", "bifrost", "checker"]),

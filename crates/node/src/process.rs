@@ -249,14 +249,14 @@ async fn known(options: &ProcessOptions, mut state: NodeState, own: Option<&str>
     match (&state.member, own) {
         (Some(_), None) => return Err(ProcessError::StillMember),
         (Some(member), Some(own)) if member.address != own => {
-            // The others are told once metadata answers; until then it is as one that was not added.
+            // The others are told once metadata answers.
             let known = member.address.clone();
             state
                 .metadata
                 .iter_mut()
                 .filter(|address| **address == known)
                 .for_each(|address| *address = own.to_owned());
-            state.member = Some(MemberState { address: own.to_owned(), voter: false });
+            state.member = Some(MemberState { address: own.to_owned(), moved: true, ..member.clone() });
         }
         _ => {}
     }
@@ -292,7 +292,7 @@ async fn begin(options: &ProcessOptions, own: Option<&str>) -> Result<NodeState,
             name,
             node: Some(FIRST),
             engine: Engine::Raft,
-            member: Some(MemberState { address: address.clone(), voter: false }),
+            member: Some(MemberState { address: address.clone(), voter: false, moved: false }),
             metadata: vec![address],
         });
     }
@@ -392,13 +392,15 @@ impl Start {
         }
         let Store::Group(pool) = store else { return Ok(()) };
         let address = match (&self.state.member, &self.member_listener) {
-            (Some(member), _) if member.voter => return Ok(()),
+            (Some(member), _) if member.voter && !member.moved => return Ok(()),
             (Some(member), _) => member.address.clone(),
             (None, Some(bound)) => bound.address.clone(),
             (None, None) => return Ok(()),
         };
-        self.state.member = Some(MemberState { address: address.clone(), voter: false });
-        self.save().await?;
+        if self.state.member.is_none() {
+            self.state.member = Some(MemberState { address: address.clone(), voter: false, moved: false });
+            self.save().await?;
+        }
         if self.member.is_none() {
             let lineage = self.group().await.lineage().unwrap_or_default();
             self.start_member(id, &address, lineage, false).await?;
@@ -409,7 +411,7 @@ impl Start {
     }
 
     async fn voter(&mut self, address: &str) -> Result<(), ProcessError> {
-        self.state.member = Some(MemberState { address: address.to_owned(), voter: true });
+        self.state.member = Some(MemberState { address: address.to_owned(), voter: true, moved: false });
         self.save().await
     }
 

@@ -50,10 +50,12 @@ impl Engine {
 /// Its part in the metadata group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberState {
-    /// Where the others reach it. A member keeps its address.
+    /// Where the others reach it.
     pub address: String,
     /// Whether it was made a voter: until then it asks again at each start.
     pub voter: bool,
+    /// Whether the others were not told yet that it is there now.
+    pub moved: bool,
 }
 
 /// What is known of the node.
@@ -140,6 +142,8 @@ struct Document {
 struct MemberDocument {
     address: String,
     voter: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    moved: bool,
 }
 
 impl NodeDirectory {
@@ -236,7 +240,11 @@ impl Document {
             name: state.name.clone(),
             node: state.node.map(NodeId::get),
             engine: state.engine,
-            member: state.member.clone().map(|MemberState { address, voter }| MemberDocument { address, voter }),
+            member: state.member.clone().map(|MemberState { address, voter, moved }| MemberDocument {
+                address,
+                voter,
+                moved,
+            }),
             metadata: state.metadata.clone(),
         }
     }
@@ -251,7 +259,7 @@ impl Document {
             name: self.name,
             node: self.node.map(NodeId::try_from).transpose().ok()?,
             engine: self.engine,
-            member: self.member.map(|MemberDocument { address, voter }| MemberState { address, voter }),
+            member: self.member.map(|MemberDocument { address, voter, moved }| MemberState { address, voter, moved }),
             metadata: self.metadata,
         })
     }
@@ -268,7 +276,7 @@ mod tests {
             name: "a".to_owned(),
             node: NodeId::try_from(3).ok(),
             engine: Engine::Raft,
-            member: Some(MemberState { address: "127.0.0.1:2438".to_owned(), voter: false }),
+            member: Some(MemberState { address: "127.0.0.1:2438".to_owned(), voter: false, moved: false }),
             metadata: vec!["127.0.0.1:2438".to_owned()],
         }
     }

@@ -139,7 +139,7 @@ async fn begin_group(context: &Context, export: &Export, data_dir: &Path) -> Res
             .with_advice("move its directory `metadata` away if the metadata is elsewhere now")
     })?;
     state.engine = Engine::Raft;
-    state.member = Some(MemberState { address: address.clone(), voter: true });
+    state.member = Some(MemberState { address: address.clone(), voter: true, moved: false });
     state.metadata = vec![address];
     directory.write(&state).map_err(|error| {
         CliError::new(ErrorCode::PartlyDone, "the group is there, and node.json does not say so")
