@@ -10,6 +10,7 @@ use bifrost_metadata::Export;
 use serde_json::Value;
 
 use super::support::server::Cluster;
+use super::support::small_disk::{SmallDisk, ran_as_root};
 use super::support::tool::Ended;
 
 /// Only a cluster that does not go on gets here.
@@ -146,6 +147,36 @@ fn members_that_return_after_a_recovery_are_refused_and_join_it_anew() {
     assert_eq!(members(&cluster, 1), ["N1", "N2", "N3"]);
     cluster.run(1, ["append", "orders"], b"after\n").ok();
     assert_eq!(read(&cluster, 2), "before\nafter\n");
+}
+
+#[test]
+fn a_metadata_member_whose_disk_ran_full_comes_back_by_itself_when_there_is_room() {
+    if ran_as_root() {
+        return;
+    }
+    let disk = SmallDisk::mount(48);
+    let mut cluster = Cluster::of(1);
+    assert_eq!(cluster.stop(0), 0);
+    let (metadata, there) = (cluster.directory(0).join("metadata"), disk.path().join("member"));
+    let copied = Command::new("cp").args(["-a".as_ref(), metadata.as_os_str(), there.as_os_str()]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    fs::remove_dir_all(&metadata).expect("removed");
+    std::os::unix::fs::symlink(&there, &metadata).expect("linked");
+    cluster.start(0);
+    cluster.run(0, ["log", "create", "before"], b"").ok();
+    disk.fill(0);
+    // Another name each time: one whose outcome is not told may be taken.
+    let mut names = (0..).map(|number| format!("log-{number}"));
+    let mut create = || {
+        let name = names.next().expect("endless");
+        cluster.run(0, ["log", "create", &name, "--timeout", "2s"], b"").code == 0
+    };
+    eventually("a full disk stops nobody", || !create());
+    disk.clear();
+    eventually("the member does not come back", create);
+    let told = cluster.run(0, ["log", "list", "--output", "json"], b"").objects();
+    assert!(told.iter().any(|log| log["name"] == "before"), "{told:?}");
+    assert_eq!(cluster.stop(0), 0, "it is the same process");
 }
 
 /// The values of all keys in a file.

@@ -182,6 +182,11 @@ impl MetadataMember {
         Ok(routes.routes())
     }
 
+    /// What it was started with.
+    pub const fn options(&self) -> &MemberOptions {
+        &self.options
+    }
+
     /// Its part in Raft.
     pub const fn raft(&self) -> &RaftMetadata {
         &self.raft

@@ -10,13 +10,16 @@
 //!
 //! With metadata in etcd there is no member and no pool: the store is etcd's.
 //!
-//! Reading order: [`state`] (what survives), this file, `group` (what is asked of the metadata group), `etcd`, [`error`].
+//! Reading order: [`state`] (what survives), this file, `group` (what is asked of the metadata group), `tended` (a member that comes
+//! back), `etcd`, [`error`].
 
 pub mod error;
 mod etcd;
 mod group;
 pub mod state;
+mod tended;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +33,7 @@ use bifrost::metadata_pool::MetadataPool;
 use bifrost::{HandOverOptions, Options as BifrostOptions, fresh_op};
 use bifrost_etcd::{EtcdMetadata, EtcdOptions};
 use bifrost_logserver::RocksOptions;
-use bifrost_raft::{Lineage, Role, owner_at};
+use bifrost_raft::{Lineage, owner_at};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{ClusterId, Location, NodeId, NodeRecord, Roles};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
@@ -40,7 +43,7 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::failover::FailoverOptions;
 use crate::gateway::GatewayOptions;
@@ -49,6 +52,7 @@ use crate::server::{Node, NodeOptions};
 
 pub use self::error::ProcessError;
 use self::state::{Begun, Engine, MemberState, NodeDirectory, NodeState};
+use self::tended::Tended;
 
 /// How often the members of the metadata group are looked up although nothing failed.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -114,7 +118,7 @@ pub struct MemberAddresses {
 pub struct Process {
     cluster: ClusterId,
     node: Node,
-    member: Option<MetadataMember>,
+    member: Option<Tended>,
     hand_over: HandOverOptions,
     farewell: Farewell,
     stop: CancellationToken,
@@ -151,6 +155,8 @@ struct Start {
     state: NodeState,
     /// Gone once the member serves there.
     member_listener: Option<Bound>,
+    /// Where that is, once it does.
+    member_listens: Option<SocketAddr>,
     member: Option<MetadataMember>,
     detector: Detector,
 }
@@ -178,7 +184,8 @@ impl Process {
         };
         let directory = Arc::new(directory);
         let detector = Detector::new(options.failover.liveness.clone());
-        let mut start = Start { options, directory, state, member_listener, member: None, detector };
+        let mut start =
+            Start { options, directory, state, member_listener, member_listens: None, member: None, detector };
         start.save().await?;
         if start.state.engine == Engine::Etcd {
             let path = start.directory.path().to_owned();
@@ -207,7 +214,7 @@ impl Process {
 
     /// Where its metadata member is reached, if it has one.
     pub fn member_address(&self) -> Option<String> {
-        self.member.as_ref().map(|member| member.member().1.address)
+        self.member.as_ref().map(|tended| tended.member().member().1.address)
     }
 
     /// Stops in good order. First its sequencers go to other nodes, and it says farewell to the detector; then the node
@@ -222,8 +229,8 @@ impl Process {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Some(member) = &self.member {
-            member.shutdown().await;
+        if let Some(tended) = &self.member {
+            tended.member().shutdown().await;
         }
     }
 }
@@ -337,7 +344,11 @@ impl Start {
         let node = Node::start(self.node_options(&store, &listener.address), listener.listener).await;
         let node = node.map_err(ProcessError::Node)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let farewell = Farewell::default();
+        let farewell = match &store {
+            Store::Group(_) => Farewell::default(),
+            // Beside etcd there is no detector.
+            Store::Etcd(_) => Farewell::to_nobody(),
+        };
         // Logs may be placed here from now on.
         if let Store::Group(pool) = &store {
             let liveness = self.options.failover.liveness.clone();
@@ -363,19 +374,17 @@ impl Start {
                 let _stopped = stopped.run_until_cancelled_owned(keeper).await;
             });
         }
-        if let Some(member) = &self.member {
-            let (mut status, stopped) = (member.raft().watch_status(), stop.clone());
+        let member = self.member.take().map(Tended::new);
+        if let Some(tended) = &member
+            && let Some(listen) = self.member_listens
+        {
+            let (tending, stopped) = (tended.clone().tend(listen), stop.clone());
             tasks.spawn(async move {
-                let ended = status.wait_for(|status| status.role == Role::Stopped);
-                if stopped.run_until_cancelled(ended).await.is_some() {
-                    error!(
-                        "the metadata member has stopped by itself, and the node goes on without it: look at its disk"
-                    );
-                }
+                let _stopped = stopped.run_until_cancelled_owned(tending).await;
             });
         }
         info!(cluster = %self.state.cluster, node = %node.id(), "the process of a node is ready");
-        let (member, hand_over) = (self.member.take(), self.options.failover.hand_over.clone());
+        let hand_over = self.options.failover.hand_over.clone();
         Ok(Process { cluster: self.state.cluster, node, member, hand_over, farewell, stop, tasks })
     }
 
@@ -472,9 +481,9 @@ impl Start {
         if let Some(member) = &self.member
             && let Some(bound) = self.member_listener.take()
         {
-            let address = bound.address;
-            let listener = bound.listener.into_std();
-            let listener = listener.map_err(|source| ProcessError::Listen { address, source })?;
+            let failed = |source| ProcessError::Listen { address: bound.address.clone(), source };
+            self.member_listens = Some(bound.listener.local_addr().map_err(failed)?);
+            let listener = bound.listener.into_std().map_err(failed)?;
             member.serve(listener).map_err(ProcessError::Member)?;
         }
         Ok(())

@@ -136,7 +136,7 @@ pub(crate) struct RunningMember {
     /// Cancelled when the disk failed. The disk itself belongs to openraft's tasks, and goes with them.
     failed: CancellationToken,
     /// Cancelled when the group was recovered without this member.
-    replaced: CancellationToken,
+    pub(crate) replaced: CancellationToken,
     pub(crate) lineage: Lineage,
     stop: CancellationToken,
     tasks: TaskTracker,

@@ -194,6 +194,11 @@ impl RaftMetadata {
         self.shared.member.status.borrow().clone()
     }
 
+    /// Whether this member stopped because its group was recovered without it.
+    pub fn was_replaced(&self) -> bool {
+        self.shared.member.replaced.is_cancelled()
+    }
+
     /// The group that this member belongs to, and those that it replaces.
     pub fn lineage(&self) -> &Lineage {
         &self.shared.member.lineage

@@ -28,6 +28,13 @@ pub struct Farewell {
 }
 
 impl Farewell {
+    /// There is nobody who would hear it.
+    pub fn to_nobody() -> Self {
+        let farewell = Self::default();
+        farewell.said.cancel();
+        farewell
+    }
+
     /// Has the last beat sent, and returns when it was taken or a short time is over.
     ///
     /// # Cancel safety
