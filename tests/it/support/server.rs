@@ -196,11 +196,6 @@ impl Cluster {
         self.metadata_address(index)
     }
 
-    /// Sends a signal to the process of a node.
-    pub fn signal(&self, index: usize, signal: &str) {
-        send_signal(&self.server(index).child, signal);
-    }
-
     /// Whether the process of a node is alive.
     pub fn runs(&mut self, index: usize) -> bool {
         let server = self.places[index].server.as_mut().expect("it was started");

@@ -48,7 +48,7 @@ impl Tended {
             let member = self.member();
             let mut status = member.raft().watch_status();
             // A channel that is gone says the same.
-            let _gone = status.wait_for(|status| status.role == Role::Stopped).await;
+            let _gone = status.wait_for(|status| status.role == Role::Stopped).await.is_err();
             if member.raft().was_replaced() {
                 return error!("the metadata group was recovered without this member: the node goes on without one");
             }
