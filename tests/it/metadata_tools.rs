@@ -169,7 +169,7 @@ fn a_metadata_member_whose_disk_ran_full_comes_back_by_itself_when_there_is_room
     disk.fill(0);
     // Another name each time: one whose outcome is not told may be taken.
     let mut names = (0..).map(|number| format!("log-{number}"));
-    let mut create = || {
+    let create = || {
         let name = names.next().expect("endless");
         cluster.run(0, ["log", "create", &name, "--timeout", "2s"], b"").code == 0
     };
