@@ -29,6 +29,7 @@ use crate::controller::{ControllerOptions, control};
 use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
+use crate::drain::drain;
 use crate::error::LogError;
 use crate::explain::{self, Asked, Explanation, MetadataView};
 use crate::liveness::Detector;
@@ -194,6 +195,19 @@ impl Bifrost {
         let stop = cluster.stop.child_token();
         cluster.tasks.spawn(async move {
             let _stopped = stop.run_until_cancelled_owned(controlling).await;
+        });
+    }
+
+    /// Moves the open segments that `me` numbers off disks that take no new ones, until the shutdown. A daemon starts it.
+    pub fn start_drain(&self, me: NodeId) {
+        let Inner { cluster, .. } = &*self.inner;
+        // It does not keep this handle alive.
+        let inner = Arc::downgrade(&self.inner);
+        let open = Arc::new(move |stored| inner.upgrade().map(|inner| Self { inner }.state(stored)));
+        let draining = drain(cluster.clone(), open, me);
+        let stop = cluster.stop.child_token();
+        cluster.tasks.spawn(async move {
+            let _stopped = stop.run_until_cancelled_owned(draining).await;
         });
     }
 

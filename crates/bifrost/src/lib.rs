@@ -48,6 +48,7 @@ pub mod connect;
 pub mod controller;
 pub mod delete;
 pub mod directory;
+mod drain;
 pub mod error;
 pub mod explain;
 mod hand_over;

@@ -191,6 +191,7 @@ impl Node {
                 bifrost.use_detector(detector);
             }
             bifrost.start_controller(Some(local.id().node), options.controller);
+            bifrost.start_drain(local.id().node);
             Ok((routes, Gateway::start(bifrost.clone(), options.gateway), bifrost))
         };
         let (mut routes, gateway, bifrost) = match opened.await {

@@ -1,0 +1,160 @@
+//! A disk that takes no new segments leaves the open ones too: their segments are closed, and the next ones are opened on
+//! disks that are read-write. What is closed stays where it is; it is what `node remove` asks about.
+//!
+//! The owner is the node that numbers the segment: it lives, or somebody replaces it, and whoever places the next segment
+//! chooses disks that are read-write. So each node looks after the segments that it sequences itself, and nobody needs to be
+//! told. Nothing is remembered: the records of the nodes say which disks are to be left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_types::{Actor, Chain, CloseReason, DiskId, LogletId, NodeGeneration, NodeId, NodeRecord, StorageState};
+use bifrost_wire::metadata::Revision;
+use futures_util::stream::{StreamExt, iter};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
+
+use crate::catalog::{Catalog, CatalogError, StoredChain};
+use crate::cluster::Cluster;
+use crate::log_state::LogState;
+use crate::reconfigure::ReconfigureError;
+
+/// Gives the shared state of a log, or `None` when whoever shares it is gone.
+pub(crate) type OpenLog = Arc<dyn Fn(StoredChain) -> Option<Arc<LogState>> + Send + Sync>;
+
+/// Segments that are moved at once.
+const AT_ONCE: usize = 4;
+/// For one move; what was done stays done.
+const MOVE_DEADLINE: Duration = Duration::from_secs(30);
+/// The pause after the first round that left something, doubled with each, and the longest one.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The open segment of a chain, if this node numbers its appends and a member's disk takes no new segments.
+fn to_leave(chain: &Chain, nodes: &[NodeRecord], me: NodeId) -> Option<(LogletId, NodeGeneration)> {
+    let last = chain.last().filter(|last| last.decided_tail().is_none() && last.params.sequencer.node == me)?;
+    let leaves = |node: NodeId, disk: DiskId| {
+        let record = nodes.iter().find(|record| record.id.node == node && record.disk == Some(disk));
+        // A lost disk is no member that could be left in good order; its sequencer goes on without it.
+        record.is_some_and(|record| matches!(record.storage, StorageState::ReadOnly | StorageState::Retired))
+    };
+    let leaves = last.params.nodeset.members().iter().any(|member| leaves(member.node, member.disk));
+    leaves.then_some((last.params.id, last.params.sequencer))
+}
+
+/// Looks after the segments of a node for ever; run it as a task.
+///
+/// # Cancel safety
+/// Safe at every await: what was begun is finished by whoever comes next (C4).
+pub(crate) async fn drain(cluster: Arc<Cluster>, open: OpenLog, me: NodeId) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        match round(&cluster, &open, me).await {
+            Ok((0, seen)) => {
+                pause = PAUSE_MIN;
+                // A new segment is placed on disks that are read-write, so only a record changes anything.
+                if until_a_record_changes(&cluster.catalog, seen).await.is_ok() {
+                    continue;
+                }
+            }
+            Ok((left, _)) => debug!(left, "segments stay on disks that are to be left"),
+            Err(error) => debug!(%error, "what is to be left cannot be read"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// One attempt at each segment; returns how many stayed, and the revision of the nodes' records that it went by.
+async fn round(cluster: &Arc<Cluster>, open: &OpenLog, me: NodeId) -> Result<(usize, Revision), CatalogError> {
+    let (nodes, seen) = cluster.catalog.nodes().await?;
+    // Read after the records: what is opened from now on is placed by them, or by newer ones.
+    let mut leaving = Vec::new();
+    let visit = |stored: StoredChain| {
+        let found = to_leave(&stored.chain, &nodes, me);
+        leaving.extend(found.map(|(loglet, sequencer)| (loglet, sequencer, stored)));
+    };
+    cluster.catalog.visit_chains(visit).await?;
+    let moving = leaving.into_iter().map(|(loglet, sequencer, stored)| async move {
+        let Some(state) = open(stored) else { return true };
+        let closing = state.close_segment(loglet, CloseReason::Placement, Actor::Node(sequencer));
+        match timeout(MOVE_DEADLINE, closing).await {
+            Ok(Ok(())) => {
+                info!(%loglet, "a segment left a disk that takes no new ones");
+                true
+            }
+            Ok(Err(error)) => {
+                report(loglet, &error);
+                false
+            }
+            Err(_) => false,
+        }
+    });
+    let moved = iter(moving).buffer_unordered(AT_ONCE).collect::<Vec<bool>>().await;
+    Ok((moved.into_iter().filter(|moved| !moved).count(), seen))
+}
+
+/// Returns after a change of any record; an error when the watch broke.
+async fn until_a_record_changes(catalog: &Catalog, seen: Revision) -> Result<(), CatalogError> {
+    let mut watch = catalog.watch_nodes(seen).await?;
+    match watch.recv().await {
+        Some(changes) => changes.map(drop).map_err(CatalogError::from),
+        None => Err(CatalogError::Conflict),
+    }
+}
+
+fn report(loglet: LogletId, error: &ReconfigureError) {
+    debug!(%loglet, %error, "a segment cannot leave a disk now");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::test_world::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_only_disk_leaves_the_open_segments_and_keeps_the_closed_ones() {
+        let world = World::new().await;
+        let log = world.idle_log("orders", 0).await;
+        let (owner, leaving) = (world.nodes[0].id().node, world.nodes[2].id().node);
+        let node = world.client().await;
+        node.start_drain(owner);
+        let operator = world.client().await;
+        operator.set_storage_state(leaving, StorageState::ReadOnly).await.unwrap();
+        let moved = world.until(log, |chain| chain.segments.len() == 2).await;
+        let has = |index: usize| moved.segments[index].params.nodeset.members().iter().any(|one| one.node == leaving);
+        assert!(has(0) && !has(1), "{moved:?}");
+        operator.log_by_id(log).await.unwrap().appender().append("four").await.unwrap();
+        // What is closed still needs it, and that is said.
+        assert!(!operator.node_needs(leaving).await.unwrap().is_empty());
+        node.shutdown().await;
+        operator.shutdown().await;
+        world.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_segment_that_cannot_be_placed_elsewhere_stays_until_it_can() {
+        let world = World::new().await;
+        let log = world.idle_log("orders", 0).await;
+        let operator = world.client().await;
+        let node = world.client().await;
+        node.start_drain(world.nodes[0].id().node);
+        for place in [1, 2] {
+            operator.set_storage_state(world.nodes[place].id().node, StorageState::ReadOnly).await.unwrap();
+        }
+        sleep(Duration::from_secs(120)).await;
+        assert!(world.chain(log).await.segments.len() <= 2, "it does not move to and fro");
+        operator.log_by_id(log).await.unwrap().appender().append("four").await.unwrap();
+        operator.set_storage_state(world.nodes[1].id().node, StorageState::ReadWrite).await.unwrap();
+        let leaving = world.nodes[2].id().node;
+        let left = |chain: &Chain| {
+            chain.last().is_some_and(|last| last.params.nodeset.members().iter().all(|one| one.node != leaving))
+        };
+        world.until(log, left).await;
+        node.shutdown().await;
+        operator.shutdown().await;
+        world.shutdown().await;
+    }
+}
