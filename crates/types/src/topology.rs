@@ -52,7 +52,9 @@ pub struct Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.region, self.zone)
+        // Who names zones only, or regions only, reads just that.
+        let dot = if self.region.is_empty() || self.zone.is_empty() { "" } else { "." };
+        write!(f, "{}{dot}{}", self.region, self.zone)
     }
 }
 

@@ -26,7 +26,7 @@ const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// How long to look for a log of a similar name, and among how many.
 const HINT_DEADLINE: Duration = Duration::from_secs(1);
 const HINT_LOGS: usize = 256;
-/// The width of tables where there is no terminal to ask.
+/// The width of tables on a terminal that does not say its own.
 const COLUMNS: u16 = 80;
 /// A terminal that says it is narrower is not believed.
 const COLUMNS_MIN: u16 = 20;
@@ -274,13 +274,17 @@ impl Context {
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
-    /// An empty table for stdout: no lines, fitted to the terminal or to 80 columns.
+    /// An empty table for stdout: no lines, fitted to the terminal. In a pipe each row is one line, however long: whoever
+    /// filters it sees whole addresses and names.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        // Some terminals say that they have no columns at all.
-        if !self.terminal.stdout || table.width().is_none_or(|columns| columns < COLUMNS_MIN) {
-            table.set_width(COLUMNS);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if self.terminal.stdout {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            // Some terminals say that they have no columns at all.
+            if table.width().is_none_or(|columns| columns < COLUMNS_MIN) {
+                table.set_width(COLUMNS);
+            }
         }
         table
     }
