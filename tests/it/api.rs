@@ -138,7 +138,7 @@ async fn names_lead_to_logs_and_are_given_once() -> anyhow::Result<()> {
     let unnamed = bifrost.create_unnamed_log(LogOptions::default()).await?;
     assert_ne!(unnamed.id(), log.id());
     assert_eq!(bifrost.log_by_id(unnamed.id()).await?.name(), None);
-    let three = LogOptions { replication: Some("3".parse()?) };
+    let three = LogOptions { replication: Some("3".parse()?), ..LogOptions::default() };
     assert!(matches!(bifrost.create_log("wide", three).await, Err(LogError::NoPlacement)), "one node, three copies");
     bifrost.shutdown().await;
     Ok(())

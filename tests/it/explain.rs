@@ -37,7 +37,7 @@ async fn a_log_is_explained_while_its_servers_go_away_and_come_back() -> anyhow:
     let connect = std::sync::Arc::new(bifrost::connect::GrpcConnect { options: ClientOptions::default() });
     let client = Bifrost::from_parts(cluster.metadata(), connect, bifrost::Options::default()).await?;
     let two = ReplicationProperty::nodes(NonZeroU8::new(2).expect("not 0"));
-    let log = client.create_log("orders", LogOptions { replication: Some(two) }).await?;
+    let log = client.create_log("orders", LogOptions { replication: Some(two), ..LogOptions::default() }).await?;
 
     assert!(matches!(explain(&client, "orders").await.diagnosis, Diagnosis::Idle { .. }));
     log.appender().append("one").await?;

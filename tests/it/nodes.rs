@@ -50,7 +50,7 @@ fn nodes_are_listed_and_described_with_what_needs_them() {
     let text = dev.run(["node", "describe", "n3"]).ok();
     assert!(text.starts_with("N3:1 n3\n") && text.contains("state      answers"), "{text}");
     assert!(
-        text.contains("roles      log-server, sequencer\n") && text.contains("numbers the appends of 0 logs"),
+        text.contains("roles      log-server, sequencer\n") && text.contains("load       numbers the appends of "),
         "{text}"
     );
     assert!(text.contains("1 segment needs it:\n  log orders (number 1), segment 0: it is closed"), "{text}");

@@ -5,6 +5,7 @@
 //! | `cluster` | the cluster id, as text |
 //! | `logs/<id, 20 digits>` | the chain |
 //! | `log-names/<name>` | the log id, as text |
+//! | `log-pins/<id, 20 digits>` | the node that an operator pinned the log's sequencer to, as text |
 //! | `deleted-logs/<id, 20 digits>` | the tombstone of a log that is being deleted, until its servers gave the space back |
 //! | `nodes/<id, 10 digits>` | the node record |
 //! | `node-names/<name>` | the node id, as text |
@@ -29,6 +30,7 @@ use crate::cluster::random_id;
 
 mod chains;
 mod defaults;
+mod pins;
 mod roster;
 mod tombstones;
 

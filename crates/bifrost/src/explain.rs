@@ -74,6 +74,7 @@ impl Explanation {
             members: Vec::new(),
             sequencer: None,
             successor: Vec::new(),
+            pin: None,
         };
         Self::of(asked, evidence)
     }
@@ -94,6 +95,8 @@ pub struct Evidence {
     pub sequencer: Option<SequencerView>,
     /// Whether the members of a pending successor answer.
     pub successor: Vec<MemberView>,
+    /// Where an operator wants the sequencer, if that is known.
+    pub pin: Option<NodeId>,
 }
 
 /// What metadata says about a log.

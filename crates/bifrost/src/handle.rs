@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
-use crate::cluster::{Cluster, fresh_op};
+use crate::cluster::{Cluster, Rounds, fresh_op, random_id};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::controller::{ControllerOptions, control};
 use crate::delete::sweeper::{SweeperOptions, sweep};
@@ -39,7 +39,7 @@ use crate::log_state::LogState;
 use crate::membership::Identity;
 use crate::metadata_pool::{MetadataPool, WrongAddress};
 use crate::options::{LogOptions, Options};
-use crate::placement::{Situation, default_replication, place};
+use crate::placement::{Leave, Situation, default_replication, place};
 use crate::reconfigure::Progress;
 
 /// Attempts at making a log while metadata gives no answer.
@@ -264,9 +264,20 @@ impl Bifrost {
             Some(replication) => replication,
             None => cluster.catalog.default_replication().await?.unwrap_or_else(|| default_replication(&nodes)),
         };
-        let answering = cluster.answering(replication.copies()).await;
-        let nodeset_max = cluster.options.nodeset_max;
-        let situation = Situation { nodes: &nodes, answering: &answering, avoid: None, rotate: false, nodeset_max };
+        let mut answers = Vec::clone(&*cluster.answering(replication.copies()).await);
+        let preferred = options.preferred.or(cluster.options.preferred);
+        answers.extend(cluster.answer_if_missing(preferred, &answers).await);
+        let situation = Situation {
+            nodes: &nodes,
+            answers: &answers,
+            present: None,
+            leave: Leave::Stay,
+            pin: None,
+            preferred,
+            // It has no number yet.
+            seed: u64::try_from(random_id().get() >> 64).unwrap_or(0),
+            nodeset_max: cluster.options.nodeset_max,
+        };
         let first = place(situation, &replication).ok_or(LogError::NoPlacement)?;
         let roster = cluster.directory.admit(&first)?;
         Ok((first, roster))
@@ -514,6 +525,14 @@ impl Cluster {
         tasks.spawn(async move {
             let _stopped = token.run_until_cancelled_owned(follower.follow(Some(revision))).await;
         });
-        Ok(Arc::new(Self { catalog, directory, options, tasks, stop, detector: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            catalog,
+            directory,
+            options,
+            rounds: Rounds::default(),
+            tasks,
+            stop,
+            detector: OnceLock::new(),
+        }))
     }
 }

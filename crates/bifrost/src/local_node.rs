@@ -1,6 +1,7 @@
 //! A node inside this process: a log server on its disk, and sequencers. The embedded back ends run one; the daemon runs
 //! one behind a gRPC listener.
 
+mod absent;
 #[cfg(feature = "rocksdb")]
 mod directory_disk;
 mod disk;
@@ -19,9 +20,10 @@ use bifrost_logserver::{OpenError, RocksOptions};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_sequencer::{LogletSource, SequencerHost};
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, StorageState};
+use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, Role, StorageState};
+use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{MetadataError, Revision};
-use bifrost_wire::sequencer::SequencerError;
+use bifrost_wire::sequencer::{SequencerError, Sequencers};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::time::timeout;
@@ -31,8 +33,11 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::{random_id, serves};
 use crate::connect::NodeServices;
 use crate::directory::Directory;
-use crate::membership::{BootStep, Identity, Refusal, before_boot, boot_step, next_life};
+use crate::membership::{
+    BootStep, DisklessStep, Identity, Refusal, before_boot, boot_step, boot_step_without_disk, next_life,
+};
 
+use self::absent::Absent;
 #[cfg(feature = "rocksdb")]
 use self::directory_disk::DirectoryDisk;
 use self::disk::MemoryDisk;
@@ -91,15 +96,15 @@ pub enum NodeError {
     Start(#[from] StartError),
 }
 
-/// How long another process of the same name has to answer. One that is cut off for longer and has its disk is taken for
-/// gone, as a lost disk is.
+/// How long another process of the same name has to answer. The answer only decides what the refusal says.
 const SERVED_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A node of this process.
 #[derive(Debug)]
 pub struct LocalNode {
     record: NodeRecord,
-    log_server: LogServerHandle,
+    /// `None` without that role.
+    log_server: Option<LogServerHandle>,
     sequencers: SequencerHost,
     status: LocalStatus,
 }
@@ -121,14 +126,19 @@ impl LocalNode {
         limits: SegmentLimits,
     ) -> Result<Self, NodeError> {
         let cluster = catalog.cluster_id(ClusterId::new(random_id())).await?;
-        let disk = storage.into_disk();
-        // Whatever is refused is refused before the disk is touched: opening a store writes to it.
-        check(&catalog, &directory, identity, cluster, disk.as_ref()).await?;
-        // The disk is locked before the record is touched, so that a second process on the same disk fails without
-        // disturbing the first.
-        let store = disk.open().await?;
-        let record = claim(&catalog, identity, cluster, disk.as_ref()).await?;
-        let log_server = store.serve(server_options(&record)?).await?;
+        let (record, log_server) = if identity.roles.has(Role::LogServer) {
+            let disk = storage.into_disk();
+            // Whatever is refused is refused before the disk is touched: opening a store writes to it.
+            check(&catalog, &directory, identity, cluster, disk.as_ref()).await?;
+            // The disk is locked before the record is touched, so that a second process on the same disk fails without
+            // disturbing the first.
+            let store = disk.open().await?;
+            let record = claim(&catalog, identity, cluster, disk.as_ref()).await?;
+            let log_server = store.serve(server_options(&record)?).await?;
+            (record, Some(log_server))
+        } else {
+            (claim_without_disk(&catalog, identity).await?, None)
+        };
         let source = Arc::new(CatalogSource { catalog });
         let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
         let status = LocalStatus::new(&record, log_server.clone(), sequencers.clone());
@@ -148,11 +158,13 @@ impl LocalNode {
 
     /// Its services, for callers in this process and for the adapters of a listener.
     pub fn services(&self) -> NodeServices {
-        NodeServices {
-            log_server: Arc::new(self.log_server.clone()),
-            sequencers: Arc::new(self.sequencers.clone()),
-            node: Arc::new(self.status.clone()),
-        }
+        let log_server: Arc<dyn LogServer> = match &self.log_server {
+            Some(log_server) => Arc::new(log_server.clone()),
+            None => Arc::new(Absent),
+        };
+        let sequencers: Arc<dyn Sequencers> =
+            if self.record.roles.has(Role::Sequencer) { Arc::new(self.sequencers.clone()) } else { Arc::new(Absent) };
+        NodeServices { log_server, sequencers, node: Arc::new(self.status.clone()) }
     }
 
     /// What it says about itself, and where others of this process add to it.
@@ -161,8 +173,8 @@ impl LocalNode {
     }
 
     /// Its log server.
-    pub const fn log_server(&self) -> &LogServerHandle {
-        &self.log_server
+    pub const fn log_server(&self) -> Option<&LogServerHandle> {
+        self.log_server.as_ref()
     }
 
     /// Its sequencers.
@@ -175,8 +187,11 @@ impl LocalNode {
     /// # Cancel safety
     /// Safe: the stop goes on; call again to wait for it.
     pub async fn shutdown(&self) {
+        self.status.stop();
         self.sequencers.shutdown().await;
-        self.log_server.shutdown().await;
+        if let Some(log_server) = &self.log_server {
+            log_server.shutdown().await;
+        }
     }
 }
 
@@ -200,29 +215,22 @@ async fn check(
     match (before_boot(record, marker, cluster), known) {
         (Some(BootStep::Refuse(refusal)), _) => Err(refusal.into()),
         (Some(BootStep::LoseDisk(lost)), Some((mut record, mut revision))) => {
-            if is_served_elsewhere(directory, identity, &record, lost).await? {
-                return Err(Refusal::NameInUse { node: record.id.node, disk: lost }.into());
+            // Whoever listened at our own address is gone, because we do. At another one the disk may well be in service,
+            // or only stopped: to mark it would take a healthy copy away.
+            if !record.address.is_empty() && record.address != identity.address {
+                directory.refresh().await?;
+                let node = record.id.node;
+                let served = timeout(SERVED_DEADLINE, serves(directory, node, lost)).await.unwrap_or(false);
+                return Err(match served {
+                    true => Refusal::NameInUse { node, disk: lost }.into(),
+                    false => Refusal::DiskElsewhere { node, disk: lost }.into(),
+                });
             }
             desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
             Err(Refusal::DiskLost { lost }.into())
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a disk that is not here is served by another process of the same name: then it is not lost, and marking it would
-/// take a healthy copy away. Whoever listened at our own address is gone, because we do.
-async fn is_served_elsewhere(
-    directory: &Directory,
-    identity: &Identity,
-    record: &NodeRecord,
-    disk: DiskId,
-) -> Result<bool, CatalogError> {
-    if record.address.is_empty() || record.address == identity.address {
-        return Ok(false);
-    }
-    directory.refresh().await?;
-    Ok(timeout(SERVED_DEADLINE, serves(directory, record.id.node, disk)).await.unwrap_or(false))
 }
 
 /// Walks the table until a life was begun and the disk may be served. Interrupted anywhere, the next start goes on.
@@ -264,6 +272,28 @@ async fn claim(
                 return Err(Refusal::DiskLost { lost }.into());
             }
             BootStep::Refuse(refusal) => return Err(refusal.into()),
+        }
+    }
+}
+
+/// Begins the next life of a node that has no disk.
+async fn claim_without_disk(catalog: &Catalog, identity: &Identity) -> Result<NodeRecord, NodeError> {
+    let known = catalog.node_by_name(&identity.name).await?;
+    let life = next_life(known.as_ref().map(|(record, _)| record), None).ok_or(CatalogError::Exhausted)?;
+    loop {
+        let (record, revision) = find_or_make(catalog, identity).await?;
+        match boot_step_without_disk(&record, life, &identity.address) {
+            DisklessStep::Serve => return Ok(record),
+            DisklessStep::BeginLife => {
+                match catalog.replace_node(revision, &identity.record_of_life(&record, life)).await {
+                    // Written, or perhaps written, or somebody was faster: look again.
+                    Ok(_) | Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Another process lives under this name by now.
+            DisklessStep::Superseded => return Err(CatalogError::Conflict.into()),
+            DisklessStep::Refuse(refusal) => return Err(refusal.into()),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::cluster::fresh_op;
 use crate::error::{LogError, ReadError, Resolved};
 use crate::log_state::{LogState, is_closed};
 use crate::options::{AppenderOptions, ReadOptions};
-use crate::placement::{PlanError, Wish};
+use crate::placement::{Leave, PlanError, Wish};
 use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
@@ -161,6 +161,7 @@ impl Log {
 
     /// An appender.
     pub fn appender_with(&self, options: AppenderOptions) -> Appender {
+        self.state.appended_from(options.preferred);
         Appender::start(self.state.clone(), options)
     }
 
@@ -388,8 +389,9 @@ impl Log {
             match Box::pin(self.reconfigure_once(op, &options)).await {
                 // A node was taken out of service while placement chose it: choose again. What was asked for by name is
                 // refused.
-                Err(LogError::Plan(PlanError::UnknownNode { .. } | PlanError::NotWritable { .. }))
-                    if options.successor.is_none() && options.nodes.is_none() && options.sequencer.is_none() => {}
+                Err(LogError::Plan(
+                    PlanError::UnknownNode { .. } | PlanError::NotWritable { .. } | PlanError::NoRole { .. },
+                )) if options.successor.is_none() && options.nodes.is_none() && options.sequencer.is_none() => {}
                 outcome => return outcome,
             }
         }
@@ -442,7 +444,7 @@ impl Log {
         }
         let ReconfigureOptions { nodes, replication, sequencer, .. } = options.clone();
         let wish = Wish { nodes, replication, sequencer };
-        self.state.plan(last, Some(last.params.sequencer), true, &wish).await.map(Some)
+        self.state.plan(last, Leave::Rotate, &wish).await.map(Some)
     }
 
     /// What became of an append whose outcome was unknown. Waits until that can be said: until the segment of the

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use bifrost_loglet::read::Readable;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
-    Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, Lsn, NodeGeneration, Reconfiguration, Segment,
+    Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, LogletParams, Lsn, NodeId, Reconfiguration, Segment,
     SegmentIndex, SegmentState, Successor,
 };
 use bifrost_wire::metadata::{MetadataError, Revision};
@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, Roster, StoredChain, decode_chain_value};
 use crate::cluster::{Cluster, fresh_op};
-use crate::placement::{PlanError, Situation, Wish, plan};
+use crate::placement::{Leave, PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
 
@@ -40,6 +40,8 @@ pub(crate) struct LogState {
     progress: watch::Sender<Progress>,
     /// Readers that were opened so far.
     readers: AtomicU64,
+    /// The node that the log is best sequenced at, as its last appender here has it.
+    preferred: Mutex<Option<NodeId>>,
     /// Cancelled when the log is known to be deleted.
     pub(crate) deleted: CancellationToken,
     /// Ends the task that follows the chain.
@@ -59,6 +61,7 @@ impl LogState {
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
             readers: AtomicU64::new(0),
+            preferred: Mutex::new(None),
             deleted: CancellationToken::new(),
             _following: stop.clone().drop_guard(),
         });
@@ -263,8 +266,8 @@ impl LogState {
             Some(pending) => pending.successor.clone(),
             None => {
                 // A sequencer that is gone, or about to be, is no choice; any other one is better than none.
-                let rotate = !matches!(reason, CloseReason::SequencerGone | CloseReason::HandOver);
-                Some(self.place(last, Some(last.params.sequencer), rotate).await?)
+                let gone = matches!(reason, CloseReason::SequencerGone | CloseReason::HandOver);
+                Some(self.place(last, if gone { Leave::Gone } else { Leave::Stay }).await?)
             }
         };
         let intent = Intent { op: fresh_op(), segment: loglet.segment, actor, reason, successor };
@@ -300,38 +303,46 @@ impl LogState {
         Ok(outcome)
     }
 
+    /// Takes note that the log is appended from here, best through this node if the appender says one.
+    pub(crate) fn appended_from(&self, preferred: Option<NodeId>) {
+        *self.preferred.lock() = preferred.or(self.cluster.options.preferred);
+    }
+
     /// Chooses what comes after `last`, among nodes that answer now.
-    pub(crate) async fn place(
-        &self,
-        last: &Segment,
-        leave: Option<NodeGeneration>,
-        rotate: bool,
-    ) -> Result<Successor, ReconfigureError> {
-        let planned = self.plan(last, leave, rotate, &Wish::default()).await;
+    pub(crate) async fn place(&self, last: &Segment, leave: Leave) -> Result<Successor, ReconfigureError> {
+        let planned = self.plan(last, leave, &Wish::default()).await;
         planned.map_err(|_| ReconfigureError::NoPlacement)
     }
 
     /// The same, as far as a wish leaves room.
-    pub(crate) async fn plan(
-        &self,
-        last: &Segment,
-        leave: Option<NodeGeneration>,
-        rotate: bool,
-        wish: &Wish,
-    ) -> Result<Successor, PlanError> {
+    pub(crate) async fn plan(&self, last: &Segment, leave: Leave, wish: &Wish) -> Result<Successor, PlanError> {
         if let Err(error) = self.cluster.directory.refresh().await {
             warn!(%error, "placing by node records that may be old");
         }
         let nodes = self.cluster.directory.records();
-        let mut answering = self.cluster.answering(last.params.replication.copies()).await;
-        if let Some(wanted) = wish.sequencer
-            && !answering.contains(&wanted)
-            && self.cluster.answers(wanted).await
-        {
-            answering.push(wanted);
+        let copies = last.params.replication.copies();
+        let (answers, pin) = tokio::join!(self.cluster.answering(copies), self.cluster.catalog.pin(self.log));
+        let pin = pin.unwrap_or_else(|error| {
+            // A pin is a wish: nothing waits for it.
+            warn!(log = %self.log, %error, "placing without knowing whether the log is pinned");
+            None
+        });
+        let mut answers = Vec::clone(&*answers);
+        let preferred = *self.preferred.lock();
+        // An answer that is waited for is not only awaited when it is fast.
+        for wanted in [wish.sequencer, pin, preferred] {
+            answers.extend(self.cluster.answer_if_missing(wanted, &answers).await);
         }
-        let nodeset_max = self.cluster.options.nodeset_max;
-        let situation = Situation { nodes: &nodes, answering: &answering, avoid: leave, rotate, nodeset_max };
+        let situation = Situation {
+            nodes: &nodes,
+            answers: &answers,
+            present: Some(&last.params),
+            leave,
+            pin,
+            preferred,
+            seed: self.log.get(),
+            nodeset_max: self.cluster.options.nodeset_max,
+        };
         plan(situation, wish, &last.params.replication)
     }
 }
@@ -360,8 +371,10 @@ impl Surroundings for LogState {
             if lives && directory.admit(successor).is_ok() {
                 return Ok(None);
             }
-            let leave = (!lives).then_some(successor.sequencer);
-            self.place(last, leave, false).await.map(Some)
+            // The one that was to come is replaced, so it is the one to stay or to be gone.
+            let params = LogletParams { sequencer: successor.sequencer, ..last.params.clone() };
+            let leave = if lives { Leave::Stay } else { Leave::Gone };
+            self.place(&Segment { params, ..last.clone() }, leave).await.map(Some)
         })
     }
 

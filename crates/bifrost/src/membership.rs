@@ -11,6 +11,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
+
 use bifrost_logserver::Marker;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeId, NodeRecord, Roles, StorageState};
@@ -113,6 +115,27 @@ pub enum Refusal {
         /// The disk that it serves.
         disk: DiskId,
     },
+    /// The node is to serve no disk, and copies of it count.
+    #[error(
+        "the node has disk {disk} in service and is started without the role `log-server`; start it with that role, or take \
+         the disk out of service first, with `bifrost node set-state`"
+    )]
+    HoldsCopies {
+        /// The disk.
+        disk: DiskId,
+    },
+    /// The record names a disk that is not here, and another process may have it. It is not taken for lost: to be silent
+    /// is not to be gone.
+    #[error(
+        "disk {disk} of {node} is not here, and whoever had it was at another address and does not answer; start the node on \
+         that disk, or, if it is gone, declare it with `bifrost node set-state {node} data-loss`"
+    )]
+    DiskElsewhere {
+        /// The node.
+        node: NodeId,
+        /// The disk.
+        disk: DiskId,
+    },
     /// An operator or the node itself has taken the disk out of service.
     #[error(
         "the disk of this node is in state {state} and is not served; start a new node under another name, on an empty \
@@ -139,6 +162,33 @@ pub enum BootStep {
     LoseDisk(DiskId),
     /// Do not start.
     Refuse(Refusal),
+}
+
+/// What a starting node without a disk must do next about its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisklessStep {
+    /// Write the record with the life that begins, then look again.
+    BeginLife,
+    /// The life has begun.
+    Serve,
+    /// Another process has begun this life or a later one.
+    Superseded,
+    /// Do not start.
+    Refuse(Refusal),
+}
+
+/// The same table for a node without the role of a log server. Whoever has copies keeps the role until its disk is out of
+/// service: a node that serves them no more would count as lost by itself. `address` is where this process listens.
+pub fn boot_step_without_disk(record: &NodeRecord, life: Generation, address: &str) -> DisklessStep {
+    if let (StorageState::ReadWrite | StorageState::ReadOnly, Some(disk)) = (record.storage, record.disk) {
+        return DisklessStep::Refuse(Refusal::HoldsCopies { disk });
+    }
+    match record.id.generation.cmp(&life) {
+        Ordering::Less => DisklessStep::BeginLife,
+        // Our own write is recognised by our address (M2).
+        Ordering::Equal if record.address == address => DisklessStep::Serve,
+        Ordering::Equal | Ordering::Greater => DisklessStep::Superseded,
+    }
 }
 
 /// The life that a start begins: above the record's, and above every one that a start tried to begin on this disk.

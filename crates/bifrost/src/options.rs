@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bifrost_types::limits::{APPENDER_BYTES, READ_CREDIT_BYTES};
-use bifrost_types::{KeyFilter, Lsn, ReplicationProperty};
+use bifrost_types::{KeyFilter, Lsn, NodeId, ReplicationProperty};
 
 /// Options of one [`Bifrost`](crate::Bifrost).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +15,15 @@ pub struct Options {
     /// How many nodes a new segment is spread over at most; fewer if there are fewer. Default 5: enough for two
     /// failures with three copies, few enough that each record's fan-out stays cheap.
     pub nodeset_max: usize,
+    /// The node of this process, or another one that logs are best sequenced at when they are appended from here: a log
+    /// that is made here, and one that has an appender here, gets its next sequencer there if that node answers. A hint:
+    /// an operator's pin goes first, and nothing moves for it alone. Default: none.
+    pub preferred: Option<NodeId>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { call_deadline: Duration::from_secs(2), nodeset_max: 5 }
+        Self { call_deadline: Duration::from_secs(2), nodeset_max: 5, preferred: None }
     }
 }
 
@@ -30,6 +34,9 @@ pub struct LogOptions {
     /// metadata says ([`Catalog::set_default_replication`](crate::catalog::Catalog::set_default_replication)), else two
     /// nodes, or one if there is only one.
     pub replication: Option<ReplicationProperty>,
+    /// The node that is to number its appends, if that node answers. Default: [`Options::preferred`], else whoever has
+    /// little to do.
+    pub preferred: Option<NodeId>,
 }
 
 /// Options of an appender.
@@ -41,11 +48,14 @@ pub struct AppenderOptions {
     /// How long an append may go without any progress of the log before it is given up as not appended or unknown.
     /// Default 60 s: longer than a failover, shorter than the patience of whoever is on call.
     pub give_up_after: Duration,
+    /// The node that the log's next sequencer is best placed at, because it is appended from there. Default:
+    /// [`Options::preferred`].
+    pub preferred: Option<NodeId>,
 }
 
 impl Default for AppenderOptions {
     fn default() -> Self {
-        Self { bytes_in_flight_max: APPENDER_BYTES, give_up_after: Duration::from_secs(60) }
+        Self { bytes_in_flight_max: APPENDER_BYTES, give_up_after: Duration::from_secs(60), preferred: None }
     }
 }
 

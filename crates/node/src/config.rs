@@ -30,7 +30,7 @@ use bifrost::{AppenderOptions, Options, ReadOptions, ReplicationProperty};
 use bifrost_etcd::EtcdOptions;
 use bifrost_logserver::RocksOptions;
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::Location;
+use bifrost_types::{Location, Role, Roles};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 
 use crate::failover::FailoverOptions;
@@ -120,8 +120,8 @@ pub struct NodeConfig {
     pub location: Location,
     /// Where everything is kept; `None` if nobody said.
     pub data_dir: Option<PathBuf>,
-    /// Whether it has the role `metadata` besides the other two.
-    pub metadata: bool,
+    /// What it does.
+    pub roles: Roles,
 }
 
 /// What keeps the metadata of the cluster, the metadata member of a node, and where those of the cluster are.
@@ -184,7 +184,7 @@ impl Default for Config {
                 advertise: None,
                 location: Location::default(),
                 data_dir: None,
-                metadata: true,
+                roles: Roles::ALL,
             },
             metadata: MetadataConfig {
                 engine: Engine::Raft,
@@ -245,7 +245,8 @@ impl Config {
             listen: node.listen.clone(),
             advertise: node.advertise.clone(),
             data_dir: node.data_dir.clone().ok_or(DATA_DIR)?,
-            member: (node.metadata && !etcd).then(addresses),
+            roles: node.roles,
+            member: (node.roles.has(Role::Metadata) && !etcd).then(addresses),
             etcd: etcd.then(|| self.etcd()),
             join: metadata.join.clone(),
             bootstrap,

@@ -239,7 +239,7 @@ impl Shared {
     }
 
     async fn create(&self, request: CreateLog) -> Result<LogDescription, LogsError> {
-        let options = LogOptions { replication: request.replication };
+        let options = LogOptions { replication: request.replication, ..LogOptions::default() };
         let made = match &request.name {
             Some(name) => self.bifrost.create_log(name, options).await,
             None => self.bifrost.create_unnamed_log(options).await,

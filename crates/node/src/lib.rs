@@ -2,8 +2,11 @@
 //!
 //! Reading order: [`server`] (one node), [`gateway`] (its door for thin clients), [`ledger`] (what was acknowledged and read,
 //! and the verdicts on it); with the feature `rocksdb` [`local_cluster`] (several nodes in this process) and
-//! [`metadata_member`] (a member of the metadata group), and with `cli` [`demo`], [`config`], [`process`] (`bifrost server`),
-//! [`cli`].
+//! [`metadata_member`] (a member of the metadata group), with `process` [`process`] (a node as `bifrost server` runs it) and
+//! [`join`] (the same node inside an embedder's process), and with `cli` [`demo`], [`config`], [`cli`].
+
+#[cfg(feature = "process")]
+pub use join::{Join, JoinError, Joined};
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -13,6 +16,8 @@ pub mod config;
 pub mod demo;
 pub mod failover;
 pub mod gateway;
+#[cfg(feature = "process")]
+pub mod join;
 pub mod ledger;
 #[cfg(feature = "rocksdb")]
 pub mod local_cluster;
@@ -20,6 +25,6 @@ pub mod local_cluster;
 pub mod metadata_member;
 #[cfg(feature = "cli")]
 mod nearest;
-#[cfg(feature = "cli")]
+#[cfg(feature = "process")]
 pub mod process;
 pub mod server;

@@ -73,7 +73,9 @@ pub struct ProcessOptions {
     pub advertise: Option<String>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
-    /// Its part in metadata; `None` for a node without that role, and for one whose metadata is in etcd.
+    /// What it does.
+    pub roles: Roles,
+    /// Where its metadata member is: exactly if it has that role, and metadata is not in etcd.
     pub member: Option<MemberAddresses>,
     /// Where etcd keeps the metadata, if it does.
     pub etcd: Option<EtcdOptions>,
@@ -98,9 +100,28 @@ pub struct ProcessOptions {
 }
 
 impl ProcessOptions {
-    /// What the node does.
-    fn roles(&self) -> Roles {
-        if self.member.is_some() { Roles::ALL } else { Roles::DATA }
+    /// A node that keeps copies and numbers appends, listens at `listen` (`host:port`; port 0 for any that is free) and has
+    /// its data in `data_dir`. Everything else has its default; say where its cluster is with `join`.
+    pub fn new(name: impl Into<String>, listen: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            location: Location::default(),
+            listen: listen.into(),
+            advertise: None,
+            data_dir: data_dir.into(),
+            roles: Roles::DATA,
+            member: None,
+            etcd: None,
+            join: Vec::new(),
+            bootstrap: false,
+            rocks: RocksOptions::default(),
+            segments: SegmentLimits::default(),
+            server: ServerLimits::default(),
+            client: ClientOptions::default(),
+            gateway: GatewayOptions::default(),
+            failover: FailoverOptions::default(),
+            catch_up: CatchUpOptions::default(),
+        }
     }
 }
 
@@ -177,6 +198,9 @@ impl Process {
             Some(member) => Some(bind(&member.listen, member.advertise.as_deref()).await?),
             None => None,
         };
+        if options.etcd.is_none() && options.roles.has(bifrost_types::Role::Metadata) != options.member.is_some() {
+            return Err(ProcessError::MemberWithoutRole);
+        }
         let own = member_listener.as_ref().map(|bound| bound.address.as_str());
         let state = match found {
             Some(state) => known(&options, state, own).await?,
@@ -210,6 +234,11 @@ impl Process {
     /// The record of the node as of its start.
     pub const fn record(&self) -> &NodeRecord {
         self.node.record()
+    }
+
+    /// The node.
+    pub const fn node(&self) -> &Node {
+        &self.node
     }
 
     /// Where its metadata member is reached, if it has one.
@@ -502,7 +531,7 @@ impl Start {
 
     fn identity(&self, address: &str) -> Identity {
         let location = self.options.location.clone();
-        Identity { name: self.state.name.clone(), address: address.to_owned(), location, roles: self.options.roles() }
+        Identity { name: self.state.name.clone(), address: address.to_owned(), location, roles: self.options.roles }
     }
 
     /// Where metadata may be: as last known, and where this start was told to join.

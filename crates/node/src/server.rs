@@ -17,7 +17,7 @@ use bifrost::local_node::{LocalNode, NodeError, Storage};
 use bifrost::membership::Identity;
 use bifrost::{Bifrost, HandOverOptions, HandedOver, Options as BifrostOptions, StartError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{NodeGeneration, NodeId, NodeRecord};
+use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Role, Roles};
 use bifrost_wire::grpc::{
     ClientOptions, HealthGrpc, Listener, LogServerGrpc, LogsGrpc, MetadataGrpc, NodeGrpc, ReflectionError,
     RoutesBuilder, SequencersGrpc, ServerLimits, add_reflection, serve,
@@ -53,13 +53,17 @@ pub trait Interpose: Send + Sync + fmt::Debug {
 }
 
 /// What health checks may ask for by name.
-const SERVICES: [&str; 5] = [
-    LogServerGrpc::<dyn LogServer>::NAME,
-    SequencersGrpc::<dyn Sequencers>::NAME,
-    MetadataGrpc::<dyn MetadataStore>::NAME,
-    LogsGrpc::<dyn Logs>::NAME,
-    NodeGrpc::<dyn NodeService>::NAME,
-];
+fn services_of(roles: Roles) -> Vec<&'static str> {
+    let (keeps, numbers) = (roles.has(Role::LogServer), roles.has(Role::Sequencer));
+    let all = [
+        (keeps, LogServerGrpc::<dyn LogServer>::NAME),
+        (numbers, SequencersGrpc::<dyn Sequencers>::NAME),
+        (true, MetadataGrpc::<dyn MetadataStore>::NAME),
+        (keeps || numbers, LogsGrpc::<dyn Logs>::NAME),
+        (true, NodeGrpc::<dyn NodeService>::NAME),
+    ];
+    all.into_iter().filter_map(|(offered, name)| offered.then_some(name)).collect()
+}
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -116,6 +120,8 @@ pub struct Node {
     local: LocalNode,
     /// The handle that the door for thin clients has, too.
     bifrost: Bifrost,
+    metadata: Arc<dyn MetadataStore>,
+    connect: SelfConnect,
     /// Health tells that the node stops, and the door for thin clients takes nothing more. When that is closed, `stop` fires.
     stopping: CancellationToken,
     stop: CancellationToken,
@@ -169,14 +175,15 @@ impl Node {
         tasks.spawn(async move {
             let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
         });
-        let place =
-            Place { node: local.id(), log_server: local.log_server().clone(), directory: directory.clone(), catalog };
-        let (catch_up, catching_up) = CatchUp::new(place, options.catch_up);
-        local.status().tell_catch_up(catch_up);
-        let catcher = stop.child_token();
-        tasks.spawn(async move {
-            let _stopped = catcher.run_until_cancelled_owned(catching_up).await;
-        });
+        if let Some(log_server) = local.log_server().cloned() {
+            let place = Place { node: local.id(), log_server, directory: directory.clone(), catalog };
+            let (catch_up, catching_up) = CatchUp::new(place, options.catch_up);
+            local.status().tell_catch_up(catch_up);
+            let catcher = stop.child_token();
+            tasks.spawn(async move {
+                let _stopped = catcher.run_until_cancelled_owned(catching_up).await;
+            });
+        }
         let follow = stop.child_token();
         tasks.spawn(async move {
             let _stopped = follow.run_until_cancelled_owned(directory.follow(Some(revision))).await;
@@ -185,7 +192,7 @@ impl Node {
         let opened = async {
             let mut routes = RoutesBuilder::default();
             add_reflection(&mut routes, &limits)?;
-            let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect), options.logs);
+            let parts = Bifrost::from_parts(options.metadata.clone(), Arc::new(connect.clone()), options.logs);
             let bifrost = parts.await.map_err(ServerError::Gateway)?;
             if let Some(detector) = options.detector {
                 bifrost.use_detector(detector);
@@ -202,12 +209,20 @@ impl Node {
                 return Err(error);
             }
         };
-        LogServerGrpc::new(services.log_server, &limits, stop.child_token()).add_to(&mut routes);
-        SequencersGrpc::new(services.sequencers, &limits, stop.child_token()).add_to(&mut routes);
+        let roles = local.record().roles;
+        if roles.has(Role::LogServer) {
+            LogServerGrpc::new(services.log_server, &limits, stop.child_token()).add_to(&mut routes);
+        }
+        if roles.has(Role::Sequencer) {
+            SequencersGrpc::new(services.sequencers, &limits, stop.child_token()).add_to(&mut routes);
+        }
         NodeGrpc::new(services.node, stop.child_token()).add_to(&mut routes);
-        MetadataGrpc::new(options.metadata, &limits, stop.child_token()).add_to(&mut routes);
-        LogsGrpc::new(Arc::new(gateway.clone()), &limits, stop.child_token()).add_to(&mut routes);
-        HealthGrpc::new(SERVICES.to_vec(), stopping.clone(), stop.child_token()).add_to(&mut routes);
+        MetadataGrpc::new(options.metadata.clone(), &limits, stop.child_token()).add_to(&mut routes);
+        // A node for metadata alone is kept free of the load of clients.
+        if roles.has(Role::LogServer) || roles.has(Role::Sequencer) {
+            LogsGrpc::new(Arc::new(gateway.clone()), &limits, stop.child_token()).add_to(&mut routes);
+        }
+        HealthGrpc::new(services_of(roles), stopping.clone(), stop.child_token()).add_to(&mut routes);
         let (asked, closed) = (stopping.clone(), stop.clone());
         tasks.spawn(async move {
             asked.cancelled_owned().await;
@@ -221,7 +236,7 @@ impl Node {
                 error!(%node, %error, "the listener failed");
             }
         });
-        Ok(Self { local, bifrost, stopping, stop, tasks })
+        Ok(Self { local, bifrost, metadata: options.metadata, connect, stopping, stop, tasks })
     }
 
     /// Hands its sequencers over to other nodes, before a planned stop. From now on it tells whoever asks that it stops.
@@ -241,6 +256,20 @@ impl Node {
     /// Its record as of its start.
     pub const fn record(&self) -> &NodeRecord {
         self.local.record()
+    }
+
+    /// A handle on the logs of the cluster for callers in this process: it reaches this node by calls, all others through
+    /// the network, and wants the logs that are appended from here sequenced here. Shut it down before the node.
+    ///
+    /// # Errors
+    /// [`StartError::Catalog`] when metadata cannot be read.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing runs before it returns.
+    pub async fn handle(&self, options: BifrostOptions) -> Result<Bifrost, StartError> {
+        let here = self.record().roles.has(Role::Sequencer).then(|| self.id().node);
+        let options = BifrostOptions { preferred: options.preferred.or(here), ..options };
+        Bifrost::from_parts(Arc::clone(&self.metadata), Arc::new(self.connect.clone()), options).await
     }
 
     /// Tells by its health that it stops, lets the appends of thin clients end, closes the listener, stops the services

@@ -51,7 +51,7 @@ impl Client {
         let mut logs = Vec::new();
         for number in 1..=self.work.logs {
             let name = format!("log-{number}");
-            let options = LogOptions { replication: replication.clone() };
+            let options = LogOptions { replication: replication.clone(), ..LogOptions::default() };
             let log = loop {
                 match self.bifrost.open_log(&name, options.clone()).await {
                     Ok(log) => break log,

@@ -18,6 +18,7 @@ use bifrost_wire::log_server::{
     CallError, CopyState, LogServer, ReadRequest, ReadStream, RepairRequest, SealRequest, SettleRequest, StateRequest,
     StoreRequest, StoreStream, TrimRequest,
 };
+use bifrost_wire::node::{NodeService, NodeStatus};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
@@ -222,6 +223,29 @@ impl Network {
 impl Interpose for Network {
     fn log_server(&self, node: NodeId, inner: Arc<dyn LogServer>) -> Arc<dyn LogServer> {
         Arc::new(Tapped { node, inner, tap: Arc::new(self.clone()) })
+    }
+
+    fn node(&self, node: NodeId, inner: Arc<dyn NodeService>) -> Arc<dyn NodeService> {
+        Arc::new(Hidden { node, inner, network: self.clone() })
+    }
+}
+
+/// What a node says about itself, while it is not dark.
+#[derive(Debug)]
+struct Hidden {
+    node: NodeId,
+    inner: Arc<dyn NodeService>,
+    network: Network,
+}
+
+impl NodeService for Hidden {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, RpcError>> {
+        Box::pin(async move {
+            self.network.lit(self.node).await;
+            let status = self.inner.status().await;
+            self.network.lit(self.node).await;
+            status
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use bifrost_wire::codec::{decode_tombstone, encode_tombstone};
 use bifrost_wire::metadata::{Change, Precondition, Revision, Txn, TxnOutcome, Versioned, WatchStream};
 use tracing::warn;
 
+use super::pins::pin_key;
 use super::{Catalog, CatalogError, PAGE, StoredChain, chain_key, log_name_key, text};
 
 const DELETED_LOGS: &str = "deleted-logs/";
@@ -99,6 +100,7 @@ impl Catalog {
         let mut txn = Txn::new()
             .expect(&chain_key, Precondition::Revision(chain.revision))
             .delete(&chain_key)
+            .delete(pin_key(log))
             .expect(&key, Precondition::Revision(tombstone.revision))
             .put(&key, encode_tombstone(next));
         if let Some(name) = &chain.chain.name {

@@ -87,7 +87,7 @@ impl Tests for World {
         let node = &self.nodes[place];
         let place = Place {
             node: node.id(),
-            log_server: node.log_server().clone(),
+            log_server: node.log_server().unwrap().clone(),
             directory: self.directory.clone(),
             catalog: self.catalog(),
         };
@@ -105,7 +105,7 @@ impl Tests for World {
 
     /// How many records of a loglet the disk at this place has, by what its log server gives out.
     async fn has(&self, place: usize, loglet: LogletId, until: u64) -> u64 {
-        let server = self.nodes[place].log_server();
+        let server = self.nodes[place].log_server().unwrap();
         let tail = LogletOffset::new(until).unwrap();
         let request = ReadRequest {
             loglet,
@@ -184,7 +184,7 @@ async fn a_disk_that_was_away_gets_what_it_misses_of_closed_segments() {
     // What it has is remembered: nothing is read or fetched again.
     let again = world.catch_up(2, 1);
     again.until("it looks again", |progress| progress.state == CatchUpState::Idle).await;
-    assert_eq!(world.nodes[2].log_server().whole_tail(loglet(log, 0)).get(), 51);
+    assert_eq!(world.nodes[2].log_server().unwrap().whole_tail(loglet(log, 0)).get(), 51);
 }
 
 /// The Garnet case: whoever gave the records dies in the middle, and whoever gets them is given another role meanwhile.

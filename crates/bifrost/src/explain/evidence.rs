@@ -65,7 +65,7 @@ async fn ask_servers(cluster: &Cluster, log: LogId, metadata: MetadataView) -> E
     let open = last.filter(|last| last.decided_tail().is_none());
     // A loglet that there is not yet: whoever answers is there.
     let next = chain.map_or(SegmentIndex::FIRST, |chain| chain.next_segment);
-    let (members, sequencer, successor) = tokio::join!(
+    let (members, sequencer, successor, pin) = tokio::join!(
         async {
             match last {
                 Some(last) => ask_members(cluster, last.params.id, &last.params.nodeset).await,
@@ -84,9 +84,10 @@ async fn ask_servers(cluster: &Cluster, log: LogId, metadata: MetadataView) -> E
                 None => Vec::new(),
             }
         },
+        async { in_time(cluster.catalog.pin(log)).await.ok().flatten() },
     );
     let nodes = cluster.directory.records();
-    Evidence { taken_at_millis: now_millis(), nodes, members, sequencer, successor, metadata }
+    Evidence { taken_at_millis: now_millis(), nodes, members, sequencer, successor, pin, metadata }
 }
 
 async fn ask_members(cluster: &Cluster, loglet: LogletId, nodeset: &Nodeset) -> Vec<MemberView> {

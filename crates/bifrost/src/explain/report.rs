@@ -161,6 +161,9 @@ impl Explanation {
             if let Some(view) = evidence.sequencer {
                 line("sequencer", format!("{} {}", last.params.sequencer, sequencer(view)));
             }
+            if let Some(pin) = evidence.pin {
+                line("pin", pinned(pin, last.params.sequencer.node));
+            }
         }
         for member in &evidence.members {
             line(&node_label(&evidence.nodes, member.node), member_text(member));
@@ -294,6 +297,17 @@ fn rpc(error: RpcError) -> String {
         RpcError::ShuttingDown => "is shutting down".to_owned(),
         error => format!("gave no answer: {error}"),
     }
+}
+
+/// Where an operator wants the sequencer, and why it may not be there.
+fn pinned(pin: NodeId, sequencer: NodeId) -> String {
+    if pin == sequencer {
+        return format!("to {pin}, which numbers the appends");
+    }
+    format!(
+        "to {pin}, and {sequencer} numbers the appends: {pin} was not there when the segment was opened, or was pinned \
+         later; a reconfiguration goes there when it answers"
+    )
 }
 
 fn sequencer(view: SequencerView) -> String {

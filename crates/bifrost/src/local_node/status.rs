@@ -25,14 +25,15 @@ struct Inner {
     id: NodeGeneration,
     roles: Roles,
     started: Instant,
-    log_server: LogServerHandle,
+    log_server: Option<LogServerHandle>,
     sequencers: SequencerHost,
     leaving: AtomicBool,
+    stopped: AtomicBool,
     catch_up: OnceLock<CatchUp>,
 }
 
 impl LocalStatus {
-    pub(super) fn new(record: &NodeRecord, log_server: LogServerHandle, sequencers: SequencerHost) -> Self {
+    pub(super) fn new(record: &NodeRecord, log_server: Option<LogServerHandle>, sequencers: SequencerHost) -> Self {
         let inner = Inner {
             id: record.id,
             roles: record.roles,
@@ -40,6 +41,7 @@ impl LocalStatus {
             log_server,
             sequencers,
             leaving: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             catch_up: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -50,6 +52,12 @@ impl LocalStatus {
         self.inner.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Nothing is to be said any more: the node stopped.
+    pub(super) fn stop(&self) {
+        self.leave();
+        self.inner.stopped.store(true, Ordering::Relaxed);
+    }
+
     /// Tells from now on how far this is. Only the first one counts: a life has one disk.
     pub fn tell_catch_up(&self, catch_up: CatchUp) {
         let _first = self.inner.catch_up.set(catch_up);
@@ -57,16 +65,16 @@ impl LocalStatus {
 
     /// How the node is now.
     pub fn now(&self) -> NodeStatus {
-        let Inner { id, roles, started, log_server, sequencers, leaving, catch_up } = &*self.inner;
+        let Inner { id, roles, started, log_server, sequencers, leaving, stopped: _, catch_up } = &*self.inner;
         NodeStatus {
             id: *id,
             roles: *roles,
-            disk: log_server.disk_status(),
+            disk: log_server.as_ref().and_then(LogServerHandle::disk_status),
             load: NodeLoad {
                 open_sequencers: u64::try_from(sequencers.running().len()).unwrap_or(u64::MAX),
-                loglets: log_server.loglets(),
+                loglets: log_server.as_ref().map_or(0, LogServerHandle::loglets),
                 sequenced_bytes: sequencers.sequenced_bytes(),
-                stored_bytes: log_server.stored_bytes(),
+                stored_bytes: log_server.as_ref().map_or(0, LogServerHandle::stored_bytes),
             },
             uptime: Duration::from_millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
             leaving: leaving.load(Ordering::Relaxed),
@@ -102,6 +110,7 @@ fn told(progress: &Progress) -> Option<CatchUpProgress> {
 
 impl NodeService for LocalStatus {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, RpcError>> {
-        Box::pin(std::future::ready(Ok(self.now())))
+        let stopped = self.inner.stopped.load(Ordering::Relaxed);
+        Box::pin(std::future::ready(if stopped { Err(RpcError::ShuttingDown) } else { Ok(self.now()) }))
     }
 }

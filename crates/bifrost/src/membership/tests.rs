@@ -162,3 +162,24 @@ fn a_disk_out_of_service_stays_out() {
         }
     }
 }
+
+#[test]
+fn a_node_without_a_disk_begins_its_life_once_and_not_while_it_has_copies() {
+    let step = |record: &NodeRecord, life| boot_step_without_disk(record, generation(life), "here:1");
+    let there = |record: &NodeRecord| NodeRecord { address: "there:1".to_owned(), ..record.clone() };
+    let here = |record: &NodeRecord| NodeRecord { address: "here:1".to_owned(), ..record.clone() };
+    let before = there(&record(StorageState::Provisioning, None));
+    assert_eq!(step(&before, 5), DisklessStep::BeginLife);
+    // Killed here, or the reply lost: the record says who wrote it.
+    let begun = of_life(&before, 5);
+    assert_eq!(step(&here(&begun), 5), DisklessStep::Serve);
+    assert_eq!(step(&begun, 5), DisklessStep::Superseded, "another process began the same life");
+    assert_eq!(step(&here(&of_life(&before, 6)), 5), DisklessStep::Superseded);
+    for storage in [StorageState::ReadWrite, StorageState::ReadOnly] {
+        let refused = DisklessStep::Refuse(Refusal::HoldsCopies { disk: disk(7) });
+        assert_eq!(step(&record(storage, Some(disk(7))), 5), refused);
+    }
+    for storage in [StorageState::DataLoss, StorageState::Retired] {
+        assert_eq!(step(&record(storage, Some(disk(7))), 5), DisklessStep::BeginLife, "it has nothing that counts");
+    }
+}

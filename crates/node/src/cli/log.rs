@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod describe;
 mod list;
+mod pin;
 
 use clap::Subcommand;
 
@@ -25,6 +26,9 @@ enum LogCommand {
     List,
     /// Show a log's chain: where each segment lies, where it ends, who closed it and why
     Describe(describe::DescribeArgs),
+    /// Say on which node a log's sequencer is to be
+    #[command(after_help = pin::HELP)]
+    Pin(pin::PinArgs),
     /// Delete a log for good: its records are gone, its name is free
     Delete(delete::DeleteArgs),
 }
@@ -34,6 +38,7 @@ pub(crate) async fn run(context: &Context, args: LogArgs) -> Result<Exit, CliErr
         LogCommand::Create(args) => create::run(context, args).await,
         LogCommand::List => list::run(context).await,
         LogCommand::Describe(args) => describe::run(context, args).await,
+        LogCommand::Pin(args) => pin::run(context, args).await,
         LogCommand::Delete(args) => delete::run(context, args).await,
     }
 }

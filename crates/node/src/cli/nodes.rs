@@ -1,7 +1,7 @@
 //! `bifrost nodes`.
 
 use bifrost::nodes::NodeView;
-use bifrost_types::{Location, NodeRecord};
+use bifrost_types::{Location, NodeRecord, Role};
 use comfy_table::Cell;
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ pub(crate) struct NodeReport {
     zone: Option<String>,
     storage: Option<String>,
     disk: Option<String>,
+    roles: Option<Vec<String>>,
     answers: bool,
     open_segments: u64,
     closed_segments: u64,
@@ -41,6 +42,7 @@ impl NodeReport {
             zone: record.map(|record| record.location.zone.clone()),
             storage: record.map(|record| record.storage.to_string()),
             disk: record.and_then(|record| record.disk).map(|disk| disk.to_string()),
+            roles: record.map(|record| record.roles.iter().map(|role| role.to_string()).collect()),
             answers: view.answers(),
             open_segments: view.mentions.open_segments,
             closed_segments: view.mentions.closed_segments,
@@ -72,7 +74,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CliError> {
             Cell::new(printable(&text(|record| record.name.clone()))),
             Cell::new(printable(&text(address))),
             Cell::new(printable(&text(|record| location(&record.location)))),
-            Cell::new(text(|record| record.storage.to_string())),
+            Cell::new(text(storage)),
             Cell::new(if view.record.is_some() { answers } else { "-" }),
             Cell::new(view.mentions.open_segments),
             Cell::new(view.mentions.closed_segments),
@@ -88,6 +90,15 @@ pub(crate) fn label(view: &NodeView) -> String {
     match &view.record {
         Some(record) => record.id.to_string(),
         None => format!("{} (removed)", view.node),
+    }
+}
+
+/// The state of its disk, if it is to have one.
+pub(crate) fn storage(record: &NodeRecord) -> String {
+    if record.disk.is_none() && !record.roles.has(Role::LogServer) {
+        "-".to_owned()
+    } else {
+        record.storage.to_string()
     }
 }
 

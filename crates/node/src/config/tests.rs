@@ -58,8 +58,8 @@ fn fields(debug: &str) -> Vec<&str> {
     names.split_last().map(|(_, names)| names.to_vec()).unwrap_or_default()
 }
 
-/// Options that are not for people: one is made by the node itself, one only groups others, one is for the simulator.
-const NOT_CONFIGURED: [&str; 3] = ["cluster", "space", "dial"];
+/// Options that are not for people: two are made by the node itself, one only groups others, one is for the simulator.
+const NOT_CONFIGURED: [&str; 4] = ["cluster", "preferred", "space", "dial"];
 
 #[test]
 fn every_option_of_every_part_has_a_key() {

@@ -113,6 +113,9 @@ pub enum ProcessError {
     /// The directory has a metadata member, and the node has no such role.
     #[error("the data directory holds a member of the metadata group, and the node does not have the role `metadata`")]
     StillMember,
+    /// The role `metadata` and a place for its member go together.
+    #[error("a node has the role `metadata` exactly if it is said where its metadata member listens")]
+    MemberWithoutRole,
     /// A text is no address.
     #[error("`{address}` is not an address of the form HOST:PORT")]
     WrongAddress {

@@ -1,6 +1,5 @@
 //! What a starting node asks of the metadata group. Each wait has a deadline.
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +10,12 @@ use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_logserver::Marker;
 use bifrost_raft::{AdminError, GroupId, Lineage, Role};
-use bifrost_types::{ClusterId, DiskId, LogId, LogletId, NodeId, NodeRecord, SegmentIndex};
+use bifrost_types::{ClusterId, NodeId, NodeRecord};
 use bifrost_wire::RpcError;
-use bifrost_wire::grpc::{ClientOptions, GrpcLogServer, GrpcMetadataAdmin};
-use bifrost_wire::log_server::{CallError, CopyError, LogServer, StateRequest};
+use bifrost_wire::grpc::{ClientOptions, GrpcMetadataAdmin, GrpcNode};
 use bifrost_wire::metadata::MetadataError;
 use bifrost_wire::metadata_admin::{MemberStatus, MetadataAdmin, MetadataAdminError, MetadataMember as WireMember};
+use bifrost_wire::node::NodeService;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
@@ -209,31 +208,32 @@ pub(super) async fn check_name(
     client: &ClientOptions,
 ) -> Result<(), ProcessError> {
     let Some(Some((record, _))) = until(LEADER_DEADLINE, || catalog.node_by_name(name)).await? else { return Ok(()) };
-    // Without a disk it is a start that was interrupted, here or elsewhere; whoever is first writes its disk down.
-    let Some(known) = record.disk else { return Ok(()) };
+    let Some(known) = record.disk else {
+        // Without a disk it is a start that was interrupted, here or elsewhere, and whoever is first goes on with it; or a
+        // node that needs none.
+        let NodeRecord { id, name, address, .. } = record;
+        return if answers(id.node, &address, client).await {
+            Err(ProcessError::NameLives { name, node: id.node, address })
+        } else {
+            Ok(())
+        };
+    };
     let marker = blocking(move || Marker::read(&disk))
         .await
         .map_err(|error| ProcessError::Node(NodeError::from(error).into()))?;
     if marker.is_some_and(|marker| marker.disk == known) {
         return Ok(());
     }
-    let lives = answers(&record, known, client).await;
     let NodeRecord { id, name, address, .. } = record;
     let node = id.node;
+    let lives = answers(node, &address, client).await;
     Err(if lives { ProcessError::NameLives { name, node, address } } else { ProcessError::NameKnown { name, node } })
 }
 
-/// Whether the node of this record answers at its address, with its disk.
-async fn answers(record: &NodeRecord, disk: DiskId, client: &ClientOptions) -> bool {
-    let Ok(server) = GrpcLogServer::connect_lazy(&record.address, client.clone()) else { return false };
-    // A loglet that there will never be: asking for it creates nothing.
-    let loglet = LogletId::new(LogId::new(NonZeroU64::MAX), SegmentIndex::FIRST);
-    match timeout(ALIVE_DEADLINE, server.state(StateRequest { loglet, disk })).await {
-        // The address is another node's by now.
-        Ok(Err(CallError::Copy(CopyError::WrongDisk { .. }))) => false,
-        Ok(Ok(_) | Err(CallError::Copy(_) | CallError::Rpc(RpcError::Overloaded))) => true,
-        Ok(Err(CallError::Rpc(_))) | Err(_) => false,
-    }
+/// Whether this node answers at its address, and not another one that has the address by now.
+async fn answers(node: NodeId, address: &str, client: &ClientOptions) -> bool {
+    let Ok(asked) = GrpcNode::connect_lazy(address, client) else { return false };
+    matches!(timeout(ALIVE_DEADLINE, asked.status()).await, Ok(Ok(status)) if status.id.node == node)
 }
 
 /// Has the leader add this member. Interrupted or refused for the moment, it goes on where it was.

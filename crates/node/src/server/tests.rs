@@ -30,12 +30,16 @@ fn name(node: u8) -> String {
 struct Asked {
     by: Mutex<Vec<String>>,
     times: Arc<AtomicUsize>,
+    /// Who asked for a connection to whom.
+    pairs: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 #[derive(Debug)]
 struct Counted {
     inner: Arc<dyn Connect>,
+    from: String,
     times: Arc<AtomicUsize>,
+    pairs: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Interpose for Asked {
@@ -45,13 +49,15 @@ impl Interpose for Asked {
 
     fn connect(&self, node: &Identity, inner: Arc<dyn Connect>) -> Arc<dyn Connect> {
         self.by.lock().push(node.name.clone());
-        Arc::new(Counted { inner, times: self.times.clone() })
+        let (from, times, pairs) = (node.name.clone(), self.times.clone(), self.pairs.clone());
+        Arc::new(Counted { inner, from, times, pairs })
     }
 }
 
 impl Connect for Counted {
     fn connect(&self, node: &NodeRecord) -> Option<NodeServices> {
         self.times.fetch_add(1, Ordering::Relaxed);
+        self.pairs.lock().push((self.from.clone(), node.name.clone()));
         self.inner.connect(node)
     }
 }
@@ -160,4 +166,29 @@ fn a_cluster_in_memory_needs_no_socket_and_no_thread() {
         .unwrap();
     runtime.block_on(a_log_outlives_a_node());
     assert_eq!(threads.load(Ordering::Relaxed), 0, "something blocks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_through_the_handle_of_a_node_crosses_the_network_once() {
+    let place = Place::new();
+    let mut nodes = Vec::new();
+    for node in 1..=NODES {
+        nodes.push(place.start(node).await);
+    }
+    for (node, name) in nodes.iter().zip((1..=NODES).map(name)) {
+        let handle = node.handle(BifrostOptions::default()).await.unwrap();
+        let log = handle.create_log(&name, LogOptions::default()).await.unwrap();
+        log.appender().append("here").await.unwrap();
+        // The one who appends is the one who numbers, so what crosses the network is the store and its answer, ...
+        assert_eq!(log.chain().last().unwrap().params.sequencer, node.id());
+        assert!(node.local.status().now().load.sequenced_bytes > 0);
+        handle.shutdown().await;
+    }
+    let pairs = place.asked.pairs.lock().clone();
+    // ... and nobody goes through the network to itself.
+    assert!(pairs.iter().any(|(from, to)| from == "n1" && to == "n2"), "{pairs:?}");
+    assert!(pairs.iter().all(|(from, to)| from != to), "{pairs:?}");
+    for node in nodes {
+        node.shutdown().await;
+    }
 }

@@ -134,7 +134,7 @@ fn evidence(metadata: MetadataView, answers: &str, sequencer: Option<SequencerVi
         roles: Roles::DATA,
     };
     let nodes = members.iter().filter(known).map(record).collect();
-    Evidence { taken_at_millis: 13_000, metadata, nodes, members, sequencer, successor: Vec::new() }
+    Evidence { taken_at_millis: 13_000, metadata, nodes, members, sequencer, successor: Vec::new(), pin: None }
 }
 
 fn explain(metadata: MetadataView, answers: &str, sequencer: Option<SequencerView>) -> Explanation {

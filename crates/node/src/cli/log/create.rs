@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, args: CreateArgs) -> Result<Exit, Cli
         let error = CliError::new(ErrorCode::InvalidArgument, format!("`{}` is a number, not a name", args.name));
         return Err(error.with_advice("a name has a letter in it; numbers are given by the cluster"));
     };
-    let options = LogOptions { replication: args.replication };
+    let options = LogOptions { replication: args.replication, ..LogOptions::default() };
     let bifrost = context.bifrost().await?;
     let made = context.within("making the log", bifrost.create_log(name, options)).await?;
     let log = made.map_err(|error| log_error(&args.name, error))?;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bifrost::explain::node_label;
 use bifrost::{Chain, Lsn, TailUnknown};
-use bifrost_types::{NodeRecord, Reconfiguration, Segment, SegmentState};
+use bifrost_types::{NodeId, NodeRecord, Reconfiguration, Segment, SegmentState};
 use serde::Serialize;
 
 use crate::cli::context::{Context, Output, Style};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::failures::log_error;
+use crate::cli::failures::{catalog_error, log_error};
 use crate::cli::log_ref::LogRef;
 
 /// Segments that are shown without `--all`.
@@ -34,6 +34,7 @@ struct DescribeReport {
     tail: Option<u64>,
     tail_unknown: Option<String>,
     trim_point: Option<u64>,
+    pin: Option<String>,
     pending: Option<PendingReport>,
     segments: Vec<SegmentReport>,
 }
@@ -86,16 +87,18 @@ pub(crate) async fn run(context: &Context, args: DescribeArgs) -> Result<Exit, C
     let described = context.within("reading the chain", log.describe()).await?;
     let chain = described.map_err(|error| log_error(&args.log, error))?;
     let tail = context.within("asking for the tail", log.peek_tail()).await?;
-    let nodes = context.bifrost().await?.nodes();
+    let bifrost = context.bifrost().await?;
+    let pin = context.within("reading the pin", bifrost.catalog().pin(log.id())).await?.map_err(catalog_error)?;
+    let nodes = bifrost.nodes();
     if context.output() == Output::Json {
-        context.print_json(&report(&chain, &tail, &nodes))?;
+        context.print_json(&report(&chain, &tail, pin, &nodes))?;
     } else {
-        context.print(&text(context, &chain, &tail, &nodes, args.all))?;
+        context.print(&text(context, &chain, &tail, (pin, &nodes), args.all))?;
     }
     Ok(Exit::Done)
 }
 
-fn report(chain: &Chain, tail: &Result<Lsn, TailUnknown>, nodes: &[NodeRecord]) -> DescribeReport {
+fn report(chain: &Chain, tail: &Result<Lsn, TailUnknown>, pin: Option<NodeId>, nodes: &[NodeRecord]) -> DescribeReport {
     DescribeReport {
         log: chain.log.get(),
         name: chain.name.clone(),
@@ -103,6 +106,7 @@ fn report(chain: &Chain, tail: &Result<Lsn, TailUnknown>, nodes: &[NodeRecord]) 
         tail: tail.as_ref().ok().map(|tail| tail.get()),
         tail_unknown: tail.as_ref().err().map(ToString::to_string),
         trim_point: chain.trim_point.map(Lsn::get),
+        pin: pin.map(|node| node.to_string()),
         pending: chain.pending.as_ref().map(pending_report),
         segments: chain.segments.iter().map(|segment| segment_report(segment, tail, nodes)).collect(),
     }
@@ -163,7 +167,13 @@ fn end(segment: &Segment, tail: &Result<Lsn, TailUnknown>) -> Option<Lsn> {
     }
 }
 
-fn text(context: &Context, chain: &Chain, tail: &Result<Lsn, TailUnknown>, nodes: &[NodeRecord], all: bool) -> String {
+fn text(
+    context: &Context,
+    chain: &Chain,
+    tail: &Result<Lsn, TailUnknown>,
+    (pin, nodes): (Option<NodeId>, &[NodeRecord]),
+    all: bool,
+) -> String {
     let name = chain.name.as_deref().unwrap_or("(no name)");
     let mut text = format!("{} (number {})\n", context.paint(Style::Strong, name), chain.log);
     let mut line = |label: &str, value: String| text += &format!("  {label:<12} {value}\n");
@@ -174,6 +184,9 @@ fn text(context: &Context, chain: &Chain, tail: &Result<Lsn, TailUnknown>, nodes
     line("trim point", chain.trim_point.map_or_else(|| "nothing is trimmed".to_owned(), |point| point.to_string()));
     if let Some(last) = chain.last() {
         line("replication", last.params.replication.to_string());
+    }
+    if let Some(pin) = pin {
+        line("pinned to", node_label(nodes, pin));
     }
     if let Some(pending) = &chain.pending {
         let what = if pending.successor.is_some() { "reconfiguration" } else { "closing for good" };

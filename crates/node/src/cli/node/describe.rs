@@ -10,7 +10,7 @@ use crate::cli::context::{Context, Output, Style};
 use crate::cli::error::{CliError, printable};
 use crate::cli::exit::Exit;
 use crate::cli::failures::look_catalog_error;
-use crate::cli::nodes::{NodeReport, address, label, location};
+use crate::cli::nodes::{NodeReport, address, label, location, storage};
 
 /// Needs that are shown without `--all`.
 const SHOWN: usize = 10;
@@ -91,7 +91,7 @@ fn head(context: &Context, view: &NodeView) -> String {
         line("state", state(context, view));
         line("address", printable(&address(record)));
         line("location", printable(&location(&record.location)));
-        line("storage", record.storage.to_string());
+        line("storage", storage(record));
         line("disk", record.disk.map_or_else(|| "none yet".to_owned(), |disk| disk.to_string()));
         line("roles", record.roles.to_string());
     }

@@ -117,6 +117,7 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         }
         ProcessError::NoId
         | ProcessError::Etcd(_)
+        | ProcessError::MemberWithoutRole
         | ProcessError::Bootstrap(_)
         | ProcessError::Catalog(_)
         | ProcessError::Member(_)

@@ -5,16 +5,13 @@ use std::path::PathBuf;
 use bifrost::catalog::validate_name;
 use bifrost_etcd::InvalidEtcdOptions;
 use bifrost_etcd::options::{ENDPOINTS_MAX, PREFIX_BYTES_MAX};
+use bifrost_types::{Role, Roles};
 
 use crate::config::Config;
 use crate::config::key::{Access, Key, KeyName};
 use crate::config::value::Rejected;
 use crate::process::state::Engine;
 
-/// What a node may be for. Every node holds copies and numbers appends.
-const METADATA: &str = "metadata";
-const LOG_SERVER: &str = "log-server";
-const SEQUENCER: &str = "sequencer";
 /// What keeps the metadata.
 const RAFT: &str = "raft";
 const ETCD: &str = "etcd";
@@ -64,15 +61,12 @@ pub(super) const KEYS: &[Key] = keys! {
     "Where the node keeps everything. It serves one process at a time. There is no default: it must be set."
 
     node.roles Texts {
-        |config| {
-            let metadata = config.node.metadata.then_some(METADATA);
-            metadata.into_iter().chain([LOG_SERVER, SEQUENCER]).map(str::to_owned).collect()
-        },
+        |config| config.node.roles.iter().map(|role| role.to_string()).collect(),
         set_roles
     }
-    "What the node is for. Every node has the roles \"log-server\" (it holds copies) and \"sequencer\" (it numbers \
-     appends); \"metadata\" (it takes part in the group that decides) may be left out. Three or five nodes with it are \
-     enough for a cluster of any size."
+    "What the node does, one or more of \"metadata\" (it takes part in the group that decides), \"log-server\" (it has a \
+     disk and holds copies) and \"sequencer\" (it numbers appends). Three or five nodes with \"metadata\" are enough for a \
+     cluster of any size. A node whose disk is in service keeps the role \"log-server\"."
 
     metadata.engine Text {
         |config| match config.metadata.engine {
@@ -156,12 +150,9 @@ fn set_place(text: &str, field: &mut String) -> Result<(), Rejected> {
 }
 
 fn set_roles(config: &mut Config, roles: Vec<String>) -> Result<(), Rejected> {
-    let has = |role: &str| roles.iter().any(|named| named == role);
-    let known = roles.iter().all(|role| [METADATA, LOG_SERVER, SEQUENCER].contains(&role.as_str()));
-    if !known || !has(LOG_SERVER) || !has(SEQUENCER) {
-        return Err(Rejected::Range("\"log-server\" and \"sequencer\", with or without \"metadata\"".to_owned()));
-    }
-    config.node.metadata = has(METADATA);
+    let wrong = || Rejected::Range("one or more of \"metadata\", \"log-server\" and \"sequencer\"".to_owned());
+    let roles: Vec<Role> = roles.iter().map(|role| role.parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    config.node.roles = Roles::new(roles).map_err(|_| wrong())?;
     Ok(())
 }
 

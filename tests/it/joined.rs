@@ -1,0 +1,97 @@
+//! Nodes inside the processes of embedders: the example `join`, started as two processes beside a plain server.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::support::server::Cluster;
+
+/// Only a process that hangs gets here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that embeds a node. Killed when it is dropped.
+struct Embedder {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Embedder {
+    fn start(name: &str, directory: &Path, metadata: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_join-under-test"));
+        command.args([name]).arg(directory).arg(metadata).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the example starts");
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { input: child.stdin.take(), child, lines }
+    }
+
+    #[track_caller]
+    fn says(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("it says something in time")
+    }
+
+    /// Appends a line and gives its LSN.
+    #[track_caller]
+    fn append(&mut self, line: &str) -> String {
+        writeln!(self.input.as_mut().expect("open"), "{line}").expect("it reads");
+        self.says()
+    }
+
+    /// Ends its input and waits for it.
+    #[track_caller]
+    fn end(mut self) -> Option<i32> {
+        drop(self.input.take());
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Embedder {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn two_embedded_nodes_and_a_plain_server_form_a_cluster_that_outlives_one_of_them() {
+    let cluster = Cluster::of(1);
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = |name: &str| Embedder::start(name, &directory.path().join(name), &cluster.metadata_address(0));
+    let mut first = start("first");
+    // The log that is made here is numbered here: an append crosses the network once, from here to the other copies.
+    assert_eq!(first.says(), "N2:1 runs, N2:1 numbers the appends");
+    let mut second = start("second");
+    assert_eq!(second.says(), "N3:1 runs, N3:1 numbers the appends");
+    assert_eq!([first.append("one"), first.append("two")], ["1", "2"]);
+    assert_eq!(second.append("three"), "1");
+    let roles: Vec<_> = cluster.run(0, ["nodes", "--output", "json"], b"").objects();
+    let roles: Vec<_> = roles.iter().map(|node| node["roles"].as_array().expect("roles").len()).collect();
+    assert_eq!(roles, [3, 2, 2]);
+
+    // kill -9: the plain server takes the log over, and the other embedder goes on.
+    drop(first);
+    cluster.run(0, ["append", "first"], b"after\n").ok();
+    assert_eq!(cluster.run(0, ["read", "first", "--output", "raw"], b"").ok(), "one\ntwo\nafter\n");
+    assert_eq!(second.append("four"), "2");
+
+    // It comes back as the same node in its next life; its log stays where it is until somebody moves it.
+    let mut first = start("first");
+    let says = first.says();
+    assert!(says.starts_with("N2:2 runs, ") && !says.contains("N2:1"), "{says}");
+    assert_eq!(first.append("back"), "4");
+    cluster.run(0, ["reconfigure", "first", "--sequencer", "first"], b"").ok();
+    let log = cluster.run(0, ["log", "describe", "first", "--output", "json"], b"").objects().remove(0);
+    let last = log["segments"].as_array().expect("segments").last().expect("one").clone();
+    assert_eq!(last["sequencer"], json!("N2:2"));
+    assert_eq!(first.append("here"), "5");
+    assert_eq!((first.end(), second.end()), (Some(0), Some(0)));
+}
