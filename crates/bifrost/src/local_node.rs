@@ -172,7 +172,7 @@ impl LocalNode {
         &self.status
     }
 
-    /// Its log server.
+    /// Its log server, if it has that role.
     pub const fn log_server(&self) -> Option<&LogServerHandle> {
         self.log_server.as_ref()
     }
