@@ -73,6 +73,9 @@ fn two_embedded_nodes_and_a_plain_server_form_a_cluster_that_outlives_one_of_the
     assert_eq!(second.says(), "N3:1 runs, N3:1 numbers the appends");
     assert_eq!([first.append("one"), first.append("two")], ["1", "2"]);
     assert_eq!(second.append("three"), "1");
+    // There were two nodes when it was made: from now on it lies on all three, and stays numbered where it is appended from.
+    cluster.run(0, ["reconfigure", "first", "--sequencer", "first"], b"").ok();
+    assert_eq!(first.append("three"), "3");
     let roles: Vec<_> = cluster.run(0, ["nodes", "--output", "json"], b"").objects();
     let roles: Vec<_> = roles.iter().map(|node| node["roles"].as_array().expect("roles").len()).collect();
     assert_eq!(roles, [3, 2, 2]);
@@ -80,18 +83,18 @@ fn two_embedded_nodes_and_a_plain_server_form_a_cluster_that_outlives_one_of_the
     // kill -9: the plain server takes the log over, and the other embedder goes on.
     drop(first);
     cluster.run(0, ["append", "first"], b"after\n").ok();
-    assert_eq!(cluster.run(0, ["read", "first", "--output", "raw"], b"").ok(), "one\ntwo\nafter\n");
+    assert_eq!(cluster.run(0, ["read", "first", "--output", "raw"], b"").ok(), "one\ntwo\nthree\nafter\n");
     assert_eq!(second.append("four"), "2");
 
     // It comes back as the same node in its next life; its log stays where it is until somebody moves it.
     let mut first = start("first");
     let says = first.says();
     assert!(says.starts_with("N2:2 runs, ") && !says.contains("N2:1"), "{says}");
-    assert_eq!(first.append("back"), "4");
+    assert_eq!(first.append("back"), "5");
     cluster.run(0, ["reconfigure", "first", "--sequencer", "first"], b"").ok();
     let log = cluster.run(0, ["log", "describe", "first", "--output", "json"], b"").objects().remove(0);
     let last = log["segments"].as_array().expect("segments").last().expect("one").clone();
     assert_eq!(last["sequencer"], json!("N2:2"));
-    assert_eq!(first.append("here"), "5");
+    assert_eq!(first.append("here"), "6");
     assert_eq!((first.end(), second.end()), (Some(0), Some(0)));
 }

@@ -3,7 +3,9 @@
 use bifrost_logserver::{Marker, MemoryStore, WriterRuntime};
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
 use bifrost_types::{Generation, Location, LogId, NodeId, Roles, SegmentIndex};
+use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{SealRequest, StateRequest};
+use bifrost_wire::node::NodeService as _;
 use parking_lot::Mutex;
 
 use super::*;
@@ -246,10 +248,42 @@ async fn a_second_process_of_the_same_name_is_refused_and_takes_no_disk_from_the
     assert!(matches!(second, NodeError::Refused(refused) if refused == expected), "{second}");
     let (record, _) = catalog.node_by_name("n1").await.unwrap().unwrap();
     assert_eq!(&record, first.record(), "nothing was changed");
+    // One that cannot be asked, or is too slow to answer, is no less alive.
+    let nobody = LocalConnect::default();
+    let second = start(&catalog, &nobody, &identity("n1", "b:1"), Storage::Memory).await.unwrap_err();
+    let expected = Refusal::DiskElsewhere { node: first.id().node, disk };
+    assert!(matches!(second, NodeError::Refused(refused) if refused == expected), "{second}");
+    let (record, _) = catalog.node_by_name("n1").await.unwrap().unwrap();
+    assert_eq!(&record, first.record(), "nothing was changed");
     // At the first one's own address nobody else can run: there the disk is gone.
     let roster = catalog.roster().await.unwrap();
     let wiped = start(&catalog, &connect, &identity("n1", "a:1"), Storage::Memory).await.unwrap_err();
     assert!(matches!(wiped, NodeError::Refused(Refusal::DiskLost { lost }) if lost == disk), "{wiped}");
     assert_ne!(catalog.roster().await.unwrap(), roster, "whoever chose it before looks again");
     first.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_disk_numbers_appends_and_has_no_log_server() {
+    let catalog = Catalog::new(Arc::new(MemoryMetadata::new()));
+    let connect = LocalConnect::default();
+    let with = |roles: &[Role]| Identity { roles: Roles::new(roles.iter().copied()).unwrap(), ..identity("n1", "a:1") };
+    let sequencer = with(&[Role::Sequencer]);
+    let first = start(&catalog, &connect, &sequencer, Storage::Memory).await.unwrap();
+    assert_eq!((first.record().disk, first.record().storage), (None, StorageState::Provisioning));
+    let status = first.services().node.status().await.unwrap();
+    assert_eq!((status.disk, status.roles), (None, sequencer.roles));
+    let asked = StateRequest { loglet: loglet(), disk: DiskId::try_from(7).unwrap() };
+    let refused = first.services().log_server.state(asked).await;
+    assert_eq!(refused, Err(RpcError::NotOffered.into()));
+    first.shutdown().await;
+    assert_eq!(first.services().node.status().await, Err(RpcError::ShuttingDown));
+    // Its next life may have a disk, and from then on it keeps the role.
+    let second = start(&catalog, &connect, &with(&[Role::LogServer]), Storage::Memory).await.unwrap();
+    assert_eq!((second.id().node, second.id().generation), (first.id().node, Generation::FIRST.next().unwrap()));
+    let tails = second.services().sequencers.tails(loglet(), second.id()).await;
+    assert_eq!(tails.unwrap_err(), RpcError::NotOffered.into());
+    let third = start(&catalog, &connect, &sequencer, Storage::Memory).await.unwrap_err();
+    assert!(matches!(third, NodeError::Refused(Refusal::HoldsCopies { .. })), "{third}");
+    second.shutdown().await;
 }
