@@ -5,7 +5,6 @@ use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
 use bifrost_types::{Generation, Location, LogId, NodeId, Roles, SegmentIndex};
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{SealRequest, StateRequest};
-use bifrost_wire::node::NodeService as _;
 use parking_lot::Mutex;
 
 use super::*;

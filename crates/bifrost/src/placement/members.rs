@@ -28,7 +28,7 @@ struct Candidate<'a> {
 }
 
 /// How good a nodeset is; less is better.
-type Quality = (Reverse<usize>, usize, usize, usize, Reverse<usize>);
+type Quality = (Reverse<usize>, usize, Reverse<usize>, Reverse<usize>, Reverse<usize>);
 
 /// Chooses a nodeset that meets the property, or `None` when there is none.
 pub(super) fn choose(situation: Situation<'_>, replication: &ReplicationProperty) -> Option<Nodeset> {
@@ -112,13 +112,16 @@ fn present<'a>(situation: Situation<'_>, candidates: &[Candidate<'a>]) -> Option
     situation.present?.nodeset.members().iter().map(still).collect()
 }
 
-/// Domains before room, room before presence, and then the more the better.
+/// Domains first, no disk that is low, then how many members are well, with room and without, and how many there are. It counts
+/// what is good: a set is not better for being smaller.
 fn quality(chosen: &[Candidate<'_>]) -> Quality {
     let zones: BTreeSet<(&str, &str)> =
         chosen.iter().map(|one| (one.record.location.region.as_str(), one.record.location.zone.as_str())).collect();
-    let count = |fitness: Fitness| chosen.iter().filter(|one| one.weight.fitness == fitness).count();
-    let tight = chosen.iter().filter(|one| one.weight.tight).count();
-    (Reverse(zones.len()), count(Fitness::Low), count(Fitness::Absent), tight, Reverse(chosen.len()))
+    let count = |fits: fn(&Weight) -> bool| chosen.iter().filter(|one| fits(&one.weight)).count();
+    let low = count(|weight| weight.fitness == Fitness::Low);
+    let well = count(|weight| weight.fitness == Fitness::Well);
+    let roomy = count(|weight| weight.fitness == Fitness::Well && !weight.tight);
+    (Reverse(zones.len()), low, Reverse(roomy), Reverse(well), Reverse(chosen.len()))
 }
 
 /// In the order of numbers: the same nodes are the same nodeset.

@@ -134,6 +134,20 @@ fn a_tight_disk_comes_after_others_and_a_little_less_room_is_no_reason() {
 }
 
 #[test]
+fn a_nodeset_that_lost_a_member_takes_a_new_one_however_little_room_there_is() {
+    let nodes = [node(1, "a"), node(2, "a"), node(3, "a")];
+    let mut answers = statuses(&nodes);
+    answers.iter_mut().for_each(|answer| disk(answer).space = space(5));
+    let placed = place(situation(&nodes[..2], &answers[..2]), &property("2")).expect("two nodes");
+    let present = segment(&placed);
+    assert_eq!(members(&placed), [1, 2]);
+    let follows = |answers| Situation { present: Some(&present), ..situation(&nodes, answers) };
+    assert_eq!(members(&place(follows(answers.as_slice()), &property("2")).expect("three nodes")), [1, 2, 3]);
+    let two = [answers[0].clone(), answers[2].clone()];
+    assert_eq!(members(&place(follows(two.as_slice()), &property("2")).expect("two answer")), [1, 2, 3]);
+}
+
+#[test]
 fn what_no_nodeset_can_meet_is_not_placed() {
     let nodes = [node(1, "a"), node(2, "a")];
     let answers = statuses(&nodes);
