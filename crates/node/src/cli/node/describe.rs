@@ -168,7 +168,7 @@ pub(crate) fn sentence(need: &Need) -> String {
     let cost = match (need.cost, need.why) {
         (Cost::Moves, Why::Pending) => "the next one must lie elsewhere",
         (Cost::Moves, _) => "another node must take over",
-        (Cost::FewerCopies, _) => "without it every record still has another copy, some one copy fewer than they should",
+        (Cost::FewerCopies, _) => "without it every record has another copy, some of them one too few",
         (Cost::NoAppends, _) => "without it there are no appends until a reconfiguration",
         (Cost::MayLoseRecords, _) => "without it records may be lost",
     };
