@@ -11,6 +11,7 @@
 mod image;
 pub mod offline;
 mod snapshots;
+mod witness;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::log::{LogStore, Shape};
 use crate::types::{Command, Entry, LogId, MemberId, Outcomes, SnapshotMeta, StorageError, StoredMembership, Types};
 pub use image::{Image, ImageError, SNAPSHOT_BYTES_MAX};
 use snapshots::{Found, Snapshots};
+pub use witness::Witness;
 
 /// A snapshot is made when the log has grown by this many bytes since the last one.
 pub const LOG_BYTES: u64 = 16 << 20;
@@ -41,6 +43,9 @@ pub struct StateMachine {
     snapshots: Arc<tokio::sync::Mutex<Snapshots>>,
     shape: Arc<Mutex<Shape>>,
     grown: Arc<Notify>,
+    /// Whether what is here before the first entry is worth a look: a snapshot of this disk.
+    restored: bool,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// Opens log and state machine of one disk.
@@ -49,6 +54,7 @@ pub struct StateMachine {
 /// [`DiskError`] when what is on the disk is not whole.
 pub fn open(disk: &Disk, me: MemberId) -> Result<(LogStore, StateMachine), DiskError> {
     let mut found = Found::read(disk)?;
+    let restored = found.image.is_some();
     let image = found.image.take().unwrap_or_default();
     let (covers, covered) = watch::channel(found.covered());
     let log = LogStore::open(disk.clone(), me, covered)?;
@@ -62,6 +68,8 @@ pub fn open(disk: &Disk, me: MemberId) -> Result<(LogStore, StateMachine), DiskE
         snapshots: Arc::new(tokio::sync::Mutex::new(snapshots)),
         shape,
         grown: Arc::new(Notify::new()),
+        restored,
+        witness: None,
     };
     Ok((log, machine))
 }
@@ -77,6 +85,14 @@ impl StateMachine {
         Arc::clone(&self.grown)
     }
 
+    /// From here on somebody watches it. What was read from the disk is shown at once.
+    pub(crate) fn watch_by(&mut self, witness: Arc<dyn Witness>) {
+        if self.restored {
+            witness.installs(self.live.lock().keyspace(), self.applied);
+        }
+        self.witness = Some(witness);
+    }
+
     fn run(&self, command: &Command) -> Outcomes {
         let mut live = self.live.lock();
         let mut staged = Staged::default();
@@ -90,6 +106,13 @@ impl StateMachine {
             return Err(self.disk.fail(DiskError::NotAscending { last: self.applied, next: entry.log_id }));
         }
         self.applied = Some(entry.log_id);
+        if let Some(witness) = &self.witness {
+            let txns = match &entry.payload {
+                EntryPayload::Normal(command) => command.txns.as_slice(),
+                EntryPayload::Blank | EntryPayload::Membership(_) => &[],
+            };
+            witness.applies(entry.log_id, txns);
+        }
         Ok(match entry.payload {
             EntryPayload::Blank => Outcomes::default(),
             EntryPayload::Normal(command) => self.run(&command),
@@ -106,6 +129,9 @@ impl StateMachine {
         self.snapshots.lock().await.store(meta.clone(), &bytes, true).await?;
         self.applied = image.applied;
         self.membership = image.membership;
+        if let Some(witness) = &self.witness {
+            witness.installs(&image.keyspace, image.applied);
+        }
         // Watchers end: what they were told and what comes now need not meet. They list again.
         *self.live.lock() = Live::new(image.keyspace);
         Ok(())

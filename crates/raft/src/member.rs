@@ -31,7 +31,7 @@ use crate::codec::{ADDRESS_BYTES_MAX, CHUNK_BYTES_MAX, MEMBERS_MAX};
 use crate::disk::{Disk, DiskError, Owner};
 use crate::inbound::Inbound;
 use crate::log::Shape;
-use crate::machine;
+use crate::machine::{self, Witness};
 use crate::network::Network;
 use crate::options::{InvalidOptions, RaftOptions, millis};
 use crate::peers::Peers;
@@ -44,13 +44,9 @@ pub use status::{Role, Status};
 const QUEUE: usize = 4096;
 /// Bytes of keys and values that wait or are undecided.
 const QUEUE_BYTES: u32 = 64 << 20;
-/// A snapshot is made after this many entries, if it was not made before for their bytes.
-const SNAPSHOT_ENTRIES: u64 = 4096;
-/// Entries that stay in the log though a snapshot covers them, for members that are a little behind.
-const KEPT_ENTRIES: usize = 512;
 /// What a message has besides keys and values of one transaction: some 20 bytes for each item, ids, counts.
 const ENTRY_OVERHEAD_BYTES: usize = METADATA_TXN_ITEMS_MAX * 32 + 4096;
-/// Bytes of those entries.
+/// Bytes of the entries that stay in the log though a snapshot covers them.
 const KEPT_BYTES: u64 = 4 << 20;
 
 const _: () = {
@@ -148,6 +144,7 @@ impl RunningMember {
         options: RaftOptions,
         disk: Disk,
         peers: Arc<dyn Peers>,
+        witness: Option<Arc<dyn Witness>>,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
         options.validate()?;
@@ -158,7 +155,10 @@ impl RunningMember {
         let lineage = options.lineage.clone();
         let owner = Owner { cluster: options.cluster, member: options.member, lineage };
         let lineage = disk.identify(owner).await?;
-        let (log, machine) = machine::open(&disk, options.member)?;
+        let (log, mut machine) = machine::open(&disk, options.member)?;
+        if let Some(witness) = witness {
+            machine.watch_by(witness);
+        }
         let (shape, live, grown, failed) = (log.shape(), machine.live(), machine.grown(), disk.stopped());
         drop(disk);
         let tasks = TaskTracker::new();
@@ -267,7 +267,7 @@ impl RunningMember {
     /// Keeps the log short behind a snapshot, in entries and bytes; openraft counts entries only.
     async fn purge(&self, metrics: &RaftMetrics<MemberId, Member>) {
         let Some(covered) = metrics.snapshot else { return };
-        let upto = self.shape.lock().purge_point(covered, KEPT_BYTES, KEPT_ENTRIES);
+        let upto = self.shape.lock().purge_point(covered, KEPT_BYTES, self.options.kept_entries);
         if upto > 0 {
             let _stopped = self.raft.trigger().purge_log(upto).await;
         }
@@ -435,7 +435,7 @@ fn config(options: &RaftOptions) -> Config {
         election_timeout_max: millis(options.election_max),
         install_snapshot_timeout: millis(options.snapshot_timeout),
         snapshot_max_chunk_size: CHUNK_BYTES_MAX as u64,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
         // What goes is decided here, by bytes too.
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::disk::Disk;
 use crate::engine::LogEngine;
+use crate::machine::Witness;
 use crate::member::{AdminError, RunningMember, StartError, Status};
 use crate::options::RaftOptions;
 use crate::peers::{Peers, Receive, Refusal, encode_answer};
@@ -115,7 +116,7 @@ impl RaftMetadata {
                 };
                 runtime.block_on(async {
                     // Nothing else runs here yet that opening a database could hold up.
-                    let starting = async { RunningMember::start(options, Disk::new(open()?), peers, stop).await };
+                    let starting = async { RunningMember::start(options, Disk::new(open()?), peers, None, stop).await };
                     match starting.await {
                         Ok(member) => {
                             // Nobody to tell means that nobody has the guard: it stops at once.
@@ -150,9 +151,25 @@ impl RaftMetadata {
         engine: Arc<dyn LogEngine>,
         peers: Arc<dyn Peers>,
     ) -> Result<Self, StartError> {
+        Self::start_watched(options, engine, peers, None).await
+    }
+
+    /// As [`start_here`](Self::start_here), with somebody who sees what the member applies.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    ///
+    /// # Cancel safety
+    /// Safe. A member that was being started stops again, in the background.
+    pub async fn start_watched(
+        options: RaftOptions,
+        engine: Arc<dyn LogEngine>,
+        peers: Arc<dyn Peers>,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, StartError> {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let stops = stop.clone().drop_guard();
-        let member = RunningMember::start(options, Disk::new(engine), peers, stop.clone()).await?;
+        let member = RunningMember::start(options, Disk::new(engine), peers, witness, stop.clone()).await?;
         let this = Self::over(Arc::clone(&member), Handle::current(), stop, ended.clone(), stops);
         this.shared.tasks.spawn(async move {
             let _ended = ended.drop_guard();

@@ -40,6 +40,12 @@ pub struct RaftOptions {
     /// Bytes of keys and values that the group may hold, about: above it transactions that put something are refused.
     /// Default 256 MiB, the most: a snapshot is sent and read as a whole.
     pub state_bytes_max: u64,
+    /// A snapshot is made after this many entries, if it was not made before for their bytes. Default 4096: reading so many
+    /// again at a start takes no time that anybody notices.
+    pub snapshot_entries: u64,
+    /// Entries that stay in the log at most though a snapshot covers them, for members that are a little behind. Default
+    /// 512.
+    pub kept_entries: usize,
 }
 
 /// Times that contradict each other.
@@ -67,6 +73,9 @@ pub enum InvalidOptions {
         /// How many it should hold.
         bytes: u64,
     },
+    /// A snapshot after no entry at all.
+    #[error("a snapshot after no entries is never over")]
+    NoEntries,
     /// A time is zero or above an hour.
     #[error("{what} is {value:?}, and must be above zero and at most an hour")]
     OutOfRange {
@@ -91,6 +100,8 @@ impl RaftOptions {
             request_timeout: Duration::from_secs(5),
             snapshot_timeout: Duration::from_secs(10),
             state_bytes_max: STATE_BYTES_MAX,
+            snapshot_entries: 4096,
+            kept_entries: 512,
         }
     }
 
@@ -112,6 +123,9 @@ impl RaftOptions {
         }
         if self.state_bytes_max > STATE_BYTES_MAX {
             return Err(InvalidOptions::StateTooLarge { bytes: self.state_bytes_max });
+        }
+        if self.snapshot_entries == 0 {
+            return Err(InvalidOptions::NoEntries);
         }
         if self.election_min < self.heartbeat * 2 {
             return Err(InvalidOptions::ElectionTooSoon { heartbeat: self.heartbeat, election_min: self.election_min });
@@ -143,6 +157,8 @@ mod tests {
         assert!(matches!(empty.validate(), Err(InvalidOptions::EmptyElectionRange { .. })));
         let large = RaftOptions { state_bytes_max: STATE_BYTES_MAX + 1, ..options.clone() };
         assert!(matches!(large.validate(), Err(InvalidOptions::StateTooLarge { .. })));
+        let endless = RaftOptions { snapshot_entries: 0, ..options.clone() };
+        assert_eq!(endless.validate(), Err(InvalidOptions::NoEntries));
         let zero = RaftOptions { request_timeout: Duration::ZERO, ..options };
         assert!(matches!(zero.validate(), Err(InvalidOptions::OutOfRange { what: "request_timeout", .. })));
     }

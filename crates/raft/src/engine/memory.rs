@@ -72,6 +72,26 @@ impl MemoryEngine {
         state.stopped = false;
     }
 
+    /// Writes a batch into the cache of the disk and no further, whatever it asks for; [`sync`](Self::sync) brings it to the
+    /// disk. For disks that take their time.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the machine has stopped.
+    pub fn cache(&self, batch: Batch) -> Result<(), EngineError> {
+        self.state.lock().cache(batch)
+    }
+
+    /// Everything that was written so far is durable.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the machine has stopped.
+    pub fn sync(&self) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        state.check()?;
+        state.sync();
+        Ok(())
+    }
+
     /// Flips a bit of the value of a key, as a bad disk does. Returns whether there was one.
     pub fn damage(&self, key: &[u8]) -> bool {
         let mut state = self.state.lock();
@@ -96,19 +116,29 @@ impl State {
         if self.stopped { Err(EngineError::Io(io::ErrorKind::BrokenPipe.into())) } else { Ok(()) }
     }
 
-    fn write(&mut self, batch: Batch) -> Result<(), EngineError> {
+    fn cache(&mut self, batch: Batch) -> Result<(), EngineError> {
         self.check()?;
         apply(&mut self.visible, &batch);
-        let durability = batch.durability();
         self.unsynced.push_back(batch);
         if self.stop_at == Some(self.writes) {
             self.stopped = true;
         }
         self.check()?;
         self.writes += 1;
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        for batch in self.unsynced.drain(..) {
+            apply(&mut self.durable, &batch);
+        }
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<(), EngineError> {
+        let durability = batch.durability();
+        self.cache(batch)?;
         if durability == Durability::Synced {
-            self.unsynced.clear();
-            self.durable = self.visible.clone();
+            self.sync();
         }
         Ok(())
     }
