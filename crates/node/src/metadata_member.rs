@@ -18,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::liveness::Detector;
-use bifrost_raft::{GrpcPeers, Lineage, Member, MemberId, PeersGrpc, RaftMetadata, RaftOptions, Role, StartError};
+#[cfg(feature = "rocksdb")]
+use bifrost_raft::GrpcPeers;
+use bifrost_raft::{Lineage, Member, MemberId, PeersGrpc, RaftMetadata, RaftOptions, Role, StartError};
 use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::grpc::{
-    ClientOptions, GrpcMetadataAdmin, HealthGrpc, LivenessGrpc, MetadataAdminGrpc, MetadataGrpc, ReflectionError,
-    Routes, RoutesBuilder, ServerLimits, add_reflection, serve,
+    ClientOptions, GrpcMetadataAdmin, HealthGrpc, Listener, LivenessGrpc, MetadataAdminGrpc, MetadataGrpc,
+    ReflectionError, Routes, RoutesBuilder, ServeError, ServerLimits, add_reflection, serve,
 };
 use bifrost_wire::liveness::Liveness;
 use bifrost_wire::metadata::MetadataStore;
@@ -82,6 +84,9 @@ pub enum MemberError {
     /// The protocol cannot be described to tools.
     #[error(transparent)]
     Reflection(#[from] ReflectionError),
+    /// Its listener failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// There is no thread or no runtime for the listener.
     #[error("the listener of the metadata member has no thread")]
     Thread(#[source] io::Error),
@@ -107,6 +112,7 @@ impl MetadataMember {
     ///
     /// # Cancel safety
     /// Safe: what was started stops again.
+    #[cfg(feature = "rocksdb")]
     pub async fn start(options: MemberOptions) -> Result<Self, MemberError> {
         let directory = options.directory.clone();
         let peers = Arc::new(GrpcPeers::new(ClientOptions { cluster: None, ..options.client.clone() }));
@@ -117,8 +123,33 @@ impl MetadataMember {
         };
         let raft = RaftMetadata::open(raft, directory, peers).await?;
         info!(node = %options.node, address = options.address, "metadata member runs");
+        Ok(Self::over(options, raft))
+    }
+
+    /// What is served of a member that takes part in Raft already, whatever its disk is. `directory` is not looked at.
+    pub fn over(options: MemberOptions, raft: RaftMetadata) -> Self {
         let (stopping, stop) = (CancellationToken::new(), CancellationToken::new());
-        Ok(Self { options, raft, stopping, stop, served: parking_lot::Mutex::new(None) })
+        Self { options, raft, stopping, stop, served: parking_lot::Mutex::new(None) }
+    }
+
+    /// Serves as [`serve`](Self::serve) does, on the runtime of the caller: for the simulator, which owns the clock.
+    ///
+    /// # Errors
+    /// [`MemberError`] when it cannot go on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the listener; open connections end by themselves.
+    pub async fn serve_here(&self, listener: impl Listener) -> Result<(), MemberError> {
+        let (limits, cluster) = (&self.options.server, self.options.cluster);
+        let detecting = detect(self.raft.clone(), self.options.detector.clone());
+        let serving = serve(listener, self.routes()?, limits, Some(cluster), self.stop.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            biased;
+            served = &mut serving => return Ok(served?),
+            () = detecting => {}
+        }
+        Ok(serving.await?)
     }
 
     /// Serves the group and everybody who asks for metadata at this listener, on threads of its own.
