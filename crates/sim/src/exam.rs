@@ -12,14 +12,6 @@ use crate::fleet::{self, Ended, Job};
 /// The tests among those of a crate that play long random schedules.
 const SCHEDULES: [&str; 3] = ["::machine::", "::model::", "racing"];
 
-/// Bugs of a part that the simulated cluster does not have: its metadata is one keyspace and no group.
-const NOT_SIMULATED: [Plant; 4] = [
-    Plant::RaftVoteNotDurable,
-    Plant::RaftAcknowledgedBeforeFsync,
-    Plant::RaftSuffixKept,
-    Plant::RaftSnapshotLeavesLog,
-];
-
 /// How much an exam may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -118,9 +110,6 @@ fn hunt_in_schedules(plant: Plant, limits: &Limits) -> Found {
 }
 
 fn hunt_in_simulation(program: &Path, plant: Plant, limits: &Limits) -> Found {
-    if NOT_SIMULATED.contains(&plant) {
-        return Found::No;
-    }
     let jobs: Vec<Job> = (1..=limits.seeds).map(|seed| simulation(program, seed, Some(plant))).collect();
     let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
     match ended.iter().find(|ended| ended.has_finding()) {

@@ -91,6 +91,7 @@ fn link<'a>(first: &str, second: &str, faults: impl Iterator<Item = &'a Fault>, 
             Kind::OneWay { from, to } if has(from, second) && has(to, first) => Link::Back,
             Kind::Hold { a, b } if across(a, b) => Link::Held,
             Kind::Pause { host } if host == first || host == second => Link::Held,
+            Kind::NoLeader if is_member(first) && is_member(second) => Link::Cut,
             _ => Link::Open,
         };
         wanted = match (wanted, one) {
@@ -99,6 +100,12 @@ fn link<'a>(first: &str, second: &str, faults: impl Iterator<Item = &'a Fault>, 
         };
     }
     wanted
+}
+
+/// Whether it is one of the metadata servers. What leads there is no majority when they do not reach each other; the doors to
+/// one keyspace never talk to each other.
+fn is_member(host: &str) -> bool {
+    host.starts_with('m')
 }
 
 /// Every change goes through the open state: what the simulation keeps of a link then is what is wanted now.

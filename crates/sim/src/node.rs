@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::Options as BifrostOptions;
-use bifrost::catalog::CatalogError;
+use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::catch_up::CatchUpOptions;
 use bifrost::connect::Connect;
 use bifrost::controller::ControllerOptions;
@@ -13,11 +13,10 @@ use bifrost::local_node::{NodeError, Storage};
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_checker::event::Event;
-use bifrost_metadata::MemoryMetadata;
 use bifrost_node::gateway::GatewayOptions;
 use bifrost_node::server::{Interpose, Node, NodeOptions, ServerError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, NodeId, Roles};
+use bifrost_types::{Location, NodeId, NodeRecord, Roles, StorageState};
 use bifrost_wire::grpc::{ClientOptions, MetadataGrpc, RoutesBuilder, ServerLimits, serve};
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::MetadataStore;
@@ -28,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use crate::control::Control;
 use crate::disk::Disk;
 use crate::history::History;
+use crate::members::Members;
 use crate::network::{PORT, SimDial, SimListener};
-use crate::transport::{Faults, FaultyConnect, FaultyMetadata, ObservedMetadata};
+use crate::transport::{Faults, FaultyConnect, FaultyMetadata, Judged, ObservedMetadata};
+use crate::truth::Truth;
 
 /// Pause of whoever starts a program again after it failed.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
@@ -49,10 +50,12 @@ pub struct Ground {
     pub metadata: Vec<String>,
     /// Where the nodes are.
     pub nodes: Vec<String>,
-    /// What the metadata servers serve.
-    pub keyspace: MemoryMetadata,
-    /// The metadata servers by host; one of them leads.
+    /// What metadata has, and what may be told of it.
+    pub truth: Truth,
+    /// The metadata servers by host if they are doors to one keyspace; one of them leads.
     pub leaders: BTreeMap<String, Arc<ObservedMetadata>>,
+    /// The metadata servers if they are a group.
+    pub members: Option<Members>,
     /// The disks by host. A host that lost its disk has another one.
     pub disks: Arc<Mutex<BTreeMap<String, DiskSlot>>>,
 }
@@ -66,6 +69,8 @@ pub struct DiskSlot {
     pub disk: Disk,
     /// Its zone.
     pub zone: u8,
+    /// The node whose disk was lost before this one took its place.
+    pub replaces: Option<String>,
 }
 
 impl Ground {
@@ -94,10 +99,16 @@ impl Ground {
     /// # Panics
     /// Never: the addresses are made here.
     pub fn metadata_from(&self, host: &str, at: &[String]) -> Arc<dyn MetadataStore> {
-        let pool = MetadataPool::connect_lazy(Self::addresses(at), &self.client_options());
+        let direct = at == self.metadata;
+        let (addresses, options) = (Self::addresses(at), self.client_options());
+        let pool = match &self.members {
+            Some(_) if direct => MetadataPool::follow(addresses, &options),
+            Some(_) | None => MetadataPool::connect_lazy(addresses, &options),
+        };
         let pool: Arc<dyn MetadataStore> = Arc::new(pool.expect("names of hosts are addresses"));
+        let judged = Arc::new(Judged::new(host, pool, self.truth.clone(), direct));
         let to = at.first().map_or("", String::as_str);
-        Arc::new(FaultyMetadata::new(host, to, pool, &self.faults))
+        Arc::new(FaultyMetadata::new(host, to, judged, &self.faults))
     }
 }
 
@@ -116,6 +127,9 @@ pub async fn metadata_server(host: String, store: Arc<dyn MetadataStore>) -> tur
 pub async fn node(host: String, ground: Ground) -> turmoil::Result {
     loop {
         let Some(slot) = ground.disks.lock().get(&host).cloned() else { std::future::pending().await };
+        if let Some(lost) = &slot.replaces {
+            declare_lost(&host, &ground, lost).await;
+        }
         let listener = SimListener::bind(&host).await?;
         match Node::start(options(&host, &slot, &ground), listener).await {
             Ok(node) => {
@@ -141,6 +155,24 @@ pub async fn node(host: String, ground: Ground) -> turmoil::Result {
                 sleep(RESTART_PAUSE).await;
             }
         }
+    }
+}
+
+/// What an operator does before a new node takes the place of one whose disk is gone: without it both might get into one
+/// nodeset, and go together.
+async fn declare_lost(host: &str, ground: &Ground, name: &str) {
+    let catalog = Catalog::new(ground.metadata_from(host, &ground.metadata));
+    loop {
+        match catalog.node_by_name(name).await {
+            Ok(Some((NodeRecord { storage: StorageState::DataLoss, .. }, _)) | None) => return,
+            Ok(Some((record, revision))) => {
+                let record = NodeRecord { storage: StorageState::DataLoss, ..record };
+                // Whether it was written, the next look tells.
+                let _unknown = catalog.change_storage(revision, &record).await;
+            }
+            Err(error) => ground.history.note(format!("{name} is not declared lost yet: {error}")),
+        }
+        sleep(RESTART_PAUSE).await;
     }
 }
 

@@ -3,6 +3,7 @@
 //! A plan is data. The same plan and the same seed give the same run, byte for byte; a failing one is kept under `plans/`.
 
 mod draw;
+mod group;
 mod kind;
 
 use std::fmt;
@@ -10,7 +11,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::kind::{Call, Fault, Kind};
+pub use self::group::Group;
+pub use self::kind::{Apart, Call, Fault, Kind};
 
 /// A text that is no plan.
 #[derive(Debug, Error)]
@@ -30,6 +32,12 @@ pub enum PlanError {
         /// The property.
         replication: String,
     },
+    /// A fault happens to a metadata group only, and there is none.
+    #[error("a fault happens to a metadata group, and `cluster.group` is not set")]
+    NoGroup,
+    /// A group that has no majority, or loses it for ever.
+    #[error("a metadata group has 3 to 9 members that make snapshots, and one of them may stay dead")]
+    BadGroup,
     /// A record is to lose all its copies, and the plan does not say that it expects a loss.
     #[error("a fault destroys every copy of a record, and `cluster.loss` is not set")]
     LossNotExpected,
@@ -80,6 +88,9 @@ pub struct Cluster {
     /// Replies of metadata that are lost while the nodes start for the first time, in a hundred.
     #[serde(default)]
     pub boot_loses_percent: u8,
+    /// Metadata is a group of members that talk Raft. Otherwise it is one keyspace behind two servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
 }
 
 /// What clients do until the faults are over.
@@ -145,7 +156,8 @@ impl Plan {
 
     /// The names of the metadata servers.
     pub fn metadata_hosts(&self) -> Vec<String> {
-        vec!["m1".to_owned(), "m2".to_owned()]
+        let servers = self.cluster.group.as_ref().map_or(2, |group| group.members);
+        (1..=servers).map(|place| format!("m{place}")).collect()
     }
 
     /// The names of the clients: operators and users of each log, then one that only appears at the end.
@@ -160,6 +172,11 @@ impl Plan {
             if !hosts.contains(name) {
                 return Err(PlanError::NoSuchHost { name: name.clone() });
             }
+        }
+        match &self.cluster.group {
+            Some(group) if !group.is_sound(&self.metadata_hosts()) => return Err(PlanError::BadGroup),
+            None if self.faults.iter().any(|fault| fault.kind.needs_group()) => return Err(PlanError::NoGroup),
+            Some(_) | None => {}
         }
         if !self.cluster.tolerates(&self.cluster.sacrificed) {
             return Err(PlanError::BeyondTolerance { replication: self.cluster.replication() });
@@ -235,6 +252,12 @@ mod tests {
         lossy.cluster.loss = false;
         lossy.faults.push(Fault { at_ms: 1, for_ms: 1, kind: Kind::Destroy });
         assert!(matches!(Plan::parse(&lossy.to_string()), Err(PlanError::LossNotExpected)));
+        let mut grouped = (0..).map(Plan::draw).find(|plan| plan.cluster.group.is_some()).expect("half of them are");
+        grouped.cluster.group.iter_mut().for_each(|group| group.members = 2);
+        assert!(matches!(Plan::parse(&grouped.to_string()), Err(PlanError::BadGroup | PlanError::NoSuchHost { .. })));
+        grouped.cluster.group = None;
+        grouped.faults = vec![Fault { at_ms: 1, for_ms: 1, kind: Kind::PowerLoss }];
+        assert!(matches!(Plan::parse(&grouped.to_string()), Err(PlanError::NoGroup)));
         plan.cluster.sacrificed = vec!["n99".to_owned()];
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::NoSuchHost { .. })));
     }

@@ -13,7 +13,6 @@ use bifrost::connect::GrpcConnect;
 use bifrost::{Bifrost, Options, ReplicationProperty};
 use bifrost_checker::Bound;
 use bifrost_checker::event::Event;
-use bifrost_metadata::MemoryMetadata;
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{LogletOffset, Scope};
 use futures_util::FutureExt as _;
@@ -27,9 +26,11 @@ use crate::control::{Control, Stage};
 use crate::disk::Disk;
 use crate::history::History;
 use crate::interpose;
+use crate::members::{Members, member};
 use crate::node::{DiskSlot, Ground, metadata_server, node};
 use crate::plan::{Cluster, Plan};
 use crate::transport::{Faults, ObservedMetadata, Rates};
+use crate::truth::Truth;
 
 /// One step of the simulation.
 const STEP: Duration = Duration::from_millis(1);
@@ -88,14 +89,16 @@ impl World<'_> {
         let disks = plan.nodes().into_iter().enumerate().map(|(place, host)| {
             let disk = Disk::new(&host, plan.seed.wrapping_add(place as u64), DISK_BYTES, history.clone());
             let zone = plan.cluster.zone_of(&host);
-            (host.clone(), DiskSlot { name: host, disk, zone })
+            (host.clone(), DiskSlot { name: host, disk, zone, replaces: None })
         });
-        let keyspace = MemoryMetadata::new();
+        let truth = Truth::new(history.clone());
+        let members = Members::of(plan, &truth, &history);
+        let doors = if members.is_some() { Vec::new() } else { plan.metadata_hosts() };
         let leaders: BTreeMap<String, Arc<ObservedMetadata>> = (0..)
-            .zip(plan.metadata_hosts())
+            .zip(doors)
             .map(|(place, host)| {
                 let seed = plan.seed.wrapping_add(100 + place);
-                (host.clone(), Arc::new(ObservedMetadata::new(host, keyspace.clone(), history.clone(), seed)))
+                (host.clone(), Arc::new(ObservedMetadata::new(host, truth.clone(), history.clone(), seed)))
             })
             .collect();
         if let Some(first) = leaders.values().next() {
@@ -105,8 +108,9 @@ impl World<'_> {
             control: Control::default(),
             history: history.clone(),
             faults: Faults::new(plan.seed ^ 0x5eed_ca11, history.clone()),
-            keyspace,
+            truth,
             leaders,
+            members,
             segments: SegmentLimits {
                 offsets_max: plan.cluster.segment_records,
                 retained_bytes_max: usize::try_from(plan.cluster.retained_bytes).unwrap_or(usize::MAX),
@@ -119,6 +123,12 @@ impl World<'_> {
         for (host, store) in &ground.leaders {
             let (name, store) = (host.clone(), store.clone());
             sim.host(host.as_str(), move || metadata_server(name.clone(), store.clone()));
+        }
+        if let Some(members) = &ground.members {
+            for host in members.hosts() {
+                let (name, members, ground) = (host.clone(), members.clone(), ground.clone());
+                sim.host(host.as_str(), move || member(name.clone(), members.clone(), ground.clone()));
+            }
         }
         for host in plan.nodes() {
             let (name, ground) = (host.clone(), ground.clone());
@@ -144,7 +154,9 @@ impl World<'_> {
     fn live(&mut self) -> Result<Vec<Bound>, Stuck> {
         let control = self.ground.control.clone();
         self.boot_badly();
-        if !self.until(BOOT_WITHIN, || control.has_logs())? {
+        let members = self.ground.members.clone();
+        let complete = || members.as_ref().is_none_or(Members::are_complete);
+        if !self.until(BOOT_WITHIN, || control.has_logs() && complete())? {
             return Err(Stuck("the cluster did not start".to_owned()));
         }
         self.ground.faults.clear();
@@ -180,6 +192,7 @@ impl World<'_> {
         let found = self.calls_within(IDLE)?;
         quiet.push(Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX });
         self.require_copies(&staying_dead);
+        self.require_members();
         Ok(quiet)
     }
 
@@ -187,10 +200,10 @@ impl World<'_> {
     fn dark(&mut self) -> Result<Bound, Stuck> {
         self.ground.control.enter(Stage::Dark);
         self.ground.history.note("metadata is away, and nobody begins anything");
-        self.faulty.darken(true);
+        self.faulty.darken(&mut self.sim, true);
         self.pass(DARK_BEFORE)?;
         let found = self.calls_within(DARK)?;
-        self.faulty.darken(false);
+        self.faulty.darken(&mut self.sim, false);
         Ok(Bound { what: "calls of a cluster without metadata", found, max: DARK_CALLS_MAX })
     }
 
@@ -210,9 +223,16 @@ impl World<'_> {
         }
     }
 
+    /// The metadata members that live have applied everything.
+    fn require_members(&self) {
+        for host in self.ground.members.iter().flat_map(Members::behind) {
+            self.ground.control.fail(format!("P5 the metadata member {host} still lacks entries"));
+        }
+    }
+
     /// Whatever a copy of an open segment missed while it was away, it was given since (A4).
     fn require_copies(&self, dead: &BTreeSet<String>) {
-        let keyspace = Catalog::new(Arc::new(self.ground.keyspace.clone()));
+        let keyspace = Catalog::new(Arc::new(self.ground.truth.keyspace()));
         // Memory answers at once.
         let chains = keyspace.logs(None, usize::from(u8::MAX)).now_or_never().and_then(Result::ok).unwrap_or_default();
         let alive = self.ground.control.alive();

@@ -26,7 +26,7 @@ impl Diagnostics {
         let diagnostics = Self::default();
         let filter = tracing_subscriber::EnvFilter::new(format!(
             "bifrost={level},bifrost_node={level},bifrost_logserver={level},bifrost_sequencer={level},\
-             bifrost_loglet={level},bifrost_metadata={level},bifrost_wire={level}"
+             bifrost_loglet={level},bifrost_metadata={level},bifrost_raft={level},bifrost_wire={level}"
         ));
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)

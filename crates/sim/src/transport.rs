@@ -11,14 +11,17 @@
 //! reply ends its stream, and a late store arrives on a stream of its own. One store may be sent twice in a row.
 //!
 //! Reading order: this file (the rates), `call` (what becomes of a unary call), `connect`, `log_server`, `sequencers`,
-//! `node`, `metadata` (each a service's trait), `observed` (metadata that tells the history, and loses its leadership).
+//! `node`, `metadata` (each a service's trait), `judged` (answers of metadata), `observed` (metadata that is one keyspace, and
+//! loses its leadership), `peers` (messages of the members of a group).
 
 mod call;
 mod connect;
+mod judged;
 mod log_server;
 mod metadata;
 mod node;
 mod observed;
+mod peers;
 mod sequencers;
 #[cfg(test)]
 mod tests;
@@ -35,10 +38,12 @@ use tokio::sync::Semaphore;
 
 use self::call::Fate;
 pub use self::connect::FaultyConnect;
+pub use self::judged::Judged;
 pub use self::log_server::FaultyLogServer;
 pub use self::metadata::FaultyMetadata;
 pub use self::node::FaultyNode;
 pub use self::observed::ObservedMetadata;
+pub use self::peers::{FaultyPeers, Votes};
 pub use self::sequencers::FaultySequencers;
 use crate::history::History;
 
@@ -144,14 +149,14 @@ impl Faults {
         self.table.lock().ambushes.retain(|ambush| ambush.number != number);
     }
 
-    /// How many calls were made so far; a stream counts when it is opened.
+    /// How many calls to services were made so far; a stream counts when it is opened.
     pub fn calls(&self) -> u64 {
         self.table.lock().calls
     }
 
     /// The way of calls of `from` to `to`.
     pub(crate) fn route(&self, from: &str, to: &str) -> Route {
-        Route { faults: self.clone(), from: from.to_owned(), to: to.to_owned() }
+        Route { faults: self.clone(), from: from.to_owned(), to: to.to_owned(), counted: true }
     }
 }
 
@@ -161,9 +166,15 @@ pub(crate) struct Route {
     faults: Faults,
     from: String,
     to: String,
+    counted: bool,
 }
 
 impl Route {
+    /// A way of calls that go on for ever, also in an idle cluster: [`Faults::calls`] leaves them out.
+    pub(crate) fn uncounted(self) -> Self {
+        Self { counted: false, ..self }
+    }
+
     fn note(&self, call: &str, what: fmt::Arguments<'_>) {
         self.faults.history.note(format!("{call} of {} to {}: {what}", self.from, self.to));
     }
@@ -172,7 +183,7 @@ impl Route {
     fn draw(&self) -> Fate {
         let rates = self.faults.rates(&self.from, &self.to);
         let mut table = self.faults.table.lock();
-        table.calls += 1;
+        table.calls += u64::from(self.counted);
         let rng = &mut table.rng;
         Fate {
             refuse: happens(rng, rates.refuse),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bifrost_sim::fleet::{self, Ended, Job};
-use bifrost_sim::plan::{Call, Cluster, Fault, Kind, Plan, Work};
+use bifrost_sim::plan::{Apart, Call, Cluster, Fault, Group, Kind, Plan, Work};
 
 /// How many seeds every test run tries. `make sim SEEDS=500` tries more.
 const SEEDS: u64 = 60;
@@ -76,6 +76,7 @@ fn reconfigured_all_the_time(kind: Kind) -> Plan {
         segment_records: 1 << 40,
         retained_bytes: 1 << 20,
         boot_loses_percent: 0,
+        group: None,
     };
     let work = Work {
         logs: 1,
@@ -92,6 +93,12 @@ fn reconfigured_all_the_time(kind: Kind) -> Plan {
         dark: false,
     };
     Plan { seed: 1, cluster, work, faults: vec![Fault { at_ms: 500, for_ms: 2_500, kind }] }
+}
+
+/// The same, with metadata that a group keeps; snapshots are frequent.
+fn on_a_group(plan: Plan) -> Plan {
+    let group = Group { members: 3, snapshot_entries: 10, kept_entries: 2, stays_dead: None };
+    Plan { cluster: Cluster { group: Some(group), ..plan.cluster }, ..plan }
 }
 
 /// Runs each and returns what happened.
@@ -135,6 +142,47 @@ fn metadata_may_change_its_leader_at_any_write_of_a_chain() {
     for ended in &all {
         assert!(ended.output.contains("m1 steps down"), "{}: nobody lost the lead", ended.name);
     }
+}
+
+#[test]
+fn a_metadata_group_may_change_its_leader_at_any_write_of_a_chain() {
+    let changes = |after| on_a_group(reconfigured_all_the_time(Kind::LeaderChangeAt { after }));
+    let plans: Vec<Plan> = (0..9).map(changes).collect();
+    let all = run_plans("leader-of-group-changes-at-a-write", &plans);
+    assert_clean(&all);
+    let deposed = all.iter().filter(|ended| ended.output.contains(" steps down")).count();
+    assert_eq!(deposed, all.len(), "somebody kept the lead");
+}
+
+#[test]
+fn a_metadata_group_survives_what_happens_to_its_members() {
+    let m = |number: u8| format!("m{number}");
+    let apart = |from, held| Kind::LeaderApart { from, held };
+    let kinds = [
+        apart(Apart::Members, false),
+        apart(Apart::Users, true),
+        apart(Apart::All, true),
+        apart(Apart::MembersWithUsers, false),
+        Kind::PowerLoss,
+        Kind::NoLeader,
+        Kind::Crash { host: m(1), silent: true },
+        Kind::FailingDisk { node: m(1) },
+        Kind::SlowDisk { node: m(2), from_ms: 50, up_to_ms: 400 },
+    ];
+    let mut plans: Vec<Plan> = kinds.into_iter().map(|kind| on_a_group(reconfigured_all_the_time(kind))).collect();
+    for after in 0..3 {
+        // One that was away gets a snapshot, and dies while it writes it.
+        let mut plan = on_a_group(reconfigured_all_the_time(Kind::Crash { host: m(3), silent: false }));
+        plan.faults.push(Fault { at_ms: 2_900, for_ms: 900, kind: Kind::CrashInSnapshot { host: m(3), after } });
+        plans.push(plan);
+    }
+    let all = run_plans("group", &plans);
+    assert_clean(&all);
+    let told = |what: &str| all.iter().filter(|ended| ended.output.contains(what)).count();
+    assert!(told("m3 goes on from a snapshot") > 0, "nobody needed a snapshot");
+    assert!(told("dies in the middle of a snapshot") > 0, "nobody died in one");
+    assert!(told("leads in term 2") > 3, "hardly anybody else led");
+    assert!(told("disk of m1: a sync fails") == 1, "no disk failed");
 }
 
 #[test]

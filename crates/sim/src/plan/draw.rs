@@ -54,6 +54,7 @@ impl Plan {
             let at_ms = random.random_range(plan.work.lasts_ms / 2..plan.work.lasts_ms);
             plan.faults.push(Fault { at_ms, for_ms: 1, kind: Kind::Destroy });
         }
+        plan.draw_group();
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan
     }
@@ -151,6 +152,7 @@ fn cluster(random: &mut SmallRng) -> Cluster {
         latency_ms: (least, least + random.random_range(0..=20)),
         segment_records: if random.random_ratio(1, 3) { random.random_range(20..=300) } else { 1 << 40 },
         boot_loses_percent: if random.random_ratio(1, 3) { random.random_range(3..=20) } else { 0 },
+        group: None,
     };
     let mut names: Vec<String> = (1..=nodes).map(|place| format!("n{place}")).collect();
     names.shuffle(random);

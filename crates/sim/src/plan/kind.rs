@@ -68,6 +68,20 @@ impl Call {
     }
 }
 
+/// Whom the leader of a metadata group does not reach, nor they it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Apart {
+    /// The other members. Everybody else reaches all.
+    Members,
+    /// Nodes and clients.
+    Users,
+    /// Anybody.
+    All,
+    /// The other members, whom nodes and clients do not reach either: what is written goes to a leader of nobody.
+    MembersWithUsers,
+}
+
 /// What goes wrong. Hosts are `n1`, `n2` … for nodes, `m1`, `m2` for metadata servers, `c1`, `c2` … for clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -202,6 +216,22 @@ pub enum Kind {
     },
     /// No metadata server answers.
     NoLeader,
+    /// The leader of a metadata group and others are apart.
+    LeaderApart {
+        /// Which others.
+        from: Apart,
+        /// Whether messages are held, and delivered at the end. Otherwise they are dropped.
+        held: bool,
+    },
+    /// All members of a metadata group lose their memory and what their disks have not synced; they come back at the end.
+    PowerLoss,
+    /// A member of a metadata group crashes while it writes a snapshot. It comes back at the end.
+    CrashInSnapshot {
+        /// Its host.
+        host: String,
+        /// In the write after so many.
+        after: u32,
+    },
     /// The wall clocks jump.
     ClockJump {
         /// By this much, in milliseconds.
@@ -210,6 +240,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it happens to a metadata group only.
+    pub const fn needs_group(&self) -> bool {
+        matches!(self, Self::LeaderApart { .. } | Self::PowerLoss | Self::CrashInSnapshot { .. })
+    }
+
     /// The hosts that it names.
     pub fn hosts(&self) -> Vec<&String> {
         match self {
@@ -220,7 +255,8 @@ impl Kind {
             | Self::Pause { host }
             | Self::Slow { host, .. }
             | Self::Crash { host, .. }
-            | Self::CrashAt { host, .. } => {
+            | Self::CrashAt { host, .. }
+            | Self::CrashInSnapshot { host, .. } => {
                 vec![host]
             }
             Self::LoseReplies { from, to, .. } | Self::Duplicate { from, to, .. } | Self::Late { from, to, .. } => {
@@ -235,6 +271,8 @@ impl Kind {
             | Self::LeaderChange
             | Self::LeaderChangeAt { .. }
             | Self::NoLeader
+            | Self::LeaderApart { .. }
+            | Self::PowerLoss
             | Self::ClockJump { .. } => Vec::new(),
         }
     }

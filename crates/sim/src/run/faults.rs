@@ -1,12 +1,13 @@
 //! Begins and ends the faults of a plan at their times.
 
+mod group;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::catalog::Catalog;
 use bifrost_checker::event::Event;
-use bifrost_types::{NodeRecord, StorageState};
 use futures_util::FutureExt as _;
 use turmoil::Sim;
 
@@ -38,7 +39,12 @@ pub(super) struct Faulty {
     /// Disks that were made after the first ones.
     new_disks: u64,
     hosts: Vec<String>,
+    /// Metadata is away as a whole.
+    dark: bool,
+    /// Milliseconds until a group loses its leader, whose message may be on its way meanwhile.
+    fuse_ms: Option<u32>,
     seed: u64,
+    latency_max_ms: u32,
 }
 
 impl Faulty {
@@ -53,7 +59,10 @@ impl Faulty {
             struck: BTreeSet::new(),
             new_disks: 0,
             hosts: plan.hosts(),
+            dark: false,
+            fuse_ms: None,
             seed: plan.seed,
+            latency_max_ms: plan.cluster.latency_ms.1,
         }
     }
 
@@ -96,6 +105,7 @@ impl Faulty {
                 self.take_down(sim, &host);
             }
         }
+        self.strike_members(sim);
         let absent = |(fault, course): &(Fault, Course)| *course == Course::Lasts && fault.kind == Kind::NoLeader;
         if !self.ground.leaders.values().any(|server| server.leads()) && !self.faults.iter().any(absent) {
             self.change_leader();
@@ -103,7 +113,9 @@ impl Faulty {
     }
 
     /// Takes metadata away, or brings it back.
-    pub(super) fn darken(&self, dark: bool) {
+    pub(super) fn darken(&mut self, sim: &mut Sim<'_>, dark: bool) {
+        self.dark = dark;
+        self.apply(sim);
         match dark {
             true => self.ground.leaders.values().for_each(|server| server.step_down()),
             false => self.change_leader(),
@@ -121,7 +133,8 @@ impl Faulty {
             }
         }
         let sacrificed = if plan.cluster.sacrificed_return { &[] } else { plan.cluster.sacrificed.as_slice() };
-        let dead: BTreeSet<String> = sacrificed.iter().cloned().chain(["c2".to_owned()]).collect();
+        let member = plan.cluster.group.iter().filter_map(|group| group.stays_dead.clone());
+        let dead: BTreeSet<String> = sacrificed.iter().cloned().chain(["c2".to_owned()]).chain(member).collect();
         for host in &dead {
             self.isolated.insert(host.clone());
             self.take_down(sim, host);
@@ -131,8 +144,11 @@ impl Faulty {
     }
 
     fn apply(&mut self, sim: &mut Sim<'_>) {
-        let present: Vec<Fault> =
+        let mut present: Vec<Fault> =
             self.faults.iter().filter(|(_, course)| *course == Course::Lasts).map(|(fault, _)| fault.clone()).collect();
+        if self.dark {
+            present.push(Fault { at_ms: 0, for_ms: 0, kind: Kind::NoLeader });
+        }
         self.links.apply(sim, present.iter(), &self.isolated);
     }
 
@@ -144,6 +160,21 @@ impl Faulty {
             | Kind::Hold { .. }
             | Kind::Pause { .. }
             | Kind::Slow { .. } => {}
+            Kind::LeaderApart { from, held } => {
+                if let (Some((a, b)), Some((fault, _))) = (self.apart(*from), self.faults.get_mut(place)) {
+                    fault.kind = if *held { Kind::Hold { a, b } } else { Kind::Partition { a, b } };
+                }
+            }
+            Kind::PowerLoss => {
+                for host in self.member_hosts() {
+                    self.take_down(sim, &host);
+                }
+            }
+            Kind::CrashInSnapshot { host, after } => {
+                if let Some(disk) = self.member_disk(host) {
+                    disk.ambush(Some(*after));
+                }
+            }
             Kind::Island { client, held } => {
                 let (a, b) = self.island(client);
                 if let Some((fault, _)) = self.faults.get_mut(place) {
@@ -170,19 +201,16 @@ impl Faulty {
                 }
             }
             Kind::SlowDisk { node, from_ms, up_to_ms } => {
-                if let Some(disk) = self.disk(node) {
-                    disk.set_latency(DiskLatency {
+                self.set_latency(
+                    node,
+                    DiskLatency {
                         fsync_min: Duration::from_millis(u64::from(*from_ms)),
                         fsync_max: Duration::from_millis(u64::from(*up_to_ms)),
                         ..DiskLatency::default()
-                    });
-                }
+                    },
+                );
             }
-            Kind::FailingDisk { node } => {
-                if let Some(disk) = self.disk(node) {
-                    disk.fail_fsyncs(1);
-                }
-            }
+            Kind::FailingDisk { node } => self.set_failing(node, true),
             Kind::FullDisk { node } => {
                 if let Some(disk) = self.disk(node) {
                     disk.fill(0);
@@ -197,9 +225,17 @@ impl Faulty {
             Kind::Destroy => self.destroy(),
             Kind::ClockJump { by_ms } => interpose::jump_wall_clock(*by_ms),
             Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
-            Kind::LeaderChange => self.change_leader(),
+            Kind::LeaderChange => {
+                self.change_leader();
+                if let (Some((leader, others)), Some((fault, _))) =
+                    (self.leader_and_others(), self.faults.get_mut(place))
+                {
+                    fault.kind = Kind::Partition { a: vec![leader], b: others };
+                }
+            }
             Kind::LeaderChangeAt { after } => self.depose_at(Some(*after)),
-            Kind::NoLeader => self.darken(true),
+            // The members of a group do not reach each other meanwhile.
+            Kind::NoLeader => self.ground.leaders.values().for_each(|server| server.step_down()),
         }
     }
 
@@ -214,7 +250,21 @@ impl Faulty {
             | Kind::Slow { .. }
             | Kind::Corrupt { .. }
             | Kind::Destroy
+            | Kind::LeaderApart { .. }
             | Kind::ClockJump { .. } => {}
+            Kind::PowerLoss => {
+                for host in self.member_hosts() {
+                    self.bring_up(sim, &host);
+                }
+            }
+            Kind::CrashInSnapshot { host, .. } => {
+                if let Some(disk) = self.member_disk(host) {
+                    disk.ambush(None);
+                }
+                if self.struck.remove(&place) {
+                    self.bring_up(sim, host);
+                }
+            }
             Kind::CrashAt { host, .. } => {
                 self.ground.faults.disarm(place as u64);
                 if self.struck.remove(&place) {
@@ -226,15 +276,9 @@ impl Faulty {
                 self.bring_up(sim, host);
             }
             Kind::Wipe { node, .. } => self.bring_up(sim, node),
-            Kind::SlowDisk { node, .. } => {
-                if let Some(disk) = self.disk(node) {
-                    disk.set_latency(DiskLatency::default());
-                }
-            }
+            Kind::SlowDisk { node, .. } => self.set_latency(node, DiskLatency::default()),
             Kind::FailingDisk { node } => {
-                if let Some(disk) = self.disk(node) {
-                    disk.fail_fsyncs(0);
-                }
+                self.set_failing(node, false);
                 // Its log server has stopped if it wrote anything: a supervisor starts the process again.
                 self.take_down(sim, node);
                 self.bring_up(sim, node);
@@ -247,13 +291,31 @@ impl Faulty {
             Kind::LoseReplies { .. } | Kind::Duplicate { .. } | Kind::Late { .. } => self.apply_to_calls(),
             Kind::LeaderChange => {}
             Kind::LeaderChangeAt { .. } => self.depose_at(None),
-            Kind::NoLeader => self.darken(false),
+            Kind::NoLeader => self.change_leader(),
+        }
+    }
+
+    fn set_latency(&self, host: &str, latency: DiskLatency) {
+        if let Some(disk) = self.disk(host) {
+            disk.set_latency(latency);
+        }
+        if let Some(disk) = self.member_disk(host) {
+            disk.set_latency(latency);
+        }
+    }
+
+    fn set_failing(&self, host: &str, fails: bool) {
+        if let Some(disk) = self.disk(host) {
+            disk.fail_fsyncs(u32::from(fails));
+        }
+        if let Some(disk) = self.member_disk(host) {
+            disk.set_failing(fails);
         }
     }
 
     /// The client with the node that numbers the appends of the first log, and everybody else.
     fn island(&self, client: &str) -> (Vec<String>, Vec<String>) {
-        let catalog = Catalog::new(Arc::new(self.ground.keyspace.clone()));
+        let catalog = Catalog::new(Arc::new(self.ground.truth.keyspace()));
         // Memory answers at once.
         let logs = catalog.logs(None, 1).now_or_never().and_then(Result::ok).unwrap_or_default();
         let sequencer = logs.first().and_then(|stored| stored.chain.last()).map(|last| last.params.sequencer);
@@ -265,6 +327,9 @@ impl Faulty {
     /// Whoever leads then loses it in the middle of a write of a chain.
     fn depose_at(&self, after: Option<u32>) {
         self.ground.leaders.values().for_each(|server| server.depose_at(after));
+        if self.ground.members.is_some() {
+            self.ground.truth.depose_at(after);
+        }
     }
 
     fn damage(&self) -> Damage {
@@ -328,26 +393,8 @@ impl Faulty {
         let disk = Disk::new(&name, seed, DISK_BYTES, self.ground.history.clone());
         let mut disks = self.ground.disks.lock();
         let zone = disks.get(host).map_or(0, |slot| slot.zone);
-        if let Some(lost) = disks.get(host).map(|slot| slot.name.clone()) {
-            self.declare_lost(&lost);
-        }
-        disks.insert(host.to_owned(), DiskSlot { name, disk, zone });
-    }
-
-    /// What an operator does before a new node takes the place of one whose disk is gone: without it both might get into
-    /// one nodeset, and go together.
-    fn declare_lost(&self, name: &str) {
-        let catalog = Catalog::new(Arc::new(self.ground.keyspace.clone()));
-        let declaring = async {
-            let (record, revision) = catalog.node_by_name(name).await.ok()??;
-            let record = NodeRecord { storage: StorageState::DataLoss, ..record };
-            catalog.change_storage(revision, &record).await.ok()?;
-            Some(record)
-        };
-        // Memory answers at once.
-        if let Some(Some(record)) = declaring.now_or_never() {
-            self.ground.history.record(Event::NodeWritten { record });
-        }
+        let replaces = disks.get(host).map(|slot| slot.name.clone());
+        disks.insert(host.to_owned(), DiskSlot { name, disk, zone, replaces });
     }
 
     fn take_down(&mut self, sim: &mut Sim<'_>, host: &str) {
@@ -359,6 +406,12 @@ impl Faulty {
         sim.crash(host);
         if let Some(disk) = self.disk(host) {
             disk.crash();
+        }
+        if let Some(members) = &self.ground.members
+            && let Some(disk) = members.disk(host)
+        {
+            disk.crash();
+            members.died(host);
         }
         if let Some((node, _)) = self.ground.control.died(host) {
             self.ground.history.record(Event::NodeStopped { node });

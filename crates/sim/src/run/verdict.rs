@@ -44,6 +44,7 @@ impl Verdict {
             (checker.breaches().to_vec(), checker.summary())
         });
         let mut failures = ground.control.failures();
+        failures.extend(ground.truth.breaches());
         failures.extend(stuck.map(|stuck| format!("P5 {stuck}")));
         let lines = ground.history.lines();
         let first = breaches.first().map(|breach| breach.at);

@@ -1,4 +1,4 @@
-//! The metadata service of one host: tells the history what it commits, and may lose its leadership.
+//! The metadata service of one host: what it commits is the truth, and it may lose its leadership.
 //!
 //! Several hosts serve one keyspace, as the members of a Raft group do. Only one of them should lead at a time; which one
 //! is the business of whoever drives the faults. A transaction takes a while to be committed and a while to be answered,
@@ -7,13 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bifrost_checker::event::Event;
 use bifrost_metadata::MemoryMetadata;
-use bifrost_types::LogId;
-use bifrost_wire::codec::{decode_chain, decode_node_record};
-use bifrost_wire::metadata::{
-    MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream, Write,
-};
+use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -23,10 +18,8 @@ use tokio::time::{Duration, sleep};
 
 use super::spawn;
 use crate::history::History;
+use crate::truth::{Truth, writes_chain};
 
-/// Prefixes of the keys of chains and of node records.
-const LOGS: &str = "logs/";
-const NODES: &str = "nodes/";
 /// Changes that wait for a watcher.
 const QUEUED: usize = 64;
 
@@ -34,6 +27,7 @@ const QUEUED: usize = 64;
 #[derive(Clone)]
 pub struct ObservedMetadata {
     keyspace: MemoryMetadata,
+    truth: Truth,
     history: History,
     door: Arc<Door>,
 }
@@ -68,11 +62,11 @@ impl fmt::Debug for ObservedMetadata {
 impl ObservedMetadata {
     /// The door of the host `name`, which does not lead yet. Calls take no time until
     /// [`set_latency`](Self::set_latency).
-    pub fn new(name: impl Into<String>, keyspace: MemoryMetadata, history: History, seed: u64) -> Self {
+    pub fn new(name: impl Into<String>, truth: Truth, history: History, seed: u64) -> Self {
         let draws = Draws { rng: SmallRng::seed_from_u64(seed), latency_max: Duration::ZERO };
         let term = watch::Sender::new(Term { number: 0, leads: false });
         let door = Door { name: name.into(), term, deposed_at: Mutex::new(None), draws: Mutex::new(draws) };
-        Self { keyspace, history, door: Arc::new(door) }
+        Self { keyspace: truth.keyspace(), truth, history, door: Arc::new(door) }
     }
 
     /// From now on it serves.
@@ -114,7 +108,7 @@ impl ObservedMetadata {
 
     /// Counts a write of a chain, and steps down if it is the one.
     fn count(&self, txn: &Txn) {
-        if !txn.writes.iter().any(|(key, _)| key.starts_with(LOGS)) {
+        if !writes_chain(txn) {
             return;
         }
         let mut deposed_at = self.door.deposed_at.lock();
@@ -160,51 +154,12 @@ impl ObservedMetadata {
         let answer = read.await;
         if self.travel(term).await { answer } else { Err(MetadataError::Unavailable) }
     }
-
-    /// Commits and tells the history. The keyspace never waits, so nothing comes between the two, and what the history is
-    /// told is in the order of the keyspace.
-    async fn commit(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
-        let writes = txn.writes.clone();
-        let mut known = Vec::new();
-        for (key, _) in &writes {
-            known.push(self.keyspace.get(key.clone()).await?.is_some());
-        }
-        let outcome = self.keyspace.txn(txn).await?;
-        if let TxnOutcome::Committed(_) = outcome {
-            for ((key, write), known) in writes.iter().zip(known) {
-                self.tell(key, write, known);
-            }
-        }
-        Ok(outcome)
-    }
-
-    fn tell(&self, key: &str, write: &Write, known: bool) {
-        let event = match write {
-            Write::Put(value) if key.starts_with(LOGS) => {
-                decode_chain(value).ok().map(|chain| Event::ChainWritten { chain })
-            }
-            Write::Put(value) if key.starts_with(NODES) => {
-                decode_node_record(value).ok().map(|record| Event::NodeWritten { record })
-            }
-            Write::Delete if known => log_of(key).map(|log| Event::ChainDeleted { log }),
-            Write::Put(_) | Write::Delete => None,
-        };
-        match event {
-            Some(event) => self.history.record(event),
-            None => self.history.note(format!("metadata: {key} is written")),
-        }
-    }
 }
 
 /// Waits until a term is over.
 async fn ended(terms: &mut watch::Receiver<Term>, term: Term) {
     // If the door itself is gone, nobody serves either.
     let _now = terms.wait_for(|now| *now != term).await;
-}
-
-/// The log of the key of a chain.
-fn log_of(key: &str) -> Option<LogId> {
-    LogId::try_from(key.strip_prefix(LOGS)?.parse::<u64>().ok()?).ok()
 }
 
 impl MetadataStore for ObservedMetadata {
@@ -224,11 +179,11 @@ impl MetadataStore for ObservedMetadata {
                 // Its entry reached enough others, or not: the next leader commits it, or not.
                 let reached = self.door.draws.lock().rng.random_bool(0.5);
                 if reached {
-                    let _nobody_hears = self.commit(txn).await;
+                    let _nobody_hears = self.truth.commit(&txn);
                 }
                 return Err(MetadataError::Unknown);
             }
-            let outcome = self.commit(txn).await;
+            let outcome = self.truth.commit(&txn);
             if self.travel(term).await { outcome } else { Err(MetadataError::Unknown) }
         })
     }

@@ -13,6 +13,7 @@ use bifrost_wire::log_server::{
     StoreRequest, StoreStream, TrimRequest,
 };
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Precondition, Txn, TxnOutcome};
+use bifrost_wire::node::{NodeService, NodeStatus};
 use bifrost_wire::sequencer::{
     AppendOpen, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
 };
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::disk::{Disk, DiskLatency};
 use crate::history::What;
+use crate::truth::Truth;
 
 const LATE: Rates = Rates {
     refuse: 0,
@@ -334,14 +336,18 @@ async fn one_seed_draws_one_run() {
     assert_ne!(run(3).await, run(4).await);
 }
 
-fn door(name: &str, keyspace: &MemoryMetadata, history: &History) -> ObservedMetadata {
-    ObservedMetadata::new(name, keyspace.clone(), history.clone(), 1)
+fn door(name: &str, truth: &Truth, history: &History) -> ObservedMetadata {
+    ObservedMetadata::new(name, truth.clone(), history.clone(), 1)
+}
+
+fn truth() -> Truth {
+    Truth::new(History::new(|| 0))
 }
 
 #[tokio::test]
 async fn observed_metadata_is_metadata() {
     bifrost_metadata::conformance::conformance(async || {
-        let door = door("m1", &MemoryMetadata::new(), &History::new(|| 0));
+        let door = door("m1", &truth(), &History::new(|| 0));
         door.lead();
         door
     })
@@ -351,7 +357,7 @@ async fn observed_metadata_is_metadata() {
 #[tokio::test(start_paused = true)]
 async fn what_metadata_commits_is_told_in_order() {
     let history = History::new(|| 0);
-    let door = door("m1", &MemoryMetadata::new(), &history);
+    let door = door("m1", &Truth::new(history.clone()), &history);
     door.lead();
     let catalog = Catalog::new(Arc::new(door));
     let (written, revision) = catalog
@@ -375,8 +381,8 @@ async fn what_metadata_commits_is_told_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_leader_leaves_open_what_was_under_way() {
     let history = History::new(|| 0);
-    let keyspace = MemoryMetadata::new();
-    let (old, new) = (door("m1", &keyspace, &history), door("m2", &keyspace, &history));
+    let truth = truth();
+    let (old, new) = (door("m1", &truth, &history), door("m2", &truth, &history));
     old.lead();
     old.set_latency(Duration::from_millis(100));
     let mut watch = old.watch(String::new(), 0).await.expect("leads");
