@@ -20,7 +20,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("checker", &["types"]),
     // These two name anything, and nothing names them.
     ("model", &["types", "wire", "loglet", "sequencer", "metadata", "logserver", "bifrost", "checker"]),
-    ("sim", &["types", "wire", "loglet", "sequencer", "metadata", "raft", "logserver", "bifrost", "node", "checker", "model"]),
+    (
+        "sim",
+        &[
+            "types",
+            "wire",
+            "loglet",
+            "sequencer",
+            "metadata",
+            "raft",
+            "logserver",
+            "bifrost",
+            "node",
+            "checker",
+            "model",
+        ],
+    ),
 ];
 
 /// Named in `Cargo.toml` and not in a source file: the code that `build.rs` generates calls into it.
