@@ -97,10 +97,13 @@ async fn round(cluster: &Arc<Cluster>, open: &OpenLog, me: NodeId) -> Result<(us
 /// Returns after a change of any record; an error when the watch broke.
 async fn until_a_record_changes(catalog: &Catalog, seen: Revision) -> Result<(), CatalogError> {
     let mut watch = catalog.watch_nodes(seen).await?;
-    match watch.recv().await {
-        Some(changes) => changes.map(drop).map_err(CatalogError::from),
-        None => Err(CatalogError::Conflict),
+    while let Some(news) = watch.recv().await {
+        // One without changes only tells how far the store is: a watch begins with it.
+        if !news?.changes.is_empty() {
+            return Ok(());
+        }
     }
+    Err(CatalogError::Conflict)
 }
 
 fn report(loglet: LogletId, error: &ReconfigureError) {
