@@ -2,6 +2,7 @@
 //! ends here: what was meant for others, what contradicts itself, and what would undo committed entries.
 
 use std::io::Cursor;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bifrost_types::ClusterId;
@@ -13,6 +14,7 @@ use crate::codec::{
     encode_append_reply, encode_install_reply, encode_vote_reply,
 };
 use crate::machine::{Image, SNAPSHOT_BYTES_MAX};
+use crate::member::Heard;
 use crate::peers::{Envelope, Refusal, Rpc, encode_answer};
 use crate::types::{Lineage, LogId, MemberId, Types};
 
@@ -25,6 +27,7 @@ pub(crate) struct Inbound {
     lineage: Lineage,
     me: MemberId,
     raft: Raft<Types>,
+    heard: Arc<Heard>,
     calls: AtomicUsize,
     /// The snapshot that is being received: its name, and the bytes that came so far.
     receiving: Mutex<Option<(String, Vec<u8>)>>,
@@ -39,8 +42,14 @@ impl Drop for Call<'_> {
 }
 
 impl Inbound {
-    pub(crate) fn new(cluster: ClusterId, lineage: Lineage, me: MemberId, raft: Raft<Types>) -> Self {
-        Self { cluster, lineage, me, raft, calls: AtomicUsize::new(0), receiving: Mutex::new(None) }
+    pub(crate) fn new(
+        cluster: ClusterId,
+        lineage: Lineage,
+        me: MemberId,
+        raft: Raft<Types>,
+        heard: Arc<Heard>,
+    ) -> Self {
+        Self { cluster, lineage, me, raft, heard, calls: AtomicUsize::new(0), receiving: Mutex::new(None) }
     }
 
     /// Answers any bytes.
@@ -83,6 +92,7 @@ impl Inbound {
 
     async fn append(&self, from: MemberId, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = decode_append_request(body).map_err(|_| Refusal::Malformed)?;
+        let _under_way = self.heard.begin();
         // Another entry in a place that is committed here: openraft would remove what is there.
         let committed = self.committed().await?;
         let undoes = |id: &LogId| Some(id.index) <= committed.index() && Some(*id) > committed;
@@ -105,6 +115,7 @@ impl Inbound {
 
     async fn install(&self, from: MemberId, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = decode_install_request(body, SNAPSHOT_BYTES_MAX).map_err(|_| Refusal::Malformed)?;
+        let _under_way = self.heard.begin();
         if request.vote.leader_id.node_id != from {
             return Err(Refusal::Malformed);
         }

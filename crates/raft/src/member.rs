@@ -7,6 +7,7 @@
 //!                        └─► keyspace ◄─┴─ state machine
 //! ```
 
+mod election;
 mod proposer;
 mod reads;
 mod status;
@@ -23,7 +24,7 @@ use openraft::{ChangeMembers, Config, ConfigError, Raft, RaftMetrics, SnapshotPo
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +37,8 @@ use crate::network::Network;
 use crate::options::{InvalidOptions, RaftOptions, millis};
 use crate::peers::Peers;
 use crate::types::{Lineage, Member, MemberId, Types};
+pub(crate) use election::Heard;
+use election::{Election, Next};
 use proposer::{Proposal, Proposer};
 use reads::{READS_MAX, Reads, Waiter};
 pub use status::{Role, Status};
@@ -122,6 +125,7 @@ pub(crate) struct RunningMember {
     raft: Raft<Types>,
     live: Arc<Mutex<Live>>,
     pub(crate) inbound: Inbound,
+    heard: Arc<Heard>,
     proposals: mpsc::Sender<Proposal>,
     room: Arc<Semaphore>,
     reads: mpsc::Sender<Waiter>,
@@ -197,13 +201,15 @@ impl RunningMember {
             stop: stop.clone(),
         };
         tasks.spawn(readers.run());
-        let inbound = Inbound::new(options.cluster, lineage.clone(), options.member, raft.clone());
+        let heard = Arc::new(Heard::new());
+        let inbound = Inbound::new(options.cluster, lineage.clone(), options.member, raft.clone(), Arc::clone(&heard));
         let room = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
         Ok(Arc::new(Self {
             options,
             raft,
             live,
             inbound,
+            heard,
             proposals,
             room,
             reads,
@@ -223,7 +229,19 @@ impl RunningMember {
     pub(crate) async fn run(&self) {
         let mut metrics = self.raft.metrics();
         let mut purged_for = None;
+        let mut election = Election::new(self.options.election_max, self.options.heartbeat);
         loop {
+            let next = election.next(self.heard.now(), &self.status.borrow(), self.heard.signs());
+            let look_at = match next {
+                Next::Nothing => None,
+                Next::LookAt(time) => Some(self.heard.at(time)),
+                Next::Ask => {
+                    tracing::info!(member = %self.options.member.get(), "nothing is heard of the leader, asking for votes");
+                    // A member that has stopped is seen below.
+                    let _stopped = self.elect().await;
+                    None
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -250,6 +268,7 @@ impl RunningMember {
                     // A member that has stopped is seen above.
                     let _stopped = self.raft.trigger().snapshot().await;
                 }
+                () = until(look_at) => {}
             }
         }
         self.stop.cancel();
@@ -401,6 +420,13 @@ impl RunningMember {
     /// Makes a snapshot now.
     pub(crate) async fn snapshot(&self) -> Result<(), AdminError> {
         self.raft.trigger().snapshot().await.map_err(|_| AdminError::Stopped)
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -28,8 +28,9 @@ pub struct RaftOptions {
     /// Between two signs of life of a leader, and how long it waits for the answer to one request to append. The answer
     /// comes after an fsync, so this is well above what one takes.
     pub heartbeat: Duration,
-    /// A member that has not heard of a leader waits for `election_max` until the leader's lease is over, and then for a
-    /// time between `election_min` and `election_max` before it asks for votes: with the default 0.65 to 0.95 s.
+    /// After a sign of life of a leader nobody gets votes for `election_max`, its lease. One heartbeat later the first of
+    /// the other members asks for them, after another one the next: with the default after 0.5 s. If that comes to
+    /// nothing, each goes on with its own clock: it waits for a time between `election_min` and `election_max` more.
     pub election_min: Duration,
     /// See `election_min`.
     pub election_max: Duration,
