@@ -244,7 +244,7 @@ async fn claim(
     let known = known.as_ref().map(|(record, _)| record);
     let mut marker = disk.read_marker().await?;
     let life = next_life(known, marker).ok_or(CatalogError::Exhausted)?;
-    let (mut record, mut revision) = find_or_make(catalog, identity).await?;
+    let (mut record, mut revision) = reserve(catalog, identity).await?;
     let fresh = DiskId::new(random_id());
     loop {
         if record.id.generation >= life && record.address != identity.address || record.id.generation > life {
@@ -261,7 +261,7 @@ async fn claim(
                 (record, revision) = match catalog.replace_node(revision, &next).await {
                     Ok(revision) => (next, revision),
                     // Somebody changed the record, or our own write came twice: look again.
-                    Err(CatalogError::Conflict) => find_or_make(catalog, identity).await?,
+                    Err(CatalogError::Conflict) => reserve(catalog, identity).await?,
                     Err(error) => return Err(error.into()),
                 };
             }
@@ -281,7 +281,7 @@ async fn claim_without_disk(catalog: &Catalog, identity: &Identity) -> Result<No
     let known = catalog.node_by_name(&identity.name).await?;
     let life = next_life(known.as_ref().map(|(record, _)| record), None).ok_or(CatalogError::Exhausted)?;
     loop {
-        let (record, revision) = find_or_make(catalog, identity).await?;
+        let (record, revision) = reserve(catalog, identity).await?;
         match boot_step_without_disk(&record, life, &identity.address) {
             DisklessStep::Serve => return Ok(record),
             DisklessStep::BeginLife => {
@@ -298,8 +298,14 @@ async fn claim_without_disk(catalog: &Catalog, identity: &Identity) -> Result<No
     }
 }
 
-/// The record of this name; made if there is none.
-async fn find_or_make(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
+/// The record of this name and its revision; made if there is none, for the node's first life and without a disk.
+///
+/// # Errors
+/// [`CatalogError`] when metadata cannot be read or written. The record is there then, or not: call again.
+///
+/// # Cancel safety
+/// Safe: a record that was made is found by the next call.
+pub async fn reserve(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
     loop {
         if let Some(found) = catalog.node_by_name(&identity.name).await? {
             return Ok(found);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost::catalog::{Catalog, CatalogError};
-use bifrost::local_node::NodeError;
+use bifrost::local_node::{NodeError, reserve};
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_logserver::Marker;
-use bifrost_raft::{AdminError, GroupId, Lineage, Role};
-use bifrost_types::{ClusterId, NodeId, NodeRecord};
+use bifrost_raft::{AdminError, Role};
+use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::RpcError;
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadataAdmin, GrpcNode};
 use bifrost_wire::metadata::MetadataError;
@@ -19,8 +19,9 @@ use bifrost_wire::node::NodeService;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
+use super::blocking;
 use super::error::ProcessError;
-use super::{FIRST, blocking};
+use super::order::{FIRST, Found, Namesake, Refused};
 use crate::metadata_member::MetadataMember;
 
 /// For somebody to answer where the cluster to join should be.
@@ -36,8 +37,8 @@ const ALIVE_DEADLINE: Duration = Duration::from_secs(2);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The cluster behind these addresses, and where its metadata is.
-pub(super) async fn find(join: &[String], client: &ClientOptions) -> Result<(ClusterId, Vec<String>), ProcessError> {
+/// The cluster behind these addresses, and where its metadata is. Waits for somebody to answer.
+pub(super) async fn find(join: &[String], client: &ClientOptions) -> Result<Found, ProcessError> {
     let options = ClientOptions { cluster: None, ..client.clone() };
     let mut members = Vec::new();
     for address in join {
@@ -50,10 +51,11 @@ pub(super) async fn find(join: &[String], client: &ClientOptions) -> Result<(Clu
                 match timeout(STATUS_DEADLINE, admin.status()).await {
                     // A member that was never told of a group is about to join one itself.
                     Ok(Ok(status)) if !status.members.is_empty() => {
-                        let mut found: Vec<String> =
-                            status.members.into_iter().map(|known| known.member.address).collect();
-                        found.extend(join.iter().filter(|asked| !found.contains(asked)).cloned().collect::<Vec<_>>());
-                        return Ok((status.cluster, found));
+                        let mut found = found(status);
+                        let asked = join.iter().filter(|asked| !found.metadata.contains(asked));
+                        let asked: Vec<String> = asked.cloned().collect();
+                        found.metadata.extend(asked);
+                        return Ok(found);
                     }
                     Ok(Err(RpcError::NotOffered)) => {
                         return Err(ProcessError::NotAMember { address: (*address).clone() });
@@ -68,74 +70,37 @@ pub(super) async fn find(join: &[String], client: &ClientOptions) -> Result<(Clu
     timeout(FIND_DEADLINE, finding).await.unwrap_or(Err(nobody))
 }
 
-/// What the members at some addresses say of their group.
-pub(super) struct View {
-    found: Vec<(String, MemberStatus)>,
-}
-
-impl View {
-    /// Asks them. Nobody has to answer.
-    pub(super) async fn of(addresses: &[String], cluster: ClusterId, client: &ClientOptions) -> Self {
-        let options = ClientOptions { cluster: Some(cluster), ..client.clone() };
-        let options = &options;
-        let asked = addresses.iter().map(|address| async move {
-            let admin = GrpcMetadataAdmin::connect_lazy(address, options).ok()?;
-            let status = timeout(STATUS_DEADLINE, admin.status()).await.ok()?.ok()?;
-            // A member that was never told of a group knows nothing of it.
-            (status.cluster == cluster && !status.members.is_empty()).then(|| (address.clone(), status))
-        });
-        Self { found: join_all(asked).await.into_iter().flatten().collect() }
-    }
-
-    pub(super) fn answers(&self) -> bool {
-        !self.found.is_empty()
-    }
-
-    /// Where somebody is whose group goes on in place of this one.
-    pub(super) fn replaces(&self, group: GroupId) -> Option<String> {
-        let replaces = |(_, status): &&(String, MemberStatus)| status.replaced_groups.contains(&group.get());
-        self.found.iter().find(replaces).map(|(address, _)| address.clone())
-    }
-
-    /// Those of the group that replaces all others that are known of.
-    fn newest(&self) -> impl Iterator<Item = &MemberStatus> {
-        let replaced = |group| self.found.iter().any(|(_, status)| status.replaced_groups.contains(&group));
-        self.found.iter().map(|(_, status)| status).filter(move |status| !replaced(status.group))
-    }
-
-    /// Whether the group is known, and this node is no member of it.
-    pub(super) fn is_without(&self, node: NodeId) -> bool {
-        let newest = self.newest().max_by_key(|status| (status.term, status.applied));
-        newest.is_some_and(|status| status.members.iter().all(|known| known.member.node != node))
-    }
-
-    /// The group to join, if somebody knows it.
-    pub(super) fn lineage(&self) -> Option<Lineage> {
-        let status = self.newest().max_by_key(|status| (status.term, status.applied))?;
-        let before = status.replaced_groups.iter().copied().map(GroupId::from).collect();
-        Some(Lineage { group: GroupId::from(status.group), before })
-    }
-}
-
-/// The cluster of whoever answers at these addresses, if it is another one. Nobody has to answer.
-pub(super) async fn other_cluster(join: &[String], own: ClusterId, client: &ClientOptions) -> Option<ClusterId> {
-    let options = ClientOptions { cluster: None, ..client.clone() };
+/// What the members at these addresses say of their group, with the addresses. Nobody has to answer.
+pub(super) async fn ask(
+    addresses: &[String],
+    cluster: Option<ClusterId>,
+    client: &ClientOptions,
+) -> Vec<(String, MemberStatus)> {
+    let options = ClientOptions { cluster, ..client.clone() };
     let options = &options;
-    let asked = join.iter().map(|address| async move {
+    let asked = addresses.iter().map(|address| async move {
         let admin = GrpcMetadataAdmin::connect_lazy(address, options).ok()?;
         let status = timeout(STATUS_DEADLINE, admin.status()).await.ok()?.ok()?;
-        (status.cluster != own).then_some(status.cluster)
+        Some((address.clone(), status))
     });
-    join_all(asked).await.into_iter().flatten().next()
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Whose cluster is at these addresses; another one than `own` if there is one. Nobody has to answer.
+pub(super) async fn whose(join: &[String], own: ClusterId, client: &ClientOptions) -> Option<Found> {
+    let answers = ask(join, None, client).await;
+    let (_, status) = answers.into_iter().max_by_key(|(_, status)| status.cluster != own)?;
+    Some(found(status))
+}
+
+fn found(status: MemberStatus) -> Found {
+    let metadata = status.members.into_iter().map(|known| known.member.address).collect();
+    Found { cluster: status.cluster, metadata }
 }
 
 /// Makes the group of a new cluster with this one member, and writes down what everybody else relies on: the cluster's id
 /// and the first node's record, so that nobody who joins gets its number. Nobody reaches the member meanwhile.
-pub(super) async fn bootstrap(
-    member: &MetadataMember,
-    cluster: ClusterId,
-    identity: &Identity,
-) -> Result<(), ProcessError> {
+pub(super) async fn make(member: &MetadataMember, cluster: ClusterId, identity: &Identity) -> Result<(), ProcessError> {
     let raft = member.raft();
     match raft.initialize([member.member()].into()).await {
         Ok(()) | Err(AdminError::Initialized) => {}
@@ -149,32 +114,23 @@ pub(super) async fn bootstrap(
     let catalog = Catalog::new(Arc::new(raft.clone()));
     let found = until(LEADER_DEADLINE, || catalog.cluster_id(cluster)).await?.ok_or_else(late)?;
     if found != cluster {
-        return Err(ProcessError::OtherCluster { own: cluster, found });
+        return Err(Refused::OtherCluster { own: cluster, found }.into());
     }
-    let record = until(LEADER_DEADLINE, || reserve(&catalog, identity)).await?.ok_or_else(late)?;
+    let (record, _) = until(LEADER_DEADLINE, || reserve(&catalog, identity)).await?.ok_or_else(late)?;
     match record.id.node {
         FIRST => Ok(()),
-        found => Err(ProcessError::OtherNode { known: FIRST, found }),
+        found => Err(Refused::OtherNode { known: FIRST, found }.into()),
     }
 }
 
-/// The record of this name; made if there is none.
-async fn reserve(catalog: &Catalog, identity: &Identity) -> Result<NodeRecord, CatalogError> {
-    if let Some((record, _)) = catalog.node_by_name(&identity.name).await? {
-        return Ok(record);
-    }
-    Ok(catalog.create_node(&identity.name, |node| identity.first_record(node)).await?.0)
-}
-
-/// Waits until metadata answers, and checks whose it is.
-pub(super) async fn ready(catalog: &Catalog, own: ClusterId, addresses: &[String]) -> Result<(), ProcessError> {
+/// Waits until metadata answers whose it is; `None` if no node has been there yet.
+pub(super) async fn ready(catalog: &Catalog, addresses: &[String]) -> Result<Option<ClusterId>, ProcessError> {
     let known = until(LEADER_DEADLINE, || catalog.known_cluster_id()).await;
     match known {
-        Ok(Some(Some(found))) if found != own => Err(ProcessError::OtherCluster { own, found }),
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(found)) => Ok(found),
         Ok(None) => Err(ProcessError::NoLeader { addresses: addresses.to_vec(), waited: LEADER_DEADLINE }),
         Err(ProcessError::Catalog(CatalogError::Metadata(MetadataError::OtherCluster { server, .. }))) => {
-            Err(ProcessError::OtherCluster { own, found: server })
+            Ok(Some(server))
         }
         Err(error) => Err(error),
     }
@@ -199,39 +155,20 @@ where
     timeout(deadline, trying).await.ok().transpose()
 }
 
-/// Whether a directory that knows of no node yet may begin the life of this name. It must not take the place of a node
-/// that has its disk elsewhere: to begin its next life would fence it if it lives, and declare its disk lost in any case.
-pub(super) async fn check_name(
+/// What the cluster knows under this name, beside the disk in `directory`.
+pub(super) async fn namesake(
     catalog: &Catalog,
     name: &str,
-    disk: PathBuf,
-    client: &ClientOptions,
-) -> Result<(), ProcessError> {
-    let Some(Some((record, _))) = until(LEADER_DEADLINE, || catalog.node_by_name(name)).await? else { return Ok(()) };
-    let Some(known) = record.disk else {
-        // Without a disk it is a start that was interrupted, here or elsewhere, and whoever is first goes on with it; or a
-        // node that needs none.
-        let NodeRecord { id, name, address, .. } = record;
-        return if answers(id.node, &address, client).await {
-            Err(ProcessError::NameLives { name, node: id.node, address })
-        } else {
-            Ok(())
-        };
-    };
-    let marker = blocking(move || Marker::read(&disk))
-        .await
-        .map_err(|error| ProcessError::Node(NodeError::from(error).into()))?;
-    if marker.is_some_and(|marker| marker.disk == known) {
-        return Ok(());
-    }
-    let NodeRecord { id, name, address, .. } = record;
-    let node = id.node;
-    let lives = answers(node, &address, client).await;
-    Err(if lives { ProcessError::NameLives { name, node, address } } else { ProcessError::NameKnown { name, node } })
+    directory: PathBuf,
+) -> Result<Option<Namesake>, ProcessError> {
+    let Some(Some((record, _))) = until(LEADER_DEADLINE, || catalog.node_by_name(name)).await? else { return Ok(None) };
+    let marker = blocking(move || Marker::read(&directory)).await;
+    let marker = marker.map_err(|error| ProcessError::Node(NodeError::from(error).into()))?;
+    Ok(Some(Namesake { record, here: marker.map(|marker| marker.disk) }))
 }
 
 /// Whether this node answers at its address, and not another one that has the address by now.
-async fn answers(node: NodeId, address: &str, client: &ClientOptions) -> bool {
+pub(super) async fn answers(node: NodeId, address: &str, client: &ClientOptions) -> bool {
     let Ok(asked) = GrpcNode::connect_lazy(address, client) else { return false };
     matches!(timeout(ALIVE_DEADLINE, asked.status()).await, Ok(Ok(status)) if status.id.node == node)
 }

@@ -7,8 +7,8 @@ use bifrost::local_node::NodeError;
 use super::super::error::{CliError, ErrorCode};
 use super::super::failures::plain;
 use crate::config::KeyName;
-use crate::process::ProcessError;
 use crate::process::state::DirectoryError;
+use crate::process::{ProcessError, Refused};
 use crate::server::ServerError;
 
 /// A key without a default was not set.
@@ -25,6 +25,7 @@ pub(super) fn unset(key: KeyName) -> CliError {
 pub(super) fn not_started(error: &ProcessError) -> CliError {
     let told = |code| CliError::new(code, error.to_string());
     match error {
+        ProcessError::Refused(refused) => told_refused(refused),
         ProcessError::Directory(DirectoryError::InUse { .. }) => told(ErrorCode::InUse)
             .with_cause("a directory serves one process at a time")
             .with_advice("stop that one, or give this node a node.data_dir of its own"),
@@ -51,57 +52,15 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         ProcessError::WrongAddress { .. } => {
             told(ErrorCode::InvalidArgument).with_advice("an address is HOST:PORT, such as 127.0.0.1:2438")
         }
-        ProcessError::NoCluster { .. } => told(ErrorCode::Refused)
-            .with_advice("give --bootstrap to make a new cluster, or --join HOST:PORT to join one"),
-        ProcessError::BootstrapWithoutMetadata => {
-            told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles of the first node")
-        }
-        ProcessError::BelongsToCluster { .. } => told(ErrorCode::Refused)
-            .with_advice("start it without --bootstrap, or make the new cluster on an empty directory"),
-        ProcessError::OtherName { .. } | ProcessError::OtherNode { .. } => {
-            told(ErrorCode::Refused).with_advice("give this node its own node.data_dir, or an empty one if it is new")
-        }
-        ProcessError::OtherCluster { .. } => told(ErrorCode::Refused)
-            .with_advice("join the cluster of this data, or give the node an empty directory to join the other one"),
-        ProcessError::NameLives { .. } => {
-            told(ErrorCode::NameTaken).with_advice("choose another node.name, or stop that one and use its data")
-        }
-        ProcessError::NameKnown { name, .. } => told(ErrorCode::NameTaken)
-            .with_cause("a node is its name and its disk; an empty one must not be taken for it")
-            .with_advice(format!("start `{name}` on its own data, or choose another node.name")),
-        ProcessError::MemberReplaced { directory, address } => told(ErrorCode::Refused)
-            .with_cause("what it knows is of the group that lost its majority, and may contradict the one that goes on")
-            .with_advice(format!(
-                "move {} away, and start it again with --join {address}: it joins as a new member, and keeps its records",
-                directory.display()
-            )),
-        ProcessError::MemberLost { node, .. } => told(ErrorCode::Refused)
-            .with_cause("a member that forgot its votes could help to decide two different things")
-            .with_advice(format!(
-                "put its directory back, or `bifrost metadata remove-member {node}` and start it again: it joins as a \
-                 new member"
-            )),
-        ProcessError::StillMember => told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles"),
         ProcessError::NobodyToJoin { .. } => told(ErrorCode::Unreachable).with_advice(
             "start a member there, or name another one with --join; a member listens at port 2438 by default",
         ),
         ProcessError::NotAMember { .. } => {
             told(ErrorCode::Refused).with_advice("name the port of a metadata member with --join, 2438 by default")
         }
-        ProcessError::NoEtcd { .. } => told(ErrorCode::Unreachable)
-            .with_advice("start etcd, or say where it is with metadata.etcd_endpoints"),
-        ProcessError::NoClusterInEtcd { .. } => told(ErrorCode::Refused).with_advice(
-            "give --bootstrap to make a new cluster, `bifrost metadata import` to move one here, or another \
-             metadata.etcd_prefix",
-        ),
-        ProcessError::ClusterInEtcd { .. } => told(ErrorCode::Refused)
-            .with_advice("start it without --bootstrap to join that one, or choose another metadata.etcd_prefix"),
-        ProcessError::JoinWithEtcd => told(ErrorCode::InvalidArgument)
-            .with_cause("its cluster is the one under metadata.etcd_prefix")
-            .with_advice("leave --join and metadata.join out"),
-        ProcessError::IsInEtcd => told(ErrorCode::Refused).with_advice(
-            "set metadata.engine to \"etcd\"; if the cluster moved back, name a member of its group with --join",
-        ),
+        ProcessError::NoEtcd { .. } => {
+            told(ErrorCode::Unreachable).with_advice("start etcd, or say where it is with metadata.etcd_endpoints")
+        }
         ProcessError::NoLeader { .. } => told(ErrorCode::TimedOut)
             .with_cause("a majority of the members must run and reach each other")
             .with_advice("start the others; this node goes on where it was when it is started again"),
@@ -124,5 +83,54 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         | ProcessError::Node(_) => CliError::new(ErrorCode::Failed, "the node did not start")
             .because(error)
             .with_advice("start it again: it goes on where it was"),
+    }
+}
+
+fn told_refused(refused: &Refused) -> CliError {
+    let told = |code| CliError::new(code, refused.to_string());
+    match refused {
+        Refused::NoCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("give --bootstrap to make a new cluster, or --join HOST:PORT to join one"),
+        Refused::BootstrapWithoutMetadata => {
+            told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles of the first node")
+        }
+        Refused::BelongsToCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("start it without --bootstrap, or make the new cluster on an empty directory"),
+        Refused::OtherName { .. } | Refused::OtherNode { .. } => {
+            told(ErrorCode::Refused).with_advice("give this node its own node.data_dir, or an empty one if it is new")
+        }
+        Refused::OtherCluster { .. } => told(ErrorCode::Refused)
+            .with_advice("join the cluster of this data, or give the node an empty directory to join the other one"),
+        Refused::NameLives { .. } => {
+            told(ErrorCode::NameTaken).with_advice("choose another node.name, or stop that one and use its data")
+        }
+        Refused::NameKnown { name, .. } => told(ErrorCode::NameTaken)
+            .with_cause("a node is its name and its disk; an empty one must not be taken for it")
+            .with_advice(format!("start `{name}` on its own data, or choose another node.name")),
+        Refused::MemberReplaced { directory, address } => told(ErrorCode::Refused)
+            .with_cause("what it knows is of the group that lost its majority, and may contradict the one that goes on")
+            .with_advice(format!(
+                "move {} away, and start it again with --join {address}: it joins as a new member, and keeps its records",
+                directory.display()
+            )),
+        Refused::MemberLost { node, .. } => told(ErrorCode::Refused)
+            .with_cause("a member that forgot its votes could help to decide two different things")
+            .with_advice(format!(
+                "put its directory back, or `bifrost metadata remove-member {node}` and start it again: it joins as a \
+                 new member"
+            )),
+        Refused::StillMember => told(ErrorCode::Refused).with_advice("add \"metadata\" to node.roles"),
+        Refused::NoClusterInEtcd { .. } => told(ErrorCode::Refused).with_advice(
+            "give --bootstrap to make a new cluster, `bifrost metadata import` to move one here, or another \
+             metadata.etcd_prefix",
+        ),
+        Refused::ClusterInEtcd { .. } => told(ErrorCode::Refused)
+            .with_advice("start it without --bootstrap to join that one, or choose another metadata.etcd_prefix"),
+        Refused::JoinWithEtcd => told(ErrorCode::InvalidArgument)
+            .with_cause("its cluster is the one under metadata.etcd_prefix")
+            .with_advice("leave --join and metadata.join out"),
+        Refused::IsInEtcd => told(ErrorCode::Refused).with_advice(
+            "set metadata.engine to \"etcd\"; if the cluster moved back, name a member of its group with --join",
+        ),
     }
 }
