@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::support::gate::Gate;
 use super::support::server::Cluster;
 
 /// Only a process that hangs gets here.
@@ -84,5 +85,42 @@ fn two_embedded_nodes_and_a_plain_server_form_a_cluster_that_outlives_one_of_the
     assert_eq!(cluster.run(0, ["read", "first", "--output", "raw"], b"").ok(), "one\ntwo\nthree\nafter\n");
     assert_eq!(second.append("four"), "2");
 
-    assert_eq!(second.end(), Some(0));
+    // Started again it is the same node in its next life, and appends again, wherever its log is numbered by now.
+    let mut first = start("first");
+    let said = first.says();
+    assert!(said.starts_with("N2:2 runs, "), "{said}");
+    assert_eq!(first.append("again"), "5");
+    let read = cluster.run(0, ["read", "first", "--output", "raw"], b"").ok();
+    assert_eq!(read, "one\ntwo\nthree\nafter\nagain\n");
+    assert_eq!((first.end(), second.end()), (Some(0), Some(0)));
+}
+
+#[test]
+fn an_append_from_the_process_that_numbers_it_takes_one_round_trip_to_the_other_copies() {
+    /// From this process to the plain server; to itself it speaks without a network.
+    const ONE_WAY: Duration = Duration::from_millis(150);
+    const ROUND_TRIP: Duration = ONE_WAY.saturating_mul(2);
+    let mut cluster = Cluster::empty();
+    let server = cluster.reserve();
+    let gate = Gate::delayed(&cluster.address(server), ONE_WAY);
+    cluster.start_with(server, |command| {
+        command.arg("--bootstrap").env("BIFROST__NODE__ADVERTISE", gate.address());
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut embedder = Embedder::start("here", &directory.path().join("here"), &cluster.metadata_address(server));
+    assert_eq!(embedder.says(), "N2:1 runs, N2:1 numbers the appends");
+    // The first one opens the streams.
+    assert_eq!(embedder.append("0"), "1");
+    let times: Vec<Duration> = (1..6)
+        .map(|number| {
+            let begun = Instant::now();
+            embedder.append(&number.to_string());
+            begun.elapsed()
+        })
+        .collect();
+    // The machine may be busy: the best one says how many round trips an append needs.
+    let best = *times.iter().min().expect("there are some");
+    println!("an append takes {best:?} where a round trip takes {ROUND_TRIP:?}: {times:?}");
+    assert!((ROUND_TRIP..2 * ROUND_TRIP).contains(&best), "{times:?}");
+    assert_eq!(embedder.end(), Some(0));
 }

@@ -55,5 +55,6 @@ mod server;
 mod server_refusals;
 mod slow_copy;
 mod smoke;
+mod storage_states;
 mod support;
 mod tails;
