@@ -194,3 +194,19 @@ fn a_node_keeps_its_number() {
     assert_eq!(next(&wanted(), Some(new), &serves(3)), step(Step::Write(joined())));
     assert_eq!(next(&wanted(), Some(joined()), &serves(3)), Ok(None));
 }
+
+#[test]
+fn a_first_member_that_moved_before_its_group_was_written_down_tells_the_group_where_it_is() {
+    let moved = |voter| NodeState {
+        begun: Begun::Bootstrap,
+        node: Some(FIRST),
+        member: Some(MemberState { address: OWN.to_owned(), voter, moved: true }),
+        metadata: vec![OWN.to_owned()],
+        ..joined()
+    };
+    let made = [Outcome::MemberStarted, Outcome::GroupMade];
+    assert_eq!(next(&with_member(), Some(moved(false)), &made), step(Step::Write(moved(true))));
+    let served = [Outcome::MemberServes, Outcome::MetadataAnswers(Some(cluster(7))), Outcome::NodeServes(FIRST)];
+    let add = Step::AddMember { node: FIRST, address: OWN.to_owned() };
+    assert_eq!(next(&with_member(), Some(moved(true)), &served), step(add));
+}
