@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Successor};
+use bifrost_types::{NodeGeneration, NodeId, NodeRecord, NodeSet, Nodeset, Successor};
 use bifrost_wire::codec::decode_node_record;
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{Changes, MetadataError, Revision};
 use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
 use parking_lot::RwLock;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::{debug, warn};
 
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, Roster};
 use crate::connect::{Connect, NodeServices};
+use crate::declared_lost::{Known as Heard, declared_lost};
 use crate::placement::{self, PlanError};
 
 #[derive(Debug)]
@@ -39,6 +40,8 @@ struct Inner {
     catalog: Catalog,
     connect: Arc<dyn Connect>,
     known: RwLock<Known>,
+    /// Rung after each change of what is known.
+    changes: watch::Sender<()>,
     /// Refreshes that were begun so far.
     begun: AtomicU64,
     /// The number of the last refresh that ended, and its end. Who holds it refreshes, on behalf of all who wait.
@@ -49,15 +52,18 @@ struct Inner {
 struct Known {
     /// The records are at least as new as this.
     roster: Roster,
+    /// All records were read at this revision, or later.
+    as_of: Option<Revision>,
     nodes: BTreeMap<NodeId, Entry>,
 }
 
 impl Directory {
     /// An empty directory; [`refresh`](Self::refresh) or [`follow`](Self::follow) fills it.
     pub fn new(catalog: Catalog, connect: Arc<dyn Connect>) -> Self {
-        let known = RwLock::new(Known { roster: Roster::UNREAD, nodes: BTreeMap::new() });
+        let known = RwLock::new(Known { roster: Roster::UNREAD, as_of: None, nodes: BTreeMap::new() });
         let (begun, refreshed) = (AtomicU64::new(0), AsyncMutex::new(None));
-        Self { inner: Arc::new(Inner { catalog, connect, known, begun, refreshed }) }
+        let changes = watch::Sender::new(());
+        Self { inner: Arc::new(Inner { catalog, connect, known, changes, begun, refreshed }) }
     }
 
     /// The records of all nodes, by id.
@@ -68,6 +74,26 @@ impl Directory {
     /// The record of a node, as last read.
     pub fn record(&self, node: NodeId) -> Option<NodeRecord> {
         self.inner.known.read().nodes.get(&node).map(|entry| entry.record.clone())
+    }
+
+    /// The members whose disks an operator gave up (R3), and whether a node is not known that a newer reading may know.
+    /// `named_at` is the revision of the chain that names the nodeset.
+    pub(crate) fn declared_lost(&self, nodeset: &Nodeset, named_at: Revision) -> (NodeSet, bool) {
+        let known = self.inner.known.read();
+        let as_new = known.as_of.is_some_and(|as_of| as_of >= named_at);
+        let of = |node: NodeId| match known.nodes.get(&node) {
+            Some(entry) => Heard::Record(&entry.record),
+            // The chain named it, so it was there, and all records were read after that.
+            None if as_new => Heard::Removed,
+            None => Heard::Unheard,
+        };
+        let unheard = nodeset.members().iter().any(|member| of(member.node) == Heard::Unheard);
+        (declared_lost(nodeset, |member| of(member.node)), unheard)
+    }
+
+    /// Rings after each change of what is known of the nodes.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.inner.changes.subscribe()
     }
 
     /// The sequencers of this life of a node, or `None` if the node is unknown or lives another life (A6).
@@ -121,6 +147,9 @@ impl Directory {
         // What is newer than the list was learnt from a watch meanwhile.
         known.nodes.retain(|node, entry| listed.contains(node) || entry.revision > revision);
         known.roster = roster;
+        known.as_of = known.as_of.max(Some(revision));
+        drop(known);
+        self.inner.changes.send_replace(());
         Ok(revision)
     }
 
@@ -172,6 +201,11 @@ impl Directory {
                     None => self.forget(&change.key, change.revision),
                 }
             }
+            {
+                let mut known = self.inner.known.write();
+                known.as_of = known.as_of.max(Some(revision));
+            }
+            self.inner.changes.send_replace(());
             *seen = Some(revision);
         }
         Ok(())

@@ -32,7 +32,7 @@
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
 //! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
-//! `log_state` (what handles share),
+//! `log_state` (what handles share), `declared_lost` (what readers need not wait for),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
 //! [`local_node`] (a node in this process), [`catch_up`] (what its disk misses), [`nodes`] (what an operator sees and
 //! does), [`error`], [`options`]; and [`explain`] for people.
@@ -46,6 +46,7 @@ mod clock;
 mod cluster;
 pub mod connect;
 pub mod controller;
+mod declared_lost;
 pub mod delete;
 pub mod directory;
 mod drain;
@@ -69,7 +70,7 @@ mod settle;
 mod test_world;
 
 pub use appender::{Appender, Permit, Ticket};
-pub use bifrost_loglet::read::GapKind;
+pub use bifrost_loglet::read::{GapKind, MissingDisk};
 pub use bifrost_types::{AppendId, Chain, KeyFilter, Keys, LogId, Lsn, OpId, Record, ReplicationProperty};
 pub use cluster::fresh_op;
 pub use error::{Advice, AppendError, LogError, NotAppended, ReadError, ReserveError, Resolved};
@@ -79,7 +80,7 @@ pub use handle::{Bifrost, StartError};
 pub use log::{Log, Plan, ReconfigureOptions, ResolveError, Tail, TailKind, TailUnknown};
 pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};
 pub use placement::PlanError;
-pub use reader::{LogRecord, ReadEvent, Reader};
+pub use reader::{LogRecord, ReadEvent, Reader, WaitsFor};
 pub use reconfigure::Reconfigured;
 
 /// The code of the README compiles.

@@ -41,6 +41,7 @@ impl Identity {
             location: self.location.clone(),
             disk: None,
             storage: StorageState::Provisioning,
+            declared_lost: false,
             roles: self.roles,
         }
     }

@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadOptions as LogletReadOptions, ReadRange};
-use bifrost_types::{Keys, LogletOffset, Lsn, Segment, SegmentIndex, Sequence, WriterId};
+use bifrost_loglet::read::{
+    Blocked, GapKind, Item, LogletReader, MissingDisk, ReadOptions as LogletReadOptions, ReadProgress, ReadRange,
+};
+use bifrost_types::{Keys, LogletOffset, Lsn, NodeId, NodeSet, Segment, SegmentIndex, Sequence, WriterId};
+use bifrost_wire::metadata::Revision;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
@@ -15,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::catalog::StoredChain;
 use crate::chain::ChainError;
+use crate::declared_lost::words;
 use crate::error::ReadError;
 use crate::log_state::{LogState, is_being_deleted};
 use crate::options::ReadOptions;
@@ -66,11 +70,39 @@ pub enum ReadEvent {
 /// `next` is cancel safe: what has arrived is kept for the next call.
 pub struct Reader {
     events: BoxStream<'static, Result<ReadEvent, ReadError>>,
+    waits_for: watch::Receiver<Option<WaitsFor>>,
+}
+
+/// Records that no copy has which can be reached now. The reader goes on by itself when one of the missing disks is back,
+/// or when an operator has declared all of them lost: `bifrost node set-state N3 data-loss`. Then they are a gap
+/// ([`GapKind::Lost`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// First LSN that is waited for.
+    pub from: Lsn,
+    /// First LSN after the range; equal to `from` when nothing is known to be readable and no copy can be reached.
+    pub end: Lsn,
+    /// The disks that may have the records and do not answer.
+    pub missing: Vec<MissingDisk>,
+    /// The nodes whose disks answer that they have not the first of them.
+    pub denied: Vec<NodeId>,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LSN {} is on no copy that can be reached; waiting for", self.from)?;
+        for (place, MissingDisk { node, disk }) in self.missing.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma} {node} (disk {disk})")?;
+        }
+        if self.missing.is_empty() { f.write_str(" a retry") } else { Ok(()) }
+    }
 }
 
 impl Reader {
     pub(crate) fn open(state: Arc<LogState>, options: ReadOptions) -> Self {
         let stop = state.cluster.stop.clone();
+        let (waits, waits_for) = watch::channel(None);
         let cursor = Cursor {
             chain: state.watch_chain(),
             number: state.reader_number(),
@@ -78,11 +110,17 @@ impl Reader {
             at: options.from,
             options,
             segment: None,
+            waits,
             ready: VecDeque::new(),
             ended: false,
         };
         let events = unfold(cursor, |mut cursor| async move { cursor.next().await.map(|event| (event, cursor)) });
-        Self { events: events.take_until(stop.cancelled_owned()).boxed() }
+        Self { events: events.take_until(stop.cancelled_owned()).boxed(), waits_for }
+    }
+
+    /// Whom the reader waits for, as of when it was polled last; `None` while it gets on or has nothing to read.
+    pub fn waits_for(&self) -> watch::Receiver<Option<WaitsFor>> {
+        self.waits_for.clone()
     }
 }
 
@@ -105,6 +143,9 @@ struct Current {
     index: SegmentIndex,
     base_lsn: Lsn,
     reader: LogletReader,
+    progress: watch::Receiver<ReadProgress>,
+    /// What operators say of its disks.
+    words: BoxStream<'static, NodeSet>,
 }
 
 /// Everything below `at` was delivered or is in `ready`.
@@ -115,6 +156,7 @@ struct Cursor {
     options: ReadOptions,
     at: Lsn,
     segment: Option<Current>,
+    waits: watch::Sender<Option<WaitsFor>>,
     ready: VecDeque<Result<ReadEvent, ReadError>>,
     ended: bool,
 }
@@ -162,23 +204,40 @@ impl Cursor {
 
     async fn advance_while_there(&mut self) -> Result<(), ReadError> {
         let Some(current) = &mut self.segment else { return self.enter().await };
-        match current.reader.next().await {
+        let next = tokio::select! {
+            biased;
+            Ok(()) = current.progress.changed() => {
+                let waits_for = waits_for(&current.progress.borrow_and_update(), current.base_lsn)?;
+                self.waits.send_replace(waits_for);
+                return Ok(());
+            }
+            next = current.reader.next() => next,
+            // Only of use to a reader that has nothing.
+            Some(lost) = current.words.next() => {
+                current.reader.declare_lost(lost);
+                return Ok(());
+            }
+        };
+        match next {
             Some(Ok(item)) => self.on_item(item)?,
             Some(Err(cause)) => return Err(ReadError::Broken { log: self.state.log, cause }),
             // The decided tail, or `until`: the chain says what follows.
-            None => self.segment = None,
+            None => {
+                self.segment = None;
+                self.waits.send_replace(None);
+            }
         }
         Ok(())
     }
 
     /// Finds the segment of the next LSN, and waits for the chain if it has none yet.
     async fn enter(&mut self) -> Result<(), ReadError> {
-        let place = {
+        let (place, revision) = {
             let stored = self.chain.borrow_and_update();
-            place(&stored, self.at)
+            (place(&stored, self.at), stored.revision)
         };
         match place {
-            Place::Segment(segment) => self.open(&segment)?,
+            Place::Segment(segment) => self.open(&segment, revision)?,
             Place::Trimmed { end } => {
                 let end = self.options.until.map_or(end, |until| end.min(until));
                 self.gap(end, GapKind::Trimmed);
@@ -193,7 +252,7 @@ impl Cursor {
         Ok(())
     }
 
-    fn open(&mut self, segment: &Segment) -> Result<(), ReadError> {
+    fn open(&mut self, segment: &Segment, named_at: Revision) -> Result<(), ReadError> {
         let from = LogletOffset::from_lsn(self.at, segment.base_lsn).ok_or(ChainError::Damaged)?;
         let until = self.options.until.and_then(|until| LogletOffset::from_lsn(until, segment.base_lsn));
         let range = ReadRange { from, until, filter: self.options.filter };
@@ -203,8 +262,12 @@ impl Cursor {
             ..LogletReadOptions::default()
         };
         let readable = self.state.readable(segment);
-        let reader = LogletReader::open(segment.params.clone(), range, options, self.state.cluster.peers(), readable);
-        self.segment = Some(Current { index: segment.index(), base_lsn: segment.base_lsn, reader });
+        let cluster = &self.state.cluster;
+        let reader = LogletReader::open(segment.params.clone(), range, options, cluster.peers(), readable.clone());
+        let progress = reader.progress();
+        let nodeset = segment.params.nodeset.clone();
+        let words = words(cluster.directory.clone(), nodeset, named_at, readable, progress.clone());
+        self.segment = Some(Current { index: segment.index(), base_lsn: segment.base_lsn, reader, progress, words });
         Ok(())
     }
 
@@ -247,6 +310,14 @@ impl Cursor {
             self.at = end;
         }
     }
+}
+
+/// What a reader of a loglet waits for, in the positions of its log.
+fn waits_for(progress: &ReadProgress, base_lsn: Lsn) -> Result<Option<WaitsFor>, ReadError> {
+    let ReadProgress::Blocked(Blocked { from, end, missing, denied }) = progress else { return Ok(None) };
+    let lsn = |offset: LogletOffset| offset.to_lsn(base_lsn).map_err(ChainError::from);
+    let (from, end) = (lsn(*from)?, lsn(*end)?);
+    Ok(Some(WaitsFor { from, end, missing: missing.clone(), denied: denied.clone() }))
 }
 
 fn place(stored: &StoredChain, at: Lsn) -> Place {

@@ -149,6 +149,7 @@ pub(crate) fn record(number: u32, generation: u32) -> NodeRecord {
         location: Location::default(),
         disk: Some(disk(number)),
         storage: StorageState::ReadWrite,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use bifrost_types::{KeyFilter, LogletOffset, LogletParams};
+use bifrost_types::{KeyFilter, LogletOffset, LogletParams, NodeSet};
 use bifrost_wire::RpcError;
 use bifrost_wire::batch::Batch;
 use bifrost_wire::log_server::{CallError, CopyError, ReadGrant, ReadReply, ReadRequest};
@@ -135,6 +135,13 @@ impl LogletReader {
                 Happened::TimePassed => self.apply(Event::TimePassed, None),
             }
         }
+    }
+
+    /// Takes an operator's word that the disks of these members will not come back (R3): they are not asked any more, and
+    /// what all the others deny is a gap. The word must have been given, and of a loglet that is decided: the sequencer of
+    /// an open one may still have what it will give to the others.
+    pub fn declare_lost(&mut self, lost: NodeSet) {
+        self.apply(Event::DeclaredLost(lost), None);
     }
 
     /// Tells whether the reader gets on, and if not, on whom it waits.

@@ -48,6 +48,9 @@ pub struct NodeRecord {
     pub disk: Option<DiskId>,
     /// Life of that disk.
     pub storage: StorageState,
+    /// An operator said that the disk will not come back (R3); then it is in [`StorageState::DataLoss`]. A node that finds
+    /// its disk gone writes that state too, and that is no such word: a person may still find the disk.
+    pub declared_lost: bool,
     /// What the node does, as of its present life.
     pub roles: Roles,
 }

@@ -29,6 +29,7 @@ fn record(storage: StorageState, disk: Option<DiskId>) -> NodeRecord {
         location: Location::default(),
         disk,
         storage,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }

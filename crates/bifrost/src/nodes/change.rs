@@ -96,7 +96,9 @@ impl Bifrost {
     /// disk that is not read-write; one that was announced for it before is put elsewhere.
     ///
     /// `DataLoss` and `Retired` are for ever. `DataLoss` declares that the disk is lost: its copies do not count any more
-    /// when the node starts again. A process that serves the disk at this moment goes on with what it serves.
+    /// when the node starts again, and readers do not wait for it: what no other disk has is a gap to them (R3). That holds
+    /// too for a disk whose node found it gone and wrote so itself. A process that serves the disk at this moment goes on
+    /// with what it serves.
     ///
     /// Waits as long as metadata does not answer.
     ///
@@ -176,7 +178,8 @@ async fn set_once(
             }
         }
     }
-    catalog.change_storage(revision, &NodeRecord { storage: desired, ..record }).await?;
+    let next = NodeRecord { storage: desired, declared_lost: desired == StorageState::DataLoss, ..record };
+    catalog.change_storage(revision, &next).await?;
     info!(%node, before = %changed.before, now = %changed.now, "storage state set");
     Ok(changed)
 }

@@ -55,6 +55,8 @@ pub fn transition(record: &NodeRecord, desired: StorageState) -> Result<Transiti
     use StorageState::{DataLoss, Provisioning, ReadOnly, ReadWrite, Retired};
     let node = record.id.node;
     match (record.storage, desired) {
+        // The node itself may have written it: an operator's word is more (R3).
+        (DataLoss, DataLoss) if !record.declared_lost => Ok(Transition::Write),
         (Provisioning, Provisioning)
         | (ReadWrite, ReadWrite)
         | (ReadOnly, ReadOnly)
@@ -82,7 +84,7 @@ mod tests {
         use StorageState::{DataLoss, Provisioning, ReadOnly, ReadWrite, Retired};
         let node = NodeId::try_from(3).expect("non-zero");
         let states = [Provisioning, ReadWrite, ReadOnly, DataLoss, Retired];
-        let answer = |from, to| {
+        let answer = |(from, declared_lost), to| {
             let record = NodeRecord {
                 id: NodeGeneration::new(node, Generation::FIRST),
                 name: "three".to_owned(),
@@ -90,6 +92,7 @@ mod tests {
                 location: Location::default(),
                 disk: DiskId::try_from(7).ok(),
                 storage: from,
+                declared_lost,
                 roles: Roles::DATA,
             };
             match transition(&record, to) {
@@ -102,8 +105,8 @@ mod tests {
                 Err(TransitionRefused::NotABeginning { .. }) => 'b',
             }
         };
-        let rows: Vec<String> =
-            states.iter().map(|from| states.iter().map(|to| answer(*from, *to)).collect()).collect();
-        assert_eq!(rows, ["=nnnn", "b=wwt", "bw=wu", "boo=o", "booo="]);
+        let found = states.map(|state| (state, false)).into_iter().chain([(DataLoss, true)]);
+        let rows: Vec<String> = found.map(|from| states.iter().map(|to| answer(from, *to)).collect()).collect();
+        assert_eq!(rows, ["=nnnn", "b=wwt", "bw=wu", "boowo", "booo=", "boo=o"]);
     }
 }

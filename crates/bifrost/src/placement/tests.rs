@@ -21,6 +21,7 @@ fn node(number: u32, zone: &str) -> NodeRecord {
         location: Location { region: String::new(), zone: zone.to_owned() },
         disk: DiskId::try_from(u128::from(number)).ok(),
         storage: StorageState::ReadWrite,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }

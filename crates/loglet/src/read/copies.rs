@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bifrost_types::{LogletOffset, LogletParams, NodeIndex};
+use bifrost_types::{LogletOffset, LogletParams, NodeIndex, NodeSet};
 
 use super::item::{Blocked, MissingDisk};
 use super::lane::StreamId;
@@ -106,6 +106,12 @@ impl Copies {
             return None;
         }
         Some(self.copies.values().filter_map(|copy| copy.denied_until).min())
+    }
+
+    /// Asks these members no more: an operator has declared their disks lost. Returns their watches.
+    pub(super) fn declare_lost(&mut self, lost: NodeSet) -> Vec<StreamId> {
+        self.order.retain(|node| !lost.contains(*node));
+        lost.iter().filter_map(|node| self.copies.remove(&node)?.watch).collect()
     }
 
     /// Whether damage in `[from, end)` of a copy was not reported before.

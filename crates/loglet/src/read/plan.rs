@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{LogletOffset, LogletParams, NodeIndex};
+use bifrost_types::{LogletOffset, LogletParams, NodeIndex, NodeSet};
 
 use super::copies::Copies;
 use super::item::{GapKind, ReadError, ReadProgress, Readable};
@@ -34,6 +34,8 @@ pub(super) enum Event {
     Tail { stream: StreamId, tail: LogletOffset },
     /// A stream ended or never began; `passing` if asking again soon can help.
     Ended { stream: StreamId, passing: bool },
+    /// An operator declared the disks of these members lost. For ever: nobody takes such a word back.
+    DeclaredLost(NodeSet),
     /// The time of [`ReadPlan::wake_at`] came, and no stream that is wanted had anything.
     TimePassed,
 }
@@ -184,6 +186,7 @@ impl ReadPlan {
             Event::Part { stream, part } => self.on_part(now, stream, part, out),
             Event::Tail { stream, tail } => self.on_tail(now, stream, tail),
             Event::Ended { stream, passing } => self.on_ended(now, stream, passing),
+            Event::DeclaredLost(lost) => self.on_declared_lost(lost, out),
             Event::TimePassed => self.on_time_passed(now, out),
         }
         if !self.ended {
@@ -367,6 +370,16 @@ impl ReadPlan {
                 self.copies.failed(ended.node, now, passing);
             }
         }
+    }
+
+    /// What follows is what follows when their streams end: somebody else is asked, or, if all others deny, the range is
+    /// lost (R3).
+    fn on_declared_lost(&mut self, lost: NodeSet, out: &mut Vec<Effect>) {
+        for lane in [&mut self.detour, &mut self.primary] {
+            let ended = lane.take_if(|lane| lost.contains(lane.node));
+            out.extend(ended.map(|lane| Effect::Close(lane.stream)));
+        }
+        out.extend(self.copies.declare_lost(lost).into_iter().map(Effect::Close));
     }
 
     fn on_time_passed(&mut self, now: Duration, out: &mut Vec<Effect>) {

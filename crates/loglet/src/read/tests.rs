@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bifrost_types::{DiskId, NodeSet};
+use bifrost_types::{DiskId, NodeId, NodeSet};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
@@ -331,9 +331,35 @@ async fn a_range_is_lost_only_when_the_missing_disks_are_declared_lost() {
 
     let mut declared_lost = NodeSet::EMPTY;
     declared_lost.insert(cluster.params.nodeset.index_of(missing.node).unwrap());
+    // The word reaches the reader that waits, and those that are opened later.
+    reader.declare_lost(declared_lost);
+    assert_eq!(all(&mut reader).await, ["lost 4-7", "7-10"]);
+    assert_eq!(*progress.borrow(), ReadProgress::Flowing);
     let options = ReadOptions { declared_lost, ..ReadOptions::default() };
     let (_owner, mut reader) = open_with(&cluster, options, KeyFilter::Any, decided(10));
     assert_eq!(all(&mut reader).await, ["1-4", "lost 4-7", "7-10"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_about_one_disk_is_no_word_about_another() {
+    let cluster = Cluster::new(3, &NINE);
+    for copy in [1, 2] {
+        cluster.change(copy, |copy| copy.down = true);
+    }
+    cluster.change(3, |copy| drop(copy.batches.remove(&4)));
+    let (_owner, mut reader) = open(&cluster, decided(10));
+    let progress = reader.progress();
+    let place = |copy: usize| cluster.params.nodeset.index_of(cluster.params.nodeset.members()[copy].node).unwrap();
+    assert_eq!(take(&mut reader, 1).await, ["1-4"]);
+    assert!(timeout(LONG, reader.next()).await.is_err());
+    reader.declare_lost(NodeSet::from_iter([place(0)]));
+    assert!(timeout(LONG, reader.next()).await.is_err(), "the second copy may come back");
+    let ReadProgress::Blocked(blocked) = progress.borrow().clone() else { panic!("blocked") };
+    let waited_for: Vec<NodeId> = blocked.missing.iter().map(|missing| missing.node).collect();
+    assert_eq!(waited_for, [cluster.params.nodeset.members()[1].node]);
+    // It does, and nothing was lost.
+    cluster.change(2, |copy| copy.down = false);
+    assert_eq!(all(&mut reader).await, ["4-7", "7-10"]);
 }
 
 #[tokio::test(start_paused = true)]

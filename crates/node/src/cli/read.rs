@@ -2,13 +2,15 @@
 
 mod show;
 
+use std::convert::Infallible;
 use std::num::NonZeroU64;
 
-use bifrost::{GapKind, KeyFilter, Log, Lsn, ReadEvent, ReadOptions, Reader, TailKind};
+use bifrost::{GapKind, KeyFilter, Log, Lsn, ReadEvent, ReadOptions, Reader, TailKind, WaitsFor};
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
 
 use super::context::Context;
-use super::error::{CliError, ErrorCode};
+use super::error::{CliError, ErrorCode, printable};
 use super::exit::Exit;
 use super::failures::{look_error, read_error, timed_out};
 use super::log_ref::LogRef;
@@ -121,6 +123,7 @@ async fn copy(
     // What a filter excludes is passed over in silence, however long that takes.
     let patience = (!args.follow && args.key.is_none()).then_some(context.config().client.timeout);
     let mut lost = 0;
+    let mut waits_for = reader.waits_for();
     loop {
         let event = match reader.next().now_or_never() {
             Some(event) => event,
@@ -131,7 +134,15 @@ async fn copy(
                     biased;
                     () = context.stop().cancelled() => return Err(CliError::interrupted()),
                     event = reader.next() => event,
-                    () = passed(patience) => return Err(timed_out("waiting for a copy to answer", patience.unwrap_or_default())),
+                    never = tell(context, &mut waits_for) => match never {},
+                    () = passed(patience) => {
+                        let error = timed_out("waiting for a copy to answer", patience.unwrap_or_default());
+                        let waits = waits_for.borrow().as_ref().map(ToString::to_string);
+                        return Err(match waits {
+                            Some(waits) => error.with_cause(waits),
+                            None => error,
+                        });
+                    }
                 }
             }
         };
@@ -151,6 +162,17 @@ async fn copy(
             return Err(CliError::interrupted());
         }
     }
+}
+
+/// Says whom the reader waits for, each time that changes. Never ends.
+async fn tell(context: &Context, waits_for: &mut watch::Receiver<Option<WaitsFor>>) -> Infallible {
+    while waits_for.changed().await.is_ok() {
+        let told = waits_for.borrow_and_update().as_ref().map(ToString::to_string);
+        if let Some(told) = told {
+            context.say(&printable(&told));
+        }
+    }
+    std::future::pending().await
 }
 
 async fn passed(patience: Option<std::time::Duration>) {

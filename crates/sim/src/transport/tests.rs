@@ -59,6 +59,7 @@ fn record() -> NodeRecord {
         location: Location::default(),
         disk: Some(disk_id()),
         storage: StorageState::ReadWrite,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }

@@ -44,6 +44,7 @@ impl From<&NodeRecord> for pb::NodeRecord {
             disk: record.disk.map(|disk| id128_bytes(disk.get())),
             storage: storage.into(),
             roles: encode_roles(record.roles),
+            declared_lost: record.declared_lost,
         }
     }
 }
@@ -68,6 +69,9 @@ impl TryFrom<pb::NodeRecord> for NodeRecord {
                 return Err(DecodeError::UnknownValue { field: "NodeRecord.storage", value: value.storage });
             }
         };
+        if value.declared_lost && storage != StorageState::DataLoss {
+            return Err(DecodeError::Unexpected { field: "NodeRecord.declared_lost" });
+        }
         Ok(Self {
             id: required("NodeRecord.id", value.id)?.try_into()?,
             name: value.name,
@@ -75,6 +79,7 @@ impl TryFrom<pb::NodeRecord> for NodeRecord {
             location: value.location.map(Into::into).unwrap_or_default(),
             disk: value.disk.map(|disk| id128("NodeRecord.disk", &disk)).transpose()?,
             storage,
+            declared_lost: value.declared_lost,
             roles,
         })
     }

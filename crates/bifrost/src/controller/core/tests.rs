@@ -156,6 +156,7 @@ fn a_sequencer_whose_node_is_gone_or_out_of_service_is_replaced() {
             location: bifrost_types::Location::default(),
             disk: None,
             storage,
+            declared_lost: false,
             roles: Roles::DATA,
         };
         Event::NodeSeen { node: node(1), view: NodeView::from(&record) }

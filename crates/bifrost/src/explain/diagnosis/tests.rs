@@ -131,6 +131,7 @@ fn evidence(metadata: MetadataView, answers: &str, sequencer: Option<SequencerVi
         location: Location::default(),
         disk: Some(member.disk),
         storage: StorageState::ReadWrite,
+        declared_lost: false,
         roles: Roles::DATA,
     };
     let nodes = members.iter().filter(known).map(record).collect();

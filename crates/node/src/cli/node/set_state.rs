@@ -1,7 +1,7 @@
 //! `bifrost node set-state`.
 
 use bifrost::nodes::{SetStorageError, TransitionRefused};
-use bifrost_types::StorageState;
+use bifrost_types::{NodeRecord, StorageState};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ enum State {
     ReadWrite,
     /// Serves what it has, and takes no new segments
     ReadOnly,
-    /// The disk is lost: its copies do not count, for ever
+    /// The disk is lost: its copies do not count, and readers do not wait for it, for ever
     DataLoss,
     /// Nothing needs the disk, and nothing will
     Retired,
@@ -62,7 +62,10 @@ pub(crate) async fn run(context: &Context, args: SetStateArgs) -> Result<Exit, C
     let bifrost = context.bifrost().await?;
     let view = super::find(context, bifrost, &args.node).await?;
     let (node, desired) = (view.node, StorageState::from(args.state));
-    let holds = view.record.is_some_and(|record| record.storage == desired);
+    // A node that found its disk gone wrote the state itself: that an operator says it, too, is a change.
+    let holds =
+        |record: NodeRecord| record.storage == desired && (args.state != State::DataLoss || record.declared_lost);
+    let holds = view.record.is_some_and(holds);
     if matches!(args.state, State::DataLoss | State::Retired) && !holds && !args.yes {
         let question = format!("make the disk of {node} {desired}, for ever?");
         if !context.confirm(&question)? {
@@ -77,6 +80,9 @@ pub(crate) async fn run(context: &Context, args: SetStateArgs) -> Result<Exit, C
             before: changed.before.to_string(),
             storage: changed.now.to_string(),
         })?;
+    } else if changed.before == changed.now && !holds {
+        context
+            .print(&format!("the disk of {node} was {} by its own word, and is declared lost now\n", changed.before))?;
     } else if changed.before == changed.now {
         context.print(&format!("the disk of {node} is {} already\n", changed.now))?;
     } else {

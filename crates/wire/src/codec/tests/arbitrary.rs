@@ -412,14 +412,15 @@ pub(super) fn node_record() -> impl Strategy<Value = NodeRecord> {
     ]);
     let roles =
         prop::sample::subsequence(Role::ALL.to_vec(), 1..=3).prop_map(|roles| Roles::new(roles).expect("at least one"));
-    (node(), ".{0,8}", ".{0,8}", location(), option::of(id128()), storage, roles).prop_map(
-        |(id, name, address, location, disk, storage, roles)| NodeRecord {
+    (node(), ".{0,8}", ".{0,8}", location(), option::of(id128()), storage, any::<bool>(), roles).prop_map(
+        |(id, name, address, location, disk, storage, declared, roles)| NodeRecord {
             id,
             name,
             address,
             location,
             disk,
             storage,
+            declared_lost: declared && storage == StorageState::DataLoss,
             roles,
         },
     )

@@ -95,6 +95,7 @@ fn node_record() -> NodeRecord {
         location: location("a"),
         disk: DiskId::try_from(0x1003).ok(),
         storage: StorageState::ReadWrite,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }

@@ -1,6 +1,6 @@
 //! Long random schedules of one reader over three copies that lag, have holes and damage, break off and lie about the order
-//! of parts, while records are committed, trimmed and at last decided. At the end every copy answers, and the reader must
-//! reach the decided tail.
+//! of parts, while records are committed, trimmed and at last decided, and copies are declared lost. At the end every copy
+//! that was not declared lost answers, and the reader must reach the decided tail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,7 @@ enum Action {
     Break { stream: usize, passing: bool },
     Down(usize),
     Up(usize),
+    Declare(usize),
     Wait(u64),
 }
 
@@ -38,6 +39,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (any::<usize>(), any::<bool>()).prop_map(|(stream, passing)| Action::Break { stream, passing }),
         1 => copy().prop_map(Action::Down),
         2 => copy().prop_map(Action::Up),
+        1 => (0..12_usize).prop_map(Action::Declare),
         12 => (0..300_u64).prop_map(Action::Wait),
     ]
 }
@@ -72,6 +74,8 @@ struct World {
     trim_point: u64,
     copies_know: [u64; 3],
     up: [bool; 3],
+    /// Declared lost by an operator: it is down for ever.
+    lost: [bool; 3],
     streams: BTreeMap<u64, Stream>,
     closed: BTreeSet<u64>,
     /// What the reader has delivered ends here.
@@ -91,6 +95,7 @@ impl World {
             trim_point: 0,
             copies_know: [1; 3],
             up: [true; 3],
+            lost: [false; 3],
             streams: BTreeMap::new(),
             closed: BTreeSet::new(),
             position: 1,
@@ -139,9 +144,26 @@ impl World {
                 self.up[copy] = false;
                 self.end_streams_of_the_dead();
             }
-            Action::Up(copy) => self.up[copy] = true,
+            Action::Up(copy) => self.up[copy] = !self.lost[copy],
+            // Most of the draw is nothing: a word is rare, and for ever. Of a decided loglet only.
+            Action::Declare(copy) if copy < 3 && self.decided.is_some() => self.declare_lost(copy),
+            Action::Declare(_) => {}
             Action::Wait(millis) => self.wait(millis),
         }
+    }
+
+    fn declare_lost(&mut self, copy: usize) {
+        (self.up[copy], self.lost[copy]) = (false, true);
+        let lost = params().nodeset.indexes().zip(self.lost).filter(|(_, lost)| *lost).map(|(index, _)| index);
+        self.step(Event::DeclaredLost(lost.collect()));
+        let asked = self.streams.values().any(|stream| stream.node == copy);
+        assert!(!asked, "a disk that was declared lost is asked");
+    }
+
+    /// Whether some copy that was not declared lost has an offset undamaged.
+    fn may_come_back(&self, at: u64) -> bool {
+        let batch = self.batches.iter().find(|batch| batch.first <= at && at < batch.end);
+        batch.is_some_and(|batch| (0..3).any(|copy| batch.on[copy] && !batch.damaged[copy] && !self.lost[copy]))
     }
 
     /// One more batch, on two or three copies, of which at least one has it undamaged.
@@ -296,8 +318,13 @@ impl World {
                 (from, end)
             }
             Delivery::Gap { from, end, kind } => {
-                assert_eq!(kind, GapKind::Trimmed, "R3: an intact copy has every record");
-                assert!(end.get() <= self.trim_point + 1, "not all of the gap was trimmed");
+                match kind {
+                    GapKind::Trimmed => assert!(end.get() <= self.trim_point + 1, "not all of the gap was trimmed"),
+                    GapKind::Lost => {
+                        let early = (from.get()..end.get()).find(|at| self.may_come_back(*at));
+                        assert_eq!(early, None, "R3: lost, and a copy that nobody declared lost has it");
+                    }
+                }
                 (from, end)
             }
         };
@@ -306,9 +333,9 @@ impl World {
         self.position = end.get();
     }
 
-    /// Every copy answers, knows what is committed, and the loglet is closed.
+    /// Every copy that was not declared lost answers, knows what is committed, and the loglet is closed.
     fn heal(&mut self, until: Option<u64>) {
-        self.up = [true; 3];
+        self.up = self.lost.map(|lost| !lost);
         self.copies_know = [self.committed; 3];
         self.act(&Action::Decide);
         for _ in 0..2_000 {

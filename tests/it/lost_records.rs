@@ -1,0 +1,72 @@
+//! Records whose only copies are on disks that are gone: a reader waits and says for which ones, until an operator has given
+//! every one of them up. What a node says of its own disk is no such word.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::support::server::Cluster;
+use super::support::tool::objects;
+
+/// Only a reader that says nothing gets here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn records_of_wiped_disks_are_waited_for_until_an_operator_gives_the_disks_up() {
+    let mut cluster = Cluster::of(1);
+    let copies = |command: &mut Command| {
+        command.env("BIFROST__NODE__ROLES", "log-server,sequencer");
+    };
+    let (one, other) = (cluster.add(copies), cluster.add(copies));
+    cluster.run(0, ["log", "create", "orders", "--replication", "1"], b"").ok();
+    cluster.run(0, ["reconfigure", "orders", "--nodeset", "N2,N3", "--sequencer", "N2"], b"").ok();
+    cluster.run(0, ["append", "orders"], b"one\ntwo\n").ok();
+    cluster.run(0, ["reconfigure", "orders", "--nodeset", "N1", "--sequencer", "N1"], b"").ok();
+    cluster.run(0, ["append", "orders"], b"three\n").ok();
+    for node in [one, other] {
+        cluster.kill(node);
+        fs::remove_dir_all(cluster.directory(node).join("log-server")).expect("a wiped disk");
+    }
+
+    let mut reader = cluster.start_command(0, ["read", "orders", "--follow", "--until", "4", "--output", "json"]);
+    drop(reader.stdin.take());
+    let (line, lines) = sync_channel(64);
+    let told = BufReader::new(reader.stderr.take().expect("piped"));
+    thread::spawn(move || told.lines().map_while(Result::ok).try_for_each(|told| line.send(told)));
+    let waits_for = |nodes: &[&str]| loop {
+        let told = lines.recv_timeout(PATIENCE).expect("the reader says whom it waits for");
+        let named: Vec<&str> =
+            ["N1", "N2", "N3"].into_iter().filter(|node| told.contains(&format!("{node} (disk "))).collect();
+        if told.contains("LSN 1 is on no copy that can be reached; waiting for") && named == nodes {
+            break;
+        }
+    };
+    waits_for(&["N2", "N3"]);
+
+    // The node finds its disk gone and writes so: not an operator's word.
+    let join = cluster.metadata_address(0);
+    let told = cluster.run_server(one, |command| copies(command.args(["--join", &join])));
+    let told = told.refused(5);
+    assert!(told.contains("it was marked as data loss"), "{told}");
+    cluster.run(0, ["node", "set-state", "N3", "data-loss", "--yes"], b"").ok();
+    waits_for(&["N2"]);
+    assert!(reader.try_wait().expect("a child").is_none(), "nobody gave the disk of N2 up");
+
+    let told = cluster.run(0, ["node", "set-state", "N2", "data-loss", "--yes"], b"").ok();
+    assert_eq!(told, "the disk of N2 was data-loss by its own word, and is declared lost now\n");
+    let ended = reader.wait_with_output().expect("it ends");
+    let events = objects(&String::from_utf8(ended.stdout).expect("text"));
+    assert_eq!(events[0], json!({"type": "gap", "from": 1, "end": 3, "kind": "lost"}));
+    assert_eq!((&events[1]["lsn"], &events[1]["text"], events.len()), (&json!(3), &json!("three"), 2));
+    assert_eq!(ended.status.code(), Some(6));
+    // Whoever comes later does not wait.
+    let read = cluster.run(0, ["read", "orders"], b"");
+    assert_eq!(read.code, 6, "{read:?}");
+    assert!(read.stdout.contains("gap: LSN 1 to 2 lost\n") && read.stdout.contains("three\n"), "{read:?}");
+    assert!(read.stderr.contains("2 positions of log `orders` are lost"), "{read:?}");
+}
