@@ -190,6 +190,8 @@ pub struct Core {
     options: ControllerOptions,
     nodes: BTreeMap<NodeId, NodeView>,
     verdict: Verdict,
+    /// When the metadata member beside this controller gained the lead, while it has it.
+    leads_since: Option<Duration>,
     logs: BTreeMap<LogId, (Revision, LogView)>,
     cases: BTreeMap<LogId, Case>,
     /// Waiting cases in the order in which they are due, for which nothing has been tried.
@@ -223,6 +225,7 @@ impl Core {
             options,
             nodes: BTreeMap::new(),
             verdict: Verdict { leads: false, silent: BTreeMap::new() },
+            leads_since: None,
             logs: BTreeMap::new(),
             cases: BTreeMap::new(),
             fresh: BTreeSet::new(),
@@ -313,6 +316,7 @@ impl Core {
     fn on_judged(&mut self, now: Duration, verdict: Verdict) {
         let before = std::mem::replace(&mut self.verdict, verdict);
         let leads = self.verdict.leads && !before.leads;
+        self.leads_since = self.verdict.leads.then(|| self.leads_since.unwrap_or(now));
         let changed = |life| leads || before.is_silent(life) != self.verdict.is_silent(life);
         let changed = self.logs.iter().filter(|(_, (_, view))| changed(view.sequencer));
         let changed: Vec<LogId> = changed.map(|(log, _)| *log).collect();
@@ -322,7 +326,7 @@ impl Core {
                 && let State::Waiting { due } = case.state
                 && case.failed == 0
             {
-                let due = due.min(now.saturating_add(self.patience(log, case.trouble)));
+                let due = due.min(now.saturating_add(self.patience(now, log, case.trouble)));
                 self.forget(log);
                 self.put(log, Case { state: State::Waiting { due }, ..case });
             }
@@ -339,7 +343,7 @@ impl Core {
     fn hurry(&mut self, now: Duration) {
         for (due, log) in std::mem::take(&mut self.again) {
             let Some(case) = self.cases.get(&log).copied() else { continue };
-            let soon = now.saturating_add(self.patience(log, case.trouble));
+            let soon = now.saturating_add(self.patience(now, log, case.trouble));
             self.put(log, Case { state: State::Waiting { due: due.min(soon) }, ..case });
         }
     }
@@ -376,7 +380,7 @@ impl Core {
         }
         self.forget(log);
         if let Some(trouble) = trouble {
-            let due = now.saturating_add(self.patience(log, trouble));
+            let due = now.saturating_add(self.patience(now, log, trouble));
             self.put(log, Case { trouble, failed: 0, state: State::Waiting { due } });
         }
     }
@@ -445,10 +449,13 @@ impl Core {
 
     /// How long whoever is at it, and nodes whose turn comes earlier, are left alone. The controller beside the metadata
     /// member that leads waits for nobody when a sequencer cannot answer: the others are there in case that it does not.
-    fn patience(&self, log: LogId, trouble: Trouble) -> Duration {
+    /// Nor for an actor whose announcement it finds when it gains the lead: whoever made it may have died with the leader
+    /// before, and one that lives is only joined (C4). News of what that leader took last may come a moment later.
+    fn patience(&self, now: Duration, log: LogId, trouble: Trouble) -> Duration {
         let silent = || self.logs.get(&log).is_some_and(|(_, view)| self.verdict.is_silent(view.sequencer));
+        let took_over = || self.leads_since.is_some_and(|since| now.saturating_sub(since) < self.options.turn);
         let grace = match trouble {
-            Trouble::LeftPending { .. } if silent() => return Duration::ZERO,
+            Trouble::LeftPending { .. } if silent() || took_over() => return Duration::ZERO,
             Trouble::SequencerGone { .. } if self.verdict.leads => return Duration::ZERO,
             Trouble::SequencerSilent { .. } => return Duration::ZERO,
             Trouble::LeftPending { .. } => self.options.pending_grace,

@@ -223,6 +223,27 @@ fn what_is_pending_on_a_silent_sequencer_is_joined_at_once() {
 }
 
 #[test]
+fn what_is_pending_when_the_lead_is_gained_is_joined_at_once() {
+    let trouble = Trouble::LeftPending { op: op(66), attempt: 1 };
+    let view = pending(open(0, life(1, 1)), 66, 1);
+    let mut bench = Bench::with(Some(node(3)), [(log(7), view)]);
+    bench.now += secs(1);
+    assert_eq!(bench.step(Event::Woken), [], "it is not its turn, and nobody died as far as it knows");
+    assert_eq!(bench.step(leading([])), [(log(7), trouble)]);
+    // What the leader before took last may be heard of a moment later.
+    let mut bench = Bench::with(Some(node(3)), []);
+    bench.step(leading([]));
+    let seen = Event::LogSeen { log: log(7), revision: 2, view: Some(view) };
+    assert_eq!(bench.step(seen.clone()), [(log(7), trouble)]);
+    // Announced later: its actor lives, as far as anybody knows, and is left at work.
+    let mut bench = Bench::with(None, []);
+    bench.step(leading([]));
+    bench.now += secs(1);
+    assert_eq!(bench.step(seen), []);
+    assert_eq!(bench.wake(), (GRACE, vec![(log(7), trouble)]));
+}
+
+#[test]
 fn beside_the_leader_a_sequencer_that_is_gone_is_replaced_at_once_and_elsewhere_after_a_grace() {
     let trouble = Trouble::SequencerGone { segment: SegmentIndex::new(0), sequencer: life(1, 1) };
     let mut bench = Bench::with(Some(node(3)), [(log(7), open(0, life(1, 1)))]);
@@ -411,6 +432,7 @@ struct World {
     nodes: BTreeMap<NodeId, NodeView>,
     logs: BTreeMap<LogId, (Revision, LogView)>,
     verdict: Verdict,
+    leads_since: Option<Duration>,
     /// Since when each log is in the trouble that it is in, and whether nobody had to be left alone at any time.
     since: BTreeMap<LogId, (Trouble, Duration, bool)>,
     under_way: Vec<LogId>,
@@ -424,6 +446,7 @@ impl World {
             nodes: BTreeMap::new(),
             logs: BTreeMap::new(),
             verdict: Verdict::default(),
+            leads_since: None,
             since: BTreeMap::new(),
             under_way: Vec::new(),
         }
@@ -438,11 +461,16 @@ impl World {
                 Some((*log, view.trouble_by(self.nodes.get(&view.sequencer.node).copied(), &self.verdict)?))
             })
             .collect();
+        let took_over = self.leads_since.is_some_and(|since| now < since + options().turn);
         self.since.retain(|log, (trouble, ..)| troubles.get(log) == Some(trouble));
         for (log, trouble) in troubles {
             let silent = self.verdict.is_silent(self.logs[&log].1.sequencer);
             let known = self.since.entry(log).or_insert((trouble, now, false));
-            known.2 |= silent || self.verdict.leads && matches!(trouble, Trouble::SequencerGone { .. });
+            known.2 |= match trouble {
+                Trouble::LeftPending { .. } => silent || took_over,
+                Trouble::SequencerGone { .. } => silent || self.verdict.leads,
+                Trouble::SequencerSilent { .. } => silent,
+            };
         }
         for (log, trouble) in self.bench.step(event) {
             assert!(!self.under_way.contains(&log), "{log} is worked on twice at once");
@@ -499,6 +527,7 @@ impl World {
                 let silent =
                     silent.into_iter().map(|(number, of)| (node(number), life(number, of).generation)).collect();
                 self.verdict = Verdict { leads, silent };
+                self.leads_since = leads.then(|| self.leads_since.unwrap_or(self.bench.now));
                 self.tell(Event::Judged { verdict: self.verdict.clone() });
             }
             Happens::Ended { place, helped } => {
