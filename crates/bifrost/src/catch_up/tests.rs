@@ -1,6 +1,8 @@
 //! Catching up over nodes in memory, on the paused clock: it moves only when nothing else is left to do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod away;
+
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{KeyFilter, LogId, LogletId, LogletOffset, SegmentIndex, StorageState};
 use bifrost_wire::log_server::{LogServer, ReadReply, ReadRequest};
@@ -10,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::catalog::Catalog;
 use crate::log::ReconfigureOptions;
 use crate::reader::ReadEvent;
 use crate::test_world::World;
@@ -53,6 +56,7 @@ trait Tests {
     async fn append(&self, client: &Bifrost, log: LogId, records: std::ops::Range<u32>);
     async fn move_to(&self, client: &Bifrost, log: LogId, place: usize);
     fn catch_up(&self, place: usize, bytes_per_second: u64) -> Running;
+    fn catch_up_over(&self, catalog: Catalog, place: usize, bytes_per_second: u64) -> Running;
     async fn has(&self, place: usize, loglet: LogletId, until: u64) -> u64;
 }
 
@@ -84,12 +88,16 @@ impl Tests for World {
     }
 
     fn catch_up(&self, place: usize, bytes_per_second: u64) -> Running {
+        self.catch_up_over(self.catalog(), place, bytes_per_second)
+    }
+
+    fn catch_up_over(&self, catalog: Catalog, place: usize, bytes_per_second: u64) -> Running {
         let node = &self.nodes[place];
         let place = Place {
             node: node.id(),
             log_server: node.log_server().unwrap().clone(),
             directory: self.directory.clone(),
-            catalog: self.catalog(),
+            catalog,
         };
         let options = CatchUpOptions {
             bytes_per_second: bytes_per_second.try_into().unwrap(),
