@@ -6,12 +6,19 @@
 //!  crc32c u32 of everything before it
 //! ```
 //! Numbers are little-endian, keys ascend. Reading is total: a file that was cut off or changed is refused as a whole.
+//!
+//! A store is read page by page, and may change in between. What changed since the first page is then taken from a watch, up
+//! to a revision that no page is above: all of it together is what the store was at that revision.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bifrost_types::ClusterId;
 use bifrost_types::limits::{METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
-use bifrost_wire::metadata::{MetadataError, MetadataStore, Revision, Versioned};
+use bifrost_wire::metadata::{Change, Changes, MetadataError, MetadataStore, Revision, Versioned};
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::keyspace::{Keyspace, RestoreError};
 
@@ -22,6 +29,9 @@ const VERSION: u32 = 1;
 const PAGE: usize = 1024;
 /// Attempts to read all keys of one revision.
 const ATTEMPTS: u32 = 20;
+/// For the next news of a watch of which the revision of a page is still to come. In vain where others write to the same
+/// store: etcd counts their changes and does not tell them.
+const NEWS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Keys and values of one revision of one store.
 #[derive(Debug, Clone)]
@@ -61,8 +71,8 @@ pub enum ReadError {
     /// The store did not answer.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// It changed while it was read, each time.
-    #[error("the metadata changed while it was read, {ATTEMPTS} times in a row")]
+    /// It changed while it was read, each time, by more than its history holds.
+    #[error("the metadata changed by more than its history holds while it was read, {ATTEMPTS} times in a row")]
     Changing,
 }
 
@@ -151,23 +161,64 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(part);
 }
 
-/// All entries, if every page is of the same revision.
-async fn read_once(store: &dyn MetadataStore) -> Result<Option<(Revision, Vec<(String, Versioned)>)>, MetadataError> {
-    let mut entries: Vec<(String, Versioned)> = Vec::new();
-    let mut revision = None;
+/// All entries of one revision; `None` when the store cannot tell what changed meanwhile.
+async fn read_once(
+    store: &dyn MetadataStore,
+) -> Result<Option<(Revision, BTreeMap<String, Versioned>)>, MetadataError> {
+    let mut entries = BTreeMap::new();
+    let mut first = None;
     loop {
-        let after = entries.last().map(|(key, _)| key.clone());
+        let after = entries.last_key_value().map(|(key, _): (&String, &Versioned)| key.clone());
         let page = store.list(String::new(), after, PAGE).await?;
-        if revision.is_some_and(|revision| revision != page.revision) {
-            return Ok(None);
-        }
-        revision = Some(page.revision);
+        let first = *first.get_or_insert(page.revision);
         let more = page.more && !page.entries.is_empty();
         entries.extend(page.entries);
-        if !more {
-            return Ok(Some((page.revision, entries)));
+        if more {
+            continue;
+        }
+        if first == page.revision {
+            return Ok(Some((first, entries)));
+        }
+        let reached = roll_forward(store, &mut entries, first, page.revision).await?;
+        return Ok(reached.map(|revision| (revision, entries)));
+    }
+}
+
+/// Brings entries that were read between two revisions to the same one, not below the second; `None` when that cannot be
+/// had of the store.
+async fn roll_forward(
+    store: &dyn MetadataStore,
+    entries: &mut BTreeMap<String, Versioned>,
+    first: Revision,
+    last: Revision,
+) -> Result<Option<Revision>, MetadataError> {
+    let mut watch = match store.watch(String::new(), first).await {
+        Err(MetadataError::Compacted { .. }) => return Ok(None),
+        watch => watch?,
+    };
+    loop {
+        let Changes { revision, changes } = match timeout(NEWS_DEADLINE, watch.recv()).await {
+            Ok(Some(Ok(changes))) => changes,
+            Ok(Some(Err(MetadataError::Compacted { .. })) | None) | Err(_) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(error),
+        };
+        changes.into_iter().for_each(|change| apply(entries, change));
+        if revision >= last {
+            return Ok(Some(revision));
         }
     }
+}
+
+/// What the page of a key knew already changes nothing.
+fn apply(entries: &mut BTreeMap<String, Versioned>, change: Change) {
+    let Change { key, revision, value } = change;
+    if entries.get(&key).is_some_and(|known| known.revision >= revision) {
+        return;
+    }
+    match value {
+        Some(value) => entries.insert(key, Versioned { revision, value }),
+        None => entries.remove(&key),
+    };
 }
 
 /// A place in the bytes of a file.
