@@ -71,6 +71,7 @@ fn record(number: u32, disk: Option<DiskId>) -> NodeRecord {
         location: Location::default(),
         disk,
         storage,
+        declared_lost: false,
         roles: Roles::DATA,
     }
 }
