@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_logserver::{LogServerHandle, MarkerError, ServerOptions, StartError, StoreError};
+use bifrost_logserver::{LogServerHandle, Marker, MarkerError, ServerOptions, StartError, StoreError};
 #[cfg(feature = "rocksdb")]
 use bifrost_logserver::{OpenError, RocksOptions};
 use bifrost_sequencer::core::SegmentLimits;
@@ -33,9 +33,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::{random_id, serves};
 use crate::connect::NodeServices;
 use crate::directory::Directory;
-use crate::membership::{
-    BootStep, DisklessStep, Identity, Refusal, before_boot, boot_step, boot_step_without_disk, next_life,
-};
+use crate::membership::{Boot, BootStep, Identity, Refusal};
 
 use self::absent::Absent;
 #[cfg(feature = "rocksdb")]
@@ -126,18 +124,12 @@ impl LocalNode {
         limits: SegmentLimits,
     ) -> Result<Self, NodeError> {
         let cluster = catalog.cluster_id(ClusterId::new(random_id())).await?;
-        let (record, log_server) = if identity.roles.has(Role::LogServer) {
-            let disk = storage.into_disk();
-            // Whatever is refused is refused before the disk is touched: opening a store writes to it.
-            check(&catalog, &directory, identity, cluster, disk.as_ref()).await?;
-            // The disk is locked before the record is touched, so that a second process on the same disk fails without
-            // disturbing the first.
-            let store = disk.open().await?;
-            let record = claim(&catalog, identity, cluster, disk.as_ref()).await?;
-            let log_server = store.serve(server_options(&record)?).await?;
-            (record, Some(log_server))
-        } else {
-            (claim_without_disk(&catalog, identity).await?, None)
+        let disk = identity.roles.has(Role::LogServer).then(|| storage.into_disk());
+        let boot = Boot::new(cluster, identity.clone(), DiskId::new(random_id()));
+        let (record, store) = claim(&catalog, &directory, boot, disk.as_deref()).await?;
+        let log_server = match store {
+            Some(store) => Some(store.serve(server_options(&record)?).await?),
+            None => None,
         };
         let source = Arc::new(CatalogSource { catalog });
         let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
@@ -200,101 +192,99 @@ fn server_options(record: &NodeRecord) -> Result<ServerOptions, Refusal> {
     Ok(ServerOptions::new(record.id.node, disk))
 }
 
-/// Refuses a disk that is not this node's, without a trace on it.
-async fn check(
-    catalog: &Catalog,
-    directory: &Directory,
-    identity: &Identity,
-    cluster: ClusterId,
-    disk: &dyn Disk,
-) -> Result<(), NodeError> {
-    disk.check().await?;
-    let marker = disk.read_marker().await?;
-    let known = catalog.node_by_name(&identity.name).await?;
-    let record = known.as_ref().map(|(record, _)| record);
-    match (before_boot(record, marker, cluster), known) {
-        (Some(BootStep::Refuse(refusal)), _) => Err(refusal.into()),
-        (Some(BootStep::LoseDisk(lost)), Some((mut record, mut revision))) => {
-            // Whoever listened at our own address is gone, because we do. At another one the disk may well be in service,
-            // or only stopped: to mark it would take a healthy copy away.
-            if !record.address.is_empty() && record.address != identity.address {
-                directory.refresh().await?;
-                let node = record.id.node;
-                let served = timeout(SERVED_DEADLINE, serves(directory, node, lost)).await.unwrap_or(false);
-                return Err(match served {
-                    true => Refusal::NameInUse { node, disk: lost }.into(),
-                    false => Refusal::DiskElsewhere { node, disk: lost }.into(),
-                });
-            }
-            desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
-            Err(Refusal::DiskLost { lost }.into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Walks the table until a life was begun and the disk may be served. Interrupted anywhere, the next start goes on.
+/// Walks the table until a life was begun and the disk may be served; `disk` exactly if the node is to have one.
+/// Interrupted anywhere, the next start goes on. A conflict or a lost reply is settled by reading: what is there then is
+/// looked at anew by the table (M2, M3).
 async fn claim(
     catalog: &Catalog,
-    identity: &Identity,
-    cluster: ClusterId,
-    disk: &dyn Disk,
-) -> Result<NodeRecord, NodeError> {
-    let known = catalog.node_by_name(&identity.name).await?;
-    let known = known.as_ref().map(|(record, _)| record);
-    let mut marker = disk.read_marker().await?;
-    let life = next_life(known, marker).ok_or(CatalogError::Exhausted)?;
-    let (mut record, mut revision) = reserve(catalog, identity).await?;
-    let fresh = DiskId::new(random_id());
+    directory: &Directory,
+    mut boot: Boot,
+    disk: Option<&dyn Disk>,
+) -> Result<(NodeRecord, Option<OpenStore>), NodeError> {
+    if let Some(disk) = disk {
+        disk.check().await?;
+    }
+    let name = boot.identity().name.clone();
+    let mut store = None;
+    let mut marker = marker_of(disk).await?;
+    let mut seen = catalog.node_by_name(&name).await?;
     loop {
-        if record.id.generation >= life && record.address != identity.address || record.id.generation > life {
-            // Another process lives under this name by now. Our own write is recognised by our address (M2).
-            return Err(CatalogError::Conflict.into());
-        }
-        match boot_step(&record, marker, cluster, fresh, life) {
-            BootStep::WriteMarker(next) => {
-                disk.write_marker(next).await?;
-                marker = disk.read_marker().await?;
+        let step = boot.next(seen.as_ref().map(|(record, _)| record), marker);
+        match (step, disk) {
+            (BootStep::AskWhoServes(node, disk), _) => {
+                directory.refresh().await?;
+                boot.heard(timeout(SERVED_DEADLINE, serves(directory, node, disk)).await.unwrap_or(false));
             }
-            BootStep::BeginLife(begun) => {
-                let next = identity.record_of_life(&record, begun);
-                (record, revision) = match catalog.replace_node(revision, &next).await {
-                    Ok(revision) => (next, revision),
-                    // Somebody changed the record, or our own write came twice: look again.
-                    Err(CatalogError::Conflict) => reserve(catalog, identity).await?,
-                    Err(error) => return Err(error.into()),
-                };
+            (BootStep::OpenDisk, disk) => {
+                if let Some(disk) = disk {
+                    store = Some(disk.open().await?);
+                }
+                boot.opened();
+                marker = marker_of(disk).await?;
+                seen = catalog.node_by_name(&name).await?;
             }
-            BootStep::Desire(state, disk) => desire(catalog, &mut record, &mut revision, state, disk).await?,
-            BootStep::Serve(_) => return Ok(record),
-            BootStep::LoseDisk(lost) => {
-                desire(catalog, &mut record, &mut revision, StorageState::DataLoss, lost).await?;
-                return Err(Refusal::DiskLost { lost }.into());
+            (BootStep::WriteMarker(next), disk) => {
+                if let Some(disk) = disk {
+                    disk.write_marker(next).await?;
+                }
+                marker = marker_of(disk).await?;
             }
-            BootStep::Refuse(refusal) => return Err(refusal.into()),
+            (BootStep::Reserve, _) => seen = settle(catalog, &name, make_first(catalog, boot.identity()).await).await?,
+            (BootStep::WriteRecord(next), _) => {
+                let Some((record, revision)) = &seen else { return Err(CatalogError::Conflict.into()) };
+                let mut written = write_record(catalog, record, *revision, &next).await;
+                if plant::is(Plant::RetriedStateIsConflict)
+                    && record.storage != next.storage
+                    && written == Err(CatalogError::Metadata(MetadataError::Unknown))
+                {
+                    written = Ok(write_record(catalog, record, *revision, &next).await?);
+                }
+                seen = settle(catalog, &name, written.map(|revision| (next, revision))).await?;
+            }
+            (BootStep::Serve, _) => {
+                let (record, _) = seen.ok_or(CatalogError::Conflict)?;
+                return Ok((record, store));
+            }
+            (BootStep::Superseded, _) => return Err(CatalogError::Conflict.into()),
+            (BootStep::Refuse(refusal), _) => return Err(refusal.into()),
         }
     }
 }
 
-/// Begins the next life of a node that has no disk.
-async fn claim_without_disk(catalog: &Catalog, identity: &Identity) -> Result<NodeRecord, NodeError> {
-    let known = catalog.node_by_name(&identity.name).await?;
-    let life = next_life(known.as_ref().map(|(record, _)| record), None).ok_or(CatalogError::Exhausted)?;
-    loop {
-        let (record, revision) = reserve(catalog, identity).await?;
-        match boot_step_without_disk(&record, life, &identity.address) {
-            DisklessStep::Serve => return Ok(record),
-            DisklessStep::BeginLife => {
-                match catalog.replace_node(revision, &identity.record_of_life(&record, life)).await {
-                    // Written, or perhaps written, or somebody was faster: look again.
-                    Ok(_) | Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            // Another process lives under this name by now.
-            DisklessStep::Superseded => return Err(CatalogError::Conflict.into()),
-            DisklessStep::Refuse(refusal) => return Err(refusal.into()),
+async fn marker_of(disk: Option<&dyn Disk>) -> Result<Option<Marker>, MarkerError> {
+    match disk {
+        Some(disk) => disk.read_marker().await,
+        None => Ok(None),
+    }
+}
+
+/// What is there after a write: what was written, or, when somebody was faster or the reply was lost, what is read.
+async fn settle(
+    catalog: &Catalog,
+    name: &str,
+    written: Result<(NodeRecord, Revision), CatalogError>,
+) -> Result<Option<(NodeRecord, Revision)>, CatalogError> {
+    match written {
+        Ok(written) => Ok(Some(written)),
+        Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {
+            catalog.node_by_name(name).await
         }
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_record(
+    catalog: &Catalog,
+    record: &NodeRecord,
+    revision: Revision,
+    next: &NodeRecord,
+) -> Result<Revision, CatalogError> {
+    match next.storage {
+        // A disk that was in service leaves the roster with it.
+        StorageState::DataLoss | StorageState::Retired if record.storage != next.storage => {
+            catalog.change_storage(revision, next).await
+        }
+        _ => catalog.replace_node(revision, next).await,
     }
 }
 
@@ -306,57 +296,14 @@ async fn claim_without_disk(catalog: &Catalog, identity: &Identity) -> Result<No
 /// # Cancel safety
 /// Safe: a record that was made is found by the next call.
 pub async fn reserve(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
-    loop {
-        if let Some(found) = catalog.node_by_name(&identity.name).await? {
-            return Ok(found);
-        }
-        match catalog.create_node(&identity.name, |node| identity.first_record(node)).await {
-            // Somebody else made one: look again.
-            Err(CatalogError::Conflict) => {}
-            made => return made,
-        }
+    match catalog.node_by_name(&identity.name).await? {
+        Some(found) => Ok(found),
+        None => make_first(catalog, identity).await,
     }
 }
 
-/// Makes the record say "this state with this disk" (M3). A conflict or a lost reply is settled by reading: what is there
-/// then is looked at anew by the table.
-async fn desire(
-    catalog: &Catalog,
-    record: &mut NodeRecord,
-    revision: &mut Revision,
-    state: StorageState,
-    disk: DiskId,
-) -> Result<(), CatalogError> {
-    let next = NodeRecord { storage: state, disk: Some(disk), ..record.clone() };
-    // A disk that was in service leaves the roster with it.
-    let written = match state {
-        StorageState::DataLoss | StorageState::Retired => catalog.change_storage(*revision, &next).await,
-        StorageState::Provisioning | StorageState::ReadWrite | StorageState::ReadOnly => {
-            catalog.replace_node(*revision, &next).await
-        }
-    };
-    match written {
-        Ok(written) => {
-            *record = next;
-            *revision = written;
-            Ok(())
-        }
-        Err(CatalogError::Metadata(MetadataError::Unknown)) if plant::is(Plant::RetriedStateIsConflict) => {
-            *revision = catalog.replace_node(*revision, &next).await?;
-            *record = next;
-            Ok(())
-        }
-        Err(CatalogError::Conflict | CatalogError::Metadata(MetadataError::Unknown)) => {
-            let found = catalog.node_by_name(&record.name).await?.ok_or(CatalogError::Conflict)?;
-            if found.0.id != record.id {
-                // Another process lives under this name by now.
-                return Err(CatalogError::Conflict);
-            }
-            (*record, *revision) = found;
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+async fn make_first(catalog: &Catalog, identity: &Identity) -> Result<(NodeRecord, Revision), CatalogError> {
+    catalog.create_node(&identity.name, |node| identity.first_record(node)).await
 }
 
 /// Tells sequencers what a loglet is, from the chain.

@@ -1,6 +1,12 @@
 //! How a process becomes a node: its record, its disk and the states of DESIGN §6. The core is a table; every change is
 //! written as desired state, so that repeating one whose reply was lost is success (M2, M3).
 //!
+//! ```text
+//!  look at record and marker ─► open the disk ─► look again: which life ─► a first record ─► marker ─► life ─► state ─► serve
+//! ```
+//! Whatever can be refused is refused before the disk is opened: opening a store writes to it. The disk is open, and so
+//! nobody else's, before the record is touched.
+//!
 //! A start begins a life: it writes the life's generation into the marker of its disk, durably, and only then into the
 //! record. So the marker of the disk that the record names is never behind the record, and one that is behind is an old
 //! copy of that disk, which has forgotten what it acknowledged (W2). The generation is above both, not above the record's
@@ -15,7 +21,9 @@ use std::cmp::Ordering;
 
 use bifrost_logserver::Marker;
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{ClusterId, DiskId, Generation, Location, NodeGeneration, NodeId, NodeRecord, Roles, StorageState};
+use bifrost_types::{
+    ClusterId, DiskId, Generation, Location, NodeGeneration, NodeId, NodeRecord, Role, Roles, StorageState,
+};
 use thiserror::Error;
 
 /// What a starting node says about itself.
@@ -137,6 +145,12 @@ pub enum Refusal {
         /// The disk.
         disk: DiskId,
     },
+    /// The lives of a node are numbered, and the numbers are used up.
+    #[error("{node} has begun its last life; start a new node under another name, on an empty directory")]
+    LastLife {
+        /// The node.
+        node: NodeId,
+    },
     /// An operator or the node itself has taken the disk out of service.
     #[error(
         "the disk of this node is in state {state} and is not served; start a new node under another name, on an empty \
@@ -148,29 +162,20 @@ pub enum Refusal {
     },
 }
 
-/// What a starting node must do next about its disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a starting node must do next. Each may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootStep {
-    /// Write this marker durably, then look again.
+    /// Ask the node where its record says it is whether it serves this disk; then [`Boot::heard`].
+    AskWhoServes(NodeId, DiskId),
+    /// Open the disk, which keeps everybody else from it; then [`Boot::opened`].
+    OpenDisk,
+    /// Make the [first record](Identity::first_record) of the node.
+    Reserve,
+    /// Write this marker durably.
     WriteMarker(Marker),
-    /// Write the record with this life, which the marker knows already, then look again.
-    BeginLife(Generation),
-    /// Write the record with this state and disk, then look again.
-    Desire(StorageState, DiskId),
-    /// Serve this disk.
-    Serve(DiskId),
-    /// Write the record as data loss, then refuse.
-    LoseDisk(DiskId),
-    /// Do not start.
-    Refuse(Refusal),
-}
-
-/// What a starting node without a disk must do next about its record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DisklessStep {
-    /// Write the record with the life that begins, then look again.
-    BeginLife,
-    /// The life has begun.
+    /// Write this in place of the record that was seen.
+    WriteRecord(NodeRecord),
+    /// Serve.
     Serve,
     /// Another process has begun this life or a later one.
     Superseded,
@@ -178,94 +183,164 @@ pub enum DisklessStep {
     Refuse(Refusal),
 }
 
-/// The same table for a node without the role of a log server. Whoever has copies keeps the role until its disk is out of
-/// service: a node that serves them no more would count as lost by itself. `address` is where this process listens.
-pub fn boot_step_without_disk(record: &NodeRecord, life: Generation, address: &str) -> DisklessStep {
-    if let (StorageState::ReadWrite | StorageState::ReadOnly, Some(disk)) = (record.storage, record.disk) {
-        return DisklessStep::Refuse(Refusal::HoldsCopies { disk });
+/// One start of a node: the table of DESIGN §6, the record against the marker.
+#[derive(Debug)]
+pub struct Boot {
+    cluster: ClusterId,
+    identity: Identity,
+    /// The id of a disk that has none yet.
+    fresh: DiskId,
+    /// Nobody else has the disk; also of a node without one.
+    opened: bool,
+    /// The life that this start begins, once the disk is open.
+    life: Option<Generation>,
+    /// What became of [`BootStep::AskWhoServes`].
+    served: Option<bool>,
+    /// The disk that this start found gone.
+    lost: Option<DiskId>,
+}
+
+impl Boot {
+    /// A start of the node `identity` in this cluster. `fresh` is the disk id for a directory without one.
+    pub fn new(cluster: ClusterId, identity: Identity, fresh: DiskId) -> Self {
+        let opened = !identity.roles.has(Role::LogServer);
+        Self { cluster, identity, fresh, opened, life: None, served: None, lost: None }
     }
-    match record.id.generation.cmp(&life) {
-        Ordering::Less => DisklessStep::BeginLife,
-        // Our own write is recognised by our address (M2).
-        Ordering::Equal if record.address == address => DisklessStep::Serve,
-        Ordering::Equal | Ordering::Greater => DisklessStep::Superseded,
+
+    /// Who starts.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The disk is open. Record and marker are looked at again after this.
+    pub const fn opened(&mut self) {
+        self.opened = true;
+    }
+
+    /// Whether the disk that was asked for is served by whoever is where the record says.
+    pub const fn heard(&mut self, served: bool) {
+        self.served = Some(served);
+    }
+
+    /// What to do next, of the record and the marker as they are now.
+    pub fn next(&mut self, record: Option<&NodeRecord>, marker: Option<Marker>) -> BootStep {
+        if self.opened && self.life.is_none() {
+            self.life = next_life(record, marker);
+            if let (None, Some(record)) = (self.life, record) {
+                return BootStep::Refuse(Refusal::LastLife { node: record.id.node });
+            }
+        }
+        if let (Some(record), Some(life)) = (record, self.life) {
+            match record.id.generation.cmp(&life) {
+                Ordering::Less => {}
+                // Our own write is recognised by our address (M2).
+                Ordering::Equal if record.address == self.identity.address => {}
+                Ordering::Equal | Ordering::Greater => return BootStep::Superseded,
+            }
+        }
+        if let Some(objection) = self.objection(record, marker) {
+            return objection;
+        }
+        let Some(life) = self.life else { return BootStep::OpenDisk };
+        let Some(record) = record else { return BootStep::Reserve };
+        let begun = self.identity.record_of_life(record, life);
+        if !self.has_disk() {
+            return if record.id.generation < life { BootStep::WriteRecord(begun) } else { BootStep::Serve };
+        }
+        let Some(marker) = marker else {
+            let disk = record.disk.unwrap_or(self.fresh);
+            let marker = Marker { cluster: self.cluster, node: record.id.node, disk, generation: Some(life) };
+            return BootStep::WriteMarker(marker);
+        };
+        if marker.generation < Some(life) {
+            return BootStep::WriteMarker(Marker { generation: Some(life), ..marker });
+        }
+        if record.id.generation < life {
+            return BootStep::WriteRecord(begun);
+        }
+        let with_disk = |storage| NodeRecord { storage, disk: Some(marker.disk), ..record.clone() };
+        match (record.storage, record.disk) {
+            (StorageState::Provisioning, _) => BootStep::WriteRecord(with_disk(StorageState::ReadWrite)),
+            (state, None) => BootStep::WriteRecord(with_disk(state)),
+            (_, Some(_)) => BootStep::Serve,
+        }
+    }
+
+    fn has_disk(&self) -> bool {
+        self.identity.roles.has(Role::LogServer)
+    }
+
+    /// Why the node must not start, whatever it has done so far; or what must be found out and written down before it is
+    /// refused.
+    fn objection(&mut self, record: Option<&NodeRecord>, marker: Option<Marker>) -> Option<BootStep> {
+        let refuse = |refusal| Some(BootStep::Refuse(refusal));
+        let Some(record) = record else {
+            // The directory of a node that the cluster does not know must be nobody's.
+            let Marker { cluster, node, .. } = marker?;
+            return refuse(Refusal::OthersDisk { cluster, node });
+        };
+        let in_service = match record.storage {
+            StorageState::ReadWrite | StorageState::ReadOnly => record.disk,
+            // Nothing was ever acknowledged with the disk, or what was does not count any more.
+            StorageState::Provisioning | StorageState::DataLoss | StorageState::Retired => None,
+        };
+        if !self.has_disk() {
+            // Whoever has copies keeps the role until its disk is out of service: a node that serves them no more would
+            // count as lost by itself.
+            return refuse(Refusal::HoldsCopies { disk: in_service? });
+        }
+        if let Some(marker) = marker
+            && (marker.cluster != self.cluster || marker.node != record.id.node)
+        {
+            return refuse(Refusal::OthersDisk { cluster: marker.cluster, node: marker.node });
+        }
+        match record.storage {
+            StorageState::Provisioning | StorageState::ReadWrite | StorageState::ReadOnly => {}
+            StorageState::DataLoss | StorageState::Retired => {
+                return refuse(match self.lost {
+                    Some(lost) => Refusal::DiskLost { lost },
+                    None => Refusal::OutOfService { state: record.storage },
+                });
+            }
+        }
+        let known = in_service?;
+        match marker {
+            None if plant::is(Plant::WipedDiskVotes) => None,
+            None => Some(self.miss(record, known)),
+            Some(marker) if marker.disk != known => refuse(Refusal::OtherDisk { found: marker.disk, expected: known }),
+            Some(marker) => {
+                let expected = record.id.generation;
+                // A marker without a generation is from before there was one: it is taken as it is, and gets one now.
+                let found = marker.generation.filter(|found| *found < expected && !plant::is(Plant::OldCopyServed))?;
+                refuse(Refusal::OldCopy { disk: known, found, expected })
+            }
+        }
+    }
+
+    /// The record names a disk that is not here.
+    fn miss(&mut self, record: &NodeRecord, disk: DiskId) -> BootStep {
+        let node = record.id.node;
+        // Whoever listened at our own address is gone, because we do. At another one the disk may well be in service, or
+        // only stopped: to mark it would take a healthy copy away.
+        if !record.address.is_empty() && record.address != self.identity.address {
+            return match self.served {
+                None => BootStep::AskWhoServes(node, disk),
+                Some(true) => BootStep::Refuse(Refusal::NameInUse { node, disk }),
+                Some(false) => BootStep::Refuse(Refusal::DiskElsewhere { node, disk }),
+            };
+        }
+        self.lost = Some(disk);
+        BootStep::WriteRecord(NodeRecord { storage: StorageState::DataLoss, ..record.clone() })
     }
 }
 
 /// The life that a start begins: above the record's, and above every one that a start tried to begin on this disk.
 /// `record` is `None` for a node that the cluster does not know yet. `None` when there is no further life.
-pub fn next_life(record: Option<&NodeRecord>, marker: Option<Marker>) -> Option<Generation> {
+fn next_life(record: Option<&NodeRecord>, marker: Option<Marker>) -> Option<Generation> {
     let Some(record) = record else { return Some(Generation::FIRST) };
     if plant::is(Plant::GenerationNotRaised) {
         return Some(record.id.generation);
     }
     let tried = marker.and_then(|marker| marker.generation).unwrap_or(Generation::FIRST);
     record.id.generation.max(tried).next()
-}
-
-/// The table of DESIGN §6: the record against the marker. `fresh` is the disk id for a directory without one, `life` the
-/// [`next_life`] as this start found record and marker first.
-pub fn boot_step(
-    record: &NodeRecord,
-    marker: Option<Marker>,
-    cluster: ClusterId,
-    fresh: DiskId,
-    life: Generation,
-) -> BootStep {
-    if let Some(objection) = objection(record, marker, cluster) {
-        return objection;
-    }
-    let Some(marker) = marker else {
-        let disk = record.disk.unwrap_or(fresh);
-        return BootStep::WriteMarker(Marker { cluster, node: record.id.node, disk, generation: Some(life) });
-    };
-    if marker.generation < Some(life) {
-        return BootStep::WriteMarker(Marker { generation: Some(life), ..marker });
-    }
-    if record.id.generation < life {
-        return BootStep::BeginLife(life);
-    }
-    match (record.storage, record.disk) {
-        (StorageState::Provisioning, _) => BootStep::Desire(StorageState::ReadWrite, marker.disk),
-        (state, None) => BootStep::Desire(state, marker.disk),
-        (_, Some(disk)) => BootStep::Serve(disk),
-    }
-}
-
-/// What can be said about a directory before anything is touched: neither the directory nor, but for a lost disk, the
-/// record. `record` is `None` for a node that the cluster does not know yet; its directory must be nobody's.
-pub fn before_boot(record: Option<&NodeRecord>, marker: Option<Marker>, cluster: ClusterId) -> Option<BootStep> {
-    match (record, marker) {
-        (Some(record), marker) => objection(record, marker, cluster),
-        (None, Some(Marker { cluster, node, .. })) => Some(BootStep::Refuse(Refusal::OthersDisk { cluster, node })),
-        (None, None) => None,
-    }
-}
-
-/// Why the disk must not be served, whatever a start has done about it so far.
-fn objection(record: &NodeRecord, marker: Option<Marker>, cluster: ClusterId) -> Option<BootStep> {
-    if let Some(marker) = marker
-        && (marker.cluster != cluster || marker.node != record.id.node)
-    {
-        return Some(BootStep::Refuse(Refusal::OthersDisk { cluster: marker.cluster, node: marker.node }));
-    }
-    match (record.storage, record.disk, marker) {
-        (state @ (StorageState::DataLoss | StorageState::Retired), _, _) => {
-            Some(BootStep::Refuse(Refusal::OutOfService { state }))
-        }
-        // Nothing was ever acknowledged with this disk.
-        (StorageState::Provisioning, _, _) | (StorageState::ReadWrite | StorageState::ReadOnly, None, _) => None,
-        (StorageState::ReadWrite | StorageState::ReadOnly, Some(known), Some(marker)) => {
-            if marker.disk != known {
-                return Some(BootStep::Refuse(Refusal::OtherDisk { found: marker.disk, expected: known }));
-            }
-            let expected = record.id.generation;
-            // A marker without a generation is from before there was one: it is taken as it is, and gets one now.
-            let found = marker.generation.filter(|found| *found < expected && !plant::is(Plant::OldCopyServed))?;
-            Some(BootStep::Refuse(Refusal::OldCopy { disk: known, found, expected }))
-        }
-        (StorageState::ReadWrite | StorageState::ReadOnly, Some(known), None) => {
-            (!plant::is(Plant::WipedDiskVotes)).then_some(BootStep::LoseDisk(known))
-        }
-    }
 }

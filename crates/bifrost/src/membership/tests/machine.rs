@@ -83,39 +83,31 @@ impl World {
         let true_disk = self.aside.is_none();
         let before = self.record.id.generation;
         let found = self.directory.marker;
-        let life = next_life(Some(&self.record), found).unwrap();
+        let mut boot = boot();
         for step in 0.. {
             if step == dies_before {
                 return;
             }
-            let identity = Identity {
-                name: "three".to_owned(),
-                address: String::new(),
-                location: Location::default(),
-                roles: Roles::DATA,
-            };
-            match boot_step(&self.record, self.directory.marker, cluster(1), disk(77), life) {
+            match boot.next(Some(&self.record), self.directory.marker) {
+                BootStep::OpenDisk => boot.opened(),
                 BootStep::WriteMarker(marker) => self.directory.marker = Some(marker),
-                BootStep::BeginLife(life) => {
-                    let next = identity.record_of_life(&self.record, life);
-                    if lose_reply {
+                BootStep::WriteRecord(next) => {
+                    let begins = next.id.generation > self.record.id.generation;
+                    if begins && lose_reply {
                         self.late = Some((self.revision, next));
                         return;
                     }
                     assert!(self.replace(self.revision, next));
-                    self.is_the_disk_now(found, before);
+                    if begins {
+                        self.is_the_disk_now(found, before);
+                    }
                 }
-                BootStep::Desire(storage, disk) => {
-                    let next = NodeRecord { storage, disk: Some(disk), ..self.record.clone() };
-                    assert!(self.replace(self.revision, next));
-                }
-                BootStep::Serve(served) => return self.serve(served),
-                BootStep::LoseDisk(_) => panic!("there always is a marker by then"),
+                BootStep::Serve => return self.serve(),
                 BootStep::Refuse(Refusal::OldCopy { .. }) => {
                     assert!(!true_disk, "the disk itself is refused");
                     return;
                 }
-                BootStep::Refuse(refusal) => panic!("{refusal}"),
+                step => panic!("there always are a record and a marker by then: {step:?}"),
             }
         }
     }
@@ -133,8 +125,8 @@ impl World {
         self.aside = None;
     }
 
-    fn serve(&mut self, served: DiskId) {
-        assert_eq!(Some(served), self.record.disk);
+    fn serve(&mut self) {
+        assert_eq!(self.directory.marker.map(|marker| marker.disk), self.record.disk);
         let known = self.directory.marker.and_then(|marker| marker.generation);
         assert_eq!(known, Some(self.record.id.generation));
         self.serving = true;
