@@ -42,6 +42,7 @@ mod gateway;
 mod interrupted_reconfiguration;
 mod joined;
 mod kill_nine;
+mod log_pages;
 mod lost_records;
 mod malformed;
 mod metadata_partition;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::support::server::Cluster;
 use super::support::small_disk::{SmallDisk, ran_as_root};
-use super::support::tool::Ended;
+use super::support::tool::{Dev, Ended, command, run};
 
 /// Only a cluster that does not go on gets here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -246,4 +246,37 @@ fn metadata_moves_from_raft_to_etcd_and_back_and_the_cluster_goes_on() {
     assert_eq!(members(&cluster, 0), ["N1", "N2"]);
     cluster.run(0, ["append", "orders"], b"in raft again\n").ok();
     assert_eq!(read(&cluster, 1), "in raft\nin etcd\nin raft again\n");
+}
+
+#[test]
+fn a_local_store_is_exported_and_another_one_is_filled_with_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    let data = ["--data-dir", root.path().to_str().expect("text")];
+    let store = root.path().join("metadata");
+    let path = |name: &str| root.path().join(name).to_str().expect("text").to_owned();
+    let dev = Dev::start(data);
+    dev.run(["log", "create", "orders"]).ok();
+    dev.feed(["append", "orders"], "one\ntwo\n").ok();
+    dev.run(["reconfigure", "orders"]).ok();
+    // Through the nodes, and from their store itself once they have stopped.
+    dev.run(["metadata", "export", &path("online")]).ok();
+    let tool = |arguments: &[&str]| run(&mut command([&["metadata"], arguments, &["--output", "json"]].concat()), b"");
+    let local = store.to_str().expect("text");
+    tool(&["export", &path("in-use"), "--local", local]).error(5);
+    assert_eq!(dev.end("TERM").0, 0);
+    tool(&["export", &path("offline"), "--local", local]).ok();
+    let (online, offline) = (values(path("online").as_ref()), values(path("offline").as_ref()));
+    assert!(online.iter().all(|(key, _)| offline.iter().any(|(other, _)| other == key)), "{online:?}");
+    tool(&["export", &path("offline"), "--local", local]).error(3);
+
+    fs::rename(&store, path("old")).expect("moved");
+    let told = tool(&["import", &path("offline"), "--local", local]).objects().remove(0);
+    assert_eq!((&told["keys"], &told["resumed"]), (&offline.len().into(), &false.into()));
+    assert_eq!(tool(&["import", &path("offline"), "--local", local]).error(5)["code"], "refused", "only once");
+    tool(&["export", &path("again"), "--local", local]).ok();
+    assert_eq!(values(path("again").as_ref()), offline, "nothing more and nothing less");
+    let dev = Dev::start(data);
+    assert_eq!(dev.run(["read", "orders", "--output", "raw"]).ok(), "one\ntwo\n");
+    assert_eq!(dev.feed(["append", "orders"], "three\n").ok(), "3\n");
+    assert_eq!(dev.end("TERM").0, 0);
 }
