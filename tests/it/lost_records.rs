@@ -55,10 +55,19 @@ fn records_of_wiped_disks_are_waited_for_until_an_operator_gives_the_disks_up() 
     assert!(told.contains("it was marked as data loss"), "{told}");
     cluster.run(0, ["node", "set-state", "N3", "data-loss", "--yes"], b"").ok();
     waits_for(&["N2"]);
+    let declared = || {
+        let nodes = cluster.run(0, ["nodes", "--output", "json"], b"").objects();
+        nodes.iter().map(|node| json!([node["storage"], node["declared_lost"]])).collect::<Vec<_>>()
+    };
+    let in_service = json!(["read-write", false]);
+    assert_eq!(declared(), [in_service.clone(), json!(["data-loss", false]), json!(["data-loss", true])]);
+    let described = cluster.run(0, ["node", "describe", "N2"], b"").ok();
+    assert!(described.contains("`bifrost node set-state N2 data-loss` gives it up"), "{described}");
     assert!(reader.try_wait().expect("a child").is_none(), "nobody gave the disk of N2 up");
 
     let told = cluster.run(0, ["node", "set-state", "N2", "data-loss", "--yes"], b"").ok();
     assert_eq!(told, "the disk of N2 was data-loss by its own word, and is declared lost now\n");
+    assert_eq!(declared(), [in_service, json!(["data-loss", true]), json!(["data-loss", true])]);
     let ended = reader.wait_with_output().expect("it ends");
     let events = objects(&String::from_utf8(ended.stdout).expect("text"));
     assert_eq!(events[0], json!({"type": "gap", "from": 1, "end": 3, "kind": "lost"}));

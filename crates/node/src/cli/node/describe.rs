@@ -3,6 +3,7 @@
 mod status;
 
 use bifrost::nodes::{Cost, Need, NodeView, Why};
+use bifrost_types::StorageState;
 use serde::Serialize;
 
 use self::status::StatusReport;
@@ -92,6 +93,12 @@ fn head(context: &Context, view: &NodeView) -> String {
         line("address", printable(&address(record)));
         line("location", printable(&location(&record.location)));
         line("storage", storage(record));
+        if record.storage == StorageState::DataLoss && !record.declared_lost {
+            line(
+                "",
+                format!("found gone by the node itself; `bifrost node set-state {} data-loss` gives it up", view.node),
+            );
+        }
         line("disk", record.disk.map_or_else(|| "none yet".to_owned(), |disk| disk.to_string()));
         line("roles", record.roles.to_string());
     }
