@@ -446,10 +446,12 @@ impl Bifrost {
     }
 
     fn hand_out(&self, stored: StoredChain) -> Log {
-        Log::new(self.state(stored))
+        let state = self.state(stored);
+        state.follow();
+        Log::new(state)
     }
 
-    /// The shared state of a log: one per process, however many handles.
+    /// The shared state of a log: one per process, however many handles. It is followed once there is a handle.
     pub(crate) fn state(&self, stored: StoredChain) -> Arc<LogState> {
         let mut logs = self.inner.logs.lock();
         logs.retain(|_, state| state.strong_count() > 0);
@@ -458,7 +460,7 @@ impl Bifrost {
             state.learn(stored);
             return state;
         }
-        let state = LogState::start(self.inner.cluster.clone(), stored);
+        let state = LogState::new(self.inner.cluster.clone(), stored);
         logs.insert(log, Arc::downgrade(&state));
         state
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bifrost_loglet::read::Readable;
 use bifrost_types::plant::{self, Plant};
@@ -44,15 +44,15 @@ pub(crate) struct LogState {
     preferred: Mutex<Option<NodeId>>,
     /// Cancelled when the log is known to be deleted.
     pub(crate) deleted: CancellationToken,
-    /// Ends the task that follows the chain.
-    _following: DropGuard,
+    /// Ends the task that follows the chain, if there is one.
+    following: OnceLock<DropGuard>,
 }
 
 impl LogState {
-    /// Begins to follow the chain of a log, until the last handle is gone.
-    pub(crate) fn start(cluster: Arc<Cluster>, stored: StoredChain) -> Arc<Self> {
-        let stop = cluster.stop.child_token();
-        let state = Arc::new(Self {
+    /// The state of a log, which learns what is done through it, and nothing else before it is told to
+    /// [follow](Self::follow).
+    pub(crate) fn new(cluster: Arc<Cluster>, stored: StoredChain) -> Arc<Self> {
+        Arc::new(Self {
             log: stored.chain.log,
             cluster,
             chain: watch::Sender::new(Arc::new(stored)),
@@ -63,13 +63,22 @@ impl LogState {
             readers: AtomicU64::new(0),
             preferred: Mutex::new(None),
             deleted: CancellationToken::new(),
-            _following: stop.clone().drop_guard(),
+            following: OnceLock::new(),
+        })
+    }
+
+    /// Follows the chain from now on, until the last handle is gone. Whoever only closes a segment does without: its writes
+    /// find out what it does not know, and a watch for each log of a node that died costs more than all the rest.
+    pub(crate) fn follow(self: &Arc<Self>) {
+        self.following.get_or_init(|| {
+            let stop = self.cluster.stop.child_token();
+            let following = follow(Arc::downgrade(self), self.cluster.catalog.clone(), self.log);
+            let guard = stop.clone().drop_guard();
+            self.cluster.tasks.spawn(async move {
+                let _stopped = stop.run_until_cancelled_owned(following).await;
+            });
+            guard
         });
-        let following = follow(Arc::downgrade(&state), state.cluster.catalog.clone(), state.log);
-        state.cluster.tasks.spawn(async move {
-            let _stopped = stop.run_until_cancelled_owned(following).await;
-        });
-        state
     }
 
     /// The number of a new reader. Those of one process take turns among the copies, so that no server has them all.

@@ -1,5 +1,6 @@
 //! Metadata through any of several addresses.
 
+mod doors;
 mod group;
 
 use std::sync::Arc;
@@ -11,8 +12,7 @@ use bifrost_wire::metadata_admin::MetadataAdminError;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
 
 use self::group::Group;
 
@@ -41,8 +41,6 @@ pub struct MetadataPool {
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// See above.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a door may take for one value before another one is asked too: a node that is paused answers nothing.
-const DOOR_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One address.
 #[derive(Debug)]
@@ -50,6 +48,10 @@ struct Target {
     address: String,
     metadata: GrpcMetadata,
     admin: GrpcMetadataAdmin,
+    /// How often it was left because it was silent: watches that were begun there end then.
+    left: watch::Sender<u64>,
+    /// For one check at a time of whether it is.
+    checking: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,8 @@ impl Target {
             address: address.to_owned(),
             metadata: GrpcMetadata::over(channel.clone(), options.clone()),
             admin: GrpcMetadataAdmin::over(channel, options),
+            left: watch::Sender::new(0),
+            checking: Arc::new(Semaphore::new(1)),
         }))
     }
 }
@@ -81,6 +85,19 @@ impl Targets {
 
     fn is_current(&self, target: &Arc<Target>) -> bool {
         self.all.get(self.current).is_some_and(|current| Arc::ptr_eq(current, target))
+    }
+
+    /// All of them, the current one first.
+    fn all_from_current(&self) -> Vec<Arc<Target>> {
+        let (before, from) = self.all.split_at(self.current.min(self.all.len()));
+        from.iter().chain(before).cloned().collect()
+    }
+
+    /// Goes on with that one, if it is still there.
+    fn prefer(&mut self, target: &Arc<Target>) {
+        if let Some(place) = self.all.iter().position(|known| Arc::ptr_eq(known, target)) {
+            self.current = place;
+        }
     }
 
     /// Moves on if that one is still the current one.
@@ -168,50 +185,43 @@ impl MetadataPool {
         self.targets.lock().current()
     }
 
-    /// Asks until an answer may not be followed by another attempt. `again` says which errors may; a door that takes longer
-    /// than `patience` is one that failed, unless it is the last.
-    async fn ask<T>(
+    /// Asks the group until an answer may not be followed by another attempt; `again` says which errors may.
+    async fn ask_group<T>(
         &self,
+        group: &Group,
         ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
         again: fn(MetadataError) -> bool,
-        patience: Option<Duration>,
     ) -> Result<T, MetadataError> {
-        let mut attempts = self.group.as_ref().map_or_else(|| group::Attempts::once(self.len()), |_| group::attempts());
+        let attempts = group::attempts();
         loop {
             let Some(target) = self.current() else { return Err(MetadataError::Unavailable) };
-            let asking = ask(&target.metadata);
-            let result = match &self.group {
-                Some(group) => tokio::select! {
-                    biased;
-                    result = asking => result,
-                    // Its outcome may never be told: as after any lost reply.
-                    () = group.led_elsewhere(&self.targets, &target) => Err(MetadataError::Unknown),
-                },
-                None => match patience.filter(|_| attempts.has_more()) {
-                    Some(patience) => timeout(patience, asking).await.unwrap_or(Err(MetadataError::Unavailable)),
-                    None => asking.await,
-                },
+            let result = tokio::select! {
+                biased;
+                result = ask(&target.metadata) => result,
+                // Its outcome may never be told: as after any lost reply.
+                () = group.led_elsewhere(&self.targets, &target) => Err(MetadataError::Unknown),
             };
             let Some(error) = result.as_ref().err().copied().filter(|error| moves_on(*error)) else { return result };
-            let last = !again(error) || !attempts.more();
-            match &self.group {
-                Some(group) if !last => {
-                    let found = group.look(&self.targets, Some(&target)).await;
-                    // Time does not change whose member listens there.
-                    if !found && matches!(error, MetadataError::OtherCluster { .. }) {
-                        return result;
-                    }
-                }
-                _ => self.targets.lock().pass(&target),
+            if !again(error) || !attempts.more() {
+                self.targets.lock().pass(&target);
+                return result;
             }
-            if last {
+            let found = group.look(&self.targets, Some(&target)).await;
+            // Time does not change whose member listens there.
+            if !found && matches!(error, MetadataError::OtherCluster { .. }) {
                 return result;
             }
         }
     }
 
-    fn len(&self) -> usize {
-        self.targets.lock().all.len()
+    async fn read<T>(
+        &self,
+        ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
+    ) -> Result<T, MetadataError> {
+        match &self.group {
+            Some(group) => self.ask_group(group, ask, moves_on).await,
+            None => Ok(doors::read(&self.targets, ask).await?.1),
+        }
     }
 }
 
@@ -240,21 +250,33 @@ const fn moves_on(error: MetadataError) -> bool {
 
 impl MetadataStore for MetadataPool {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
-        Box::pin(async move { self.ask(move |store| store.get(key.clone()), moves_on, Some(DOOR_PATIENCE)).await })
+        Box::pin(async move { self.read(move |store| store.get(key.clone())).await })
     }
 
     fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
-        Box::pin(async move {
-            self.ask(move |store| store.list(prefix.clone(), after.clone(), limit), moves_on, None).await
-        })
+        Box::pin(async move { self.read(move |store| store.list(prefix.clone(), after.clone(), limit)).await })
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
         let refused = |error| matches!(error, MetadataError::Unavailable);
-        Box::pin(async move { self.ask(move |store| store.txn(txn.clone()), refused, None).await })
+        Box::pin(async move {
+            match &self.group {
+                Some(group) => self.ask_group(group, move |store| store.txn(txn.clone()), refused).await,
+                None => doors::write(&self.targets, move |store| store.txn(txn.clone())).await,
+            }
+        })
     }
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
-        Box::pin(async move { self.ask(move |store| store.watch(prefix.clone(), after), moves_on, None).await })
+        Box::pin(async move {
+            match &self.group {
+                Some(group) => self.ask_group(group, move |store| store.watch(prefix.clone(), after), moves_on).await,
+                None => {
+                    let (door, changes) =
+                        doors::read(&self.targets, move |store| store.watch(prefix.clone(), after)).await?;
+                    Ok(doors::until_left(door, changes))
+                }
+            }
+        })
     }
 }

@@ -11,9 +11,9 @@ use crate::log_state::LogState;
 
 /// How long a log may go without progress before its chain is read: the watch of it may hang at the same silent node. The
 /// time doubles with each look.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+const LOOK_AFTER: Duration = Duration::from_millis(300);
 /// How often it doubles.
-const DOUBLINGS_MAX: u32 = 5;
+const DOUBLINGS_MAX: u32 = 6;
 
 /// Reads the chain of a log that makes no progress.
 pub(super) struct Look {

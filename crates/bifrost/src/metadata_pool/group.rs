@@ -15,50 +15,28 @@ use super::{Target, Targets};
 /// How long a call goes on while nobody leads: longer than the members need to elect somebody.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks that found nobody to ask.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(30);
 /// How long a call may go without an answer before it is looked whether somebody else leads by now.
-const SLOW: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_millis(250);
 /// For the status of one member. It comes from memory.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How often a call may be repeated.
+/// How long one call may be repeated.
 #[derive(Debug)]
-pub(super) enum Attempts {
-    /// As many times, the first one included.
-    Left(usize),
-    /// Until then.
-    Until(Instant),
+pub(super) struct Attempts {
+    until: Instant,
 }
 
 impl Attempts {
-    /// One at each of so many addresses.
-    pub(super) const fn once(addresses: usize) -> Self {
-        Self::Left(addresses)
-    }
-
-    /// Whether another one is due if this one fails.
-    pub(super) fn has_more(&self) -> bool {
-        match self {
-            Self::Left(left) => *left > 1,
-            Self::Until(until) => Instant::now() < *until,
-        }
-    }
-
     /// Whether another one is due after one that failed.
-    pub(super) fn more(&mut self) -> bool {
-        match self {
-            Self::Left(left) => {
-                *left = left.saturating_sub(1);
-                *left > 0
-            }
-            Self::Until(until) => Instant::now() < *until,
-        }
+    pub(super) fn more(&self) -> bool {
+        Instant::now() < self.until
     }
 }
 
 /// For a call to the group.
 pub(super) fn attempts() -> Attempts {
-    Attempts::Until(Instant::now() + PATIENCE)
+    Attempts { until: Instant::now() + PATIENCE }
 }
 
 /// What makes a pool one over the group.
