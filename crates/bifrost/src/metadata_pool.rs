@@ -156,6 +156,14 @@ impl MetadataPool {
         }
     }
 
+    /// Who knows it at once tells where the leader of the group listens: a member in the same process. What waits for another
+    /// one goes there. An address that is no member's changes nothing, nor does anything in a fixed pool.
+    pub fn led_at(&self, address: &str) {
+        if let Some(group) = &self.group {
+            group.led_at(&self.targets, address);
+        }
+    }
+
     /// Asks the member that leads to change the group, and follows its hints. One attempt at each leader that is named.
     ///
     /// # Errors
@@ -191,7 +199,7 @@ impl MetadataPool {
         group: &Group,
         ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
         again: fn(MetadataError) -> bool,
-    ) -> Result<T, MetadataError> {
+    ) -> Result<(Arc<Target>, T), MetadataError> {
         let attempts = group::attempts();
         loop {
             let Some(target) = self.current() else { return Err(MetadataError::Unavailable) };
@@ -201,15 +209,19 @@ impl MetadataPool {
                 // Its outcome may never be told: as after any lost reply.
                 () = group.led_elsewhere(&self.targets, &target) => Err(MetadataError::Unknown),
             };
-            let Some(error) = result.as_ref().err().copied().filter(|error| moves_on(*error)) else { return result };
+            let error = match result {
+                Ok(answer) => return Ok((target, answer)),
+                Err(error) if moves_on(error) => error,
+                Err(error) => return Err(error),
+            };
             if !again(error) || !attempts.more() {
                 self.targets.lock().pass(&target);
-                return result;
+                return Err(error);
             }
             let found = group.look(&self.targets, Some(&target)).await;
             // Time does not change whose member listens there.
             if !found && matches!(error, MetadataError::OtherCluster { .. }) {
-                return result;
+                return Err(error);
             }
         }
     }
@@ -217,10 +229,10 @@ impl MetadataPool {
     async fn read<T>(
         &self,
         ask: impl for<'a> Fn(&'a GrpcMetadata) -> BoxFuture<'a, Result<T, MetadataError>> + Send + Sync,
-    ) -> Result<T, MetadataError> {
+    ) -> Result<(Arc<Target>, T), MetadataError> {
         match &self.group {
             Some(group) => self.ask_group(group, ask, moves_on).await,
-            None => Ok(doors::read(&self.targets, ask).await?.1),
+            None => doors::read(&self.targets, ask).await,
         }
     }
 }
@@ -250,18 +262,18 @@ const fn moves_on(error: MetadataError) -> bool {
 
 impl MetadataStore for MetadataPool {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
-        Box::pin(async move { self.read(move |store| store.get(key.clone())).await })
+        Box::pin(async move { Ok(self.read(move |store| store.get(key.clone())).await?.1) })
     }
 
     fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
-        Box::pin(async move { self.read(move |store| store.list(prefix.clone(), after.clone(), limit)).await })
+        Box::pin(async move { Ok(self.read(move |store| store.list(prefix.clone(), after.clone(), limit)).await?.1) })
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
         let refused = |error| matches!(error, MetadataError::Unavailable);
         Box::pin(async move {
             match &self.group {
-                Some(group) => self.ask_group(group, move |store| store.txn(txn.clone()), refused).await,
+                Some(group) => Ok(self.ask_group(group, move |store| store.txn(txn.clone()), refused).await?.1),
                 None => doors::write(&self.targets, move |store| store.txn(txn.clone())).await,
             }
         })
@@ -269,14 +281,8 @@ impl MetadataStore for MetadataPool {
 
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
         Box::pin(async move {
-            match &self.group {
-                Some(group) => self.ask_group(group, move |store| store.watch(prefix.clone(), after), moves_on).await,
-                None => {
-                    let (door, changes) =
-                        doors::read(&self.targets, move |store| store.watch(prefix.clone(), after)).await?;
-                    Ok(doors::until_left(door, changes))
-                }
-            }
+            let (door, changes) = self.read(move |store| store.watch(prefix.clone(), after)).await?;
+            Ok(doors::until_left(door, changes))
         })
     }
 }

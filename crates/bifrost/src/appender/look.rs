@@ -9,9 +9,10 @@ use tracing::debug;
 
 use crate::log_state::LogState;
 
-/// How long a log may go without progress before its chain is read: the watch of it may hang at the same silent node. The
-/// time doubles with each look.
+/// How long a log may go without progress before its chain is read: the watch of it may hang at the same silent node.
 const LOOK_AFTER: Duration = Duration::from_millis(300);
+/// So many looks follow one another in the same time: about as long as a failover takes. Then it doubles with each.
+const LOOKS_SOON: u32 = 5;
 /// How often it doubles.
 const DOUBLINGS_MAX: u32 = 6;
 
@@ -42,7 +43,10 @@ impl Look {
             Some(running) => running,
             running @ None => {
                 let since = self.looked.map_or(progressed, |looked| looked.max(progressed));
-                sleep_until(since + LOOK_AFTER * 2_u32.saturating_pow(self.looks.min(DOUBLINGS_MAX))).await;
+                sleep_until(
+                    since + LOOK_AFTER * 2_u32.saturating_pow(self.looks.saturating_sub(LOOKS_SOON).min(DOUBLINGS_MAX)),
+                )
+                .await;
                 let state = self.state.clone();
                 running.insert(Box::pin(async move {
                     if let Err(error) = state.refresh().await {

@@ -113,7 +113,7 @@ pub(super) async fn write<T>(
 }
 
 /// Leaves a door if it is silent still, in the background; one check at a time.
-fn check(door: &Arc<Target>) {
+pub(super) fn check(door: &Arc<Target>) {
     let Ok(checking) = Arc::clone(&door.checking).try_acquire_owned() else { return };
     let door = Arc::clone(door);
     #[expect(clippy::disallowed_methods, reason = "the task holds nothing but one call and has a deadline")]

@@ -8,8 +8,9 @@ use bifrost_wire::metadata_admin::{MemberRole, MemberStatus, MetadataAdmin};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::doors::check;
 use super::{Target, Targets};
 
 /// How long a call goes on while nobody leads: longer than the members need to elect somebody.
@@ -20,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(30);
 const SLOW: Duration = Duration::from_millis(250);
 /// For the status of one member. It comes from memory.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the others have to say theirs once most have: a member that is silent must not hold up who asks in an election.
+const STATUS_GRACE: Duration = Duration::from_millis(50);
 
 /// How long one call may be repeated.
 #[derive(Debug)]
@@ -48,12 +51,30 @@ pub(super) struct Group {
     /// One look at a time; whoever waited uses what it found.
     looking: Semaphore,
     addresses: watch::Sender<Vec<String>>,
+    /// How often the pool was told who leads.
+    led: watch::Sender<u64>,
 }
 
 impl Group {
     pub(super) fn new(options: ClientOptions, seeds: Vec<Arc<Target>>) -> Self {
         let addresses = seeds.iter().map(|seed| seed.address.clone()).collect();
-        Self { options, seeds, looking: Semaphore::new(1), addresses: watch::Sender::new(addresses) }
+        let (looking, led) = (Semaphore::new(1), watch::Sender::new(0));
+        Self { options, seeds, looking, addresses: watch::Sender::new(addresses), led }
+    }
+
+    /// Somebody who knows says where the leader listens. What waits for another one goes there.
+    pub(super) fn led_at(&self, targets: &Mutex<Targets>, address: &str) {
+        let before = {
+            let mut targets = targets.lock();
+            let before = targets.current();
+            let known = targets.all.iter().find(|target| target.address == address).cloned();
+            known.into_iter().for_each(|leader| targets.prefer(&leader));
+            before.filter(|before| !targets.is_current(before))
+        };
+        if let Some(before) = before {
+            check(&before);
+            self.led.send_modify(|times| *times = times.wrapping_add(1));
+        }
     }
 
     pub(super) fn watch_addresses(&self) -> watch::Receiver<Vec<String>> {
@@ -86,8 +107,16 @@ impl Group {
     /// # Cancel safety
     /// Safe: what was learned is kept.
     pub(super) async fn led_elsewhere(&self, targets: &Mutex<Targets>, asked: &Arc<Target>) {
+        let mut led = self.led.subscribe();
         loop {
-            sleep(SLOW).await;
+            // Subscribed before: what changes from here on is not missed.
+            if !targets.lock().is_current(asked) {
+                return;
+            }
+            let told = timeout(SLOW, led.changed()).await;
+            if told.is_ok() {
+                continue;
+            }
             // One look serves all calls that wait.
             let Ok(_looking) = self.looking.try_acquire() else { continue };
             let everybody = {
@@ -100,6 +129,7 @@ impl Group {
             let statuses = ask(&everybody).await;
             if let Some(leader) = leader_of(&statuses).filter(|leader| *leader != asked.address) {
                 self.learn(&mut targets.lock(), &statuses, Some(&leader), Some(asked));
+                check(asked);
                 return;
             }
         }
@@ -165,10 +195,14 @@ async fn ask(asked: &[Arc<Target>]) -> Vec<MemberStatus> {
     let status = |target: Arc<Target>| async move { timeout(STATUS_DEADLINE, target.admin.status()).await };
     let mut answers: FuturesUnordered<_> = asked.iter().cloned().map(status).collect();
     let mut statuses = Vec::new();
-    while let Some(answer) = answers.next().await {
+    let mut deadline = Instant::now() + STATUS_DEADLINE;
+    while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
         statuses.extend(answer.ok().and_then(Result::ok));
-        if statuses.len() * 2 > asked.len() && leader_of(&statuses).is_some() {
-            break;
+        if statuses.len() * 2 > asked.len() {
+            if leader_of(&statuses).is_some() {
+                break;
+            }
+            deadline = deadline.min(Instant::now() + STATUS_GRACE);
         }
     }
     statuses

@@ -226,14 +226,20 @@ impl Start {
     fn finish(self) -> Process {
         let state = self.state().clone();
         let Running { node, farewell, stop, tasks } = self.node.expect("the order is ready when the node serves");
+        let member = self.member.map(Tended::new);
         if let Some(Store::Group(pool)) = self.store {
+            if let Some(tended) = &member {
+                let (telling, stopped) = (tended.clone().tell_leader(Arc::clone(&pool)), stop.clone());
+                tasks.spawn(async move {
+                    let _stopped = stopped.run_until_cancelled_owned(telling).await;
+                });
+            }
             let keeper = keep_addresses(pool, self.directory, state.clone());
             let stopped = stop.clone();
             tasks.spawn(async move {
                 let _stopped = stopped.run_until_cancelled_owned(keeper).await;
             });
         }
-        let member = self.member.map(Tended::new);
         if let Some(tended) = &member
             && let Some(listen) = self.member_listens
         {

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost::metadata_pool::MetadataPool;
 use bifrost_raft::Role;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -35,6 +36,32 @@ impl Tended {
     /// The member that runs, or that ran last.
     pub(super) fn member(&self) -> Arc<MetadataMember> {
         Arc::clone(&self.running.lock())
+    }
+
+    /// Tells the pool of this process who leads as soon as the member knows, so that nobody here waits for a leader that is
+    /// gone. Run it as a task; it ends when the member that runs now is gone: then the pool asks the others.
+    ///
+    /// # Cancel safety
+    /// Safe: the pool finds out by itself, only later.
+    pub(super) async fn tell_leader(self, pool: Arc<MetadataPool>) {
+        let member = self.member();
+        let mut status = member.raft().watch_status();
+        let mut told = None;
+        loop {
+            let news = {
+                let status = status.borrow_and_update();
+                // Once for each lead: later the pool may know better than a member that is cut off.
+                let lead = status.leader.map(|leader| (status.term, leader)).filter(|lead| told != Some(*lead));
+                told = lead.or(told);
+                lead.and_then(|(_, leader)| status.members.get(&leader).cloned())
+            };
+            if let Some(leader) = news {
+                pool.led_at(&leader.address);
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Starts the member again whenever its disk ended it. Run it as a task; it ends when the member must not come back.
