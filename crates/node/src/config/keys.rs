@@ -1,12 +1,34 @@
 //! Every key that can be set. The defaults are those of the parts; the words here say unit and reason.
 
 macro_rules! keys {
-    ($($section:ident . $key:ident $kind:ident { $get:expr, $set:expr } $doc:literal)*) => {
+    ($($section:ident . $key:ident $kind:ident $field:tt $doc:literal)*) => {
         &[$(Key {
             name: KeyName { section: stringify!($section), key: stringify!($key) },
             doc: $doc,
-            access: Access::$kind { get: $get, set: $set },
+            access: access!($kind $field),
         }),*]
+    };
+}
+
+/// How a key is read and set: as a field that takes whatever fits into it, as a number that is not 0, or by two functions.
+macro_rules! access {
+    (Time ($($field:ident).+)) => {
+        Access::Time { get: |config| config.$($field).+, set: |config, time| config.$($field).+ = time }
+    };
+    ($kind:ident (not_zero $($field:ident).+)) => {
+        Access::$kind {
+            get: |config| $crate::config::keys::number(config.$($field).+.get()),
+            set: |config, value| $crate::config::keys::not_zero(value, &mut config.$($field).+),
+        }
+    };
+    ($kind:ident ($($field:ident).+)) => {
+        Access::$kind {
+            get: |config| $crate::config::keys::number(config.$($field).+),
+            set: |config, value| $crate::config::keys::fits(value, &mut config.$($field).+),
+        }
+    };
+    ($kind:ident { $get:expr, $set:expr }) => {
+        Access::$kind { get: $get, set: $set }
     };
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX};
 
-use super::{MEMORY_MAX, between, fits, number};
+use super::{MEMORY_MAX, between, number};
 use crate::config::key::{Access, Key, KeyName};
 use crate::config::value::Rejected;
 
@@ -36,10 +36,7 @@ pub(super) const KEYS: &[Key] = keys! {
     "Where the data is kept. Empty means a temporary directory that is removed at the end. --data-dir says the \
      same."
 
-    dev.port Count {
-        |config| u64::from(config.dev.port),
-        |config, count| fits(count, &mut config.dev.port)
-    }
+    dev.port Count (dev.port)
     "Where the first node listens on loopback; the others at the ports after it. 0 means free ports. The default \
      spells BIFR on a telephone. --port says the same."
 
@@ -56,36 +53,21 @@ pub(super) const KEYS: &[Key] = keys! {
     "Copies of each record of a log that is made without --replication: a number of nodes, or domains such as \
      \"{zone: 2, node: 3}\". Empty means what the cluster has, at first two nodes. --replication says the same."
 
-    storage.write_buffer_bytes Bytes {
-        |config| number(config.storage.write_buffer_bytes),
-        |config, bytes| fits(bytes, &mut config.storage.write_buffer_bytes)
-    }
+    storage.write_buffer_bytes Bytes (storage.write_buffer_bytes)
     "Bytes of writes kept in memory before they move to files, 1 MiB to 16 GiB. At 50 MB/s the default is a flush a \
      second, and the write-ahead log is bounded by twice this."
 
-    storage.block_cache_bytes Bytes {
-        |config| number(config.storage.block_cache_bytes),
-        |config, bytes| fits(bytes, &mut config.storage.block_cache_bytes)
-    }
+    storage.block_cache_bytes Bytes (storage.block_cache_bytes)
     "Bytes of index and data blocks kept in memory, up to 16 GiB. Records are in blob files and cached by the \
      system, so only keys are in here."
 
-    storage.background_jobs Count {
-        |config| number(config.storage.background_jobs),
-        |config, count| fits(count, &mut config.storage.background_jobs)
-    }
+    storage.background_jobs Count (storage.background_jobs)
     "Threads for flush and compaction, 1 to 64. The default is one each."
 
-    storage.concurrent_reads Count {
-        |config| number(config.storage.concurrent_reads),
-        |config, count| fits(count, &mut config.storage.concurrent_reads)
-    }
+    storage.concurrent_reads Count (storage.concurrent_reads)
     "Reads that may run at once, 1 to 256; others wait. Each holds a thread."
 
-    storage.open_files Count {
-        |config| number(config.storage.open_files),
-        |config, count| fits(count, &mut config.storage.open_files)
-    }
+    storage.open_files Count (storage.open_files)
     "Files that are kept open, at least 16. Each costs a descriptor and a little memory."
 
     storage.reserve_bytes AutoBytes {
