@@ -28,6 +28,8 @@ pub mod local;
 #[cfg(any(test, feature = "test-util"))]
 pub mod lossy;
 pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 mod watch;
 
 pub use bifrost_wire::metadata::{

@@ -264,7 +264,8 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Stops a node in good order and frees its storage.
+    /// Stops a node in good order and frees its storage. Its sequencers are not handed over: whoever appends opens the next
+    /// segments, as after a crash. It is the process of one node that hands over.
     pub async fn stop_node(&self, index: usize) {
         if let Some(slot) = self.slots.get(index) {
             let mut slot = slot.lock().await;
@@ -274,7 +275,8 @@ impl LocalCluster {
         }
     }
 
-    /// Stops everything.
+    /// Stops everything. No sequencer is handed over: with all nodes in one process nobody is left to take it, and each
+    /// hand-over would only cost a segment. Who starts the cluster again and appends opens the next segments.
     pub async fn shutdown(&self) {
         for index in 0..self.slots.len() {
             self.stop_node(index).await;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bifrost_wire::metadata::Changes;
-use rocksdb::{DB, DBCompressionType, DBRecoveryMode, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
@@ -13,6 +13,7 @@ use super::writer::{Persist, PersistError};
 use super::{FormatError, OpenError};
 use crate::format::{self, Record};
 use crate::keyspace::Keyspace;
+use crate::rocks::{is_locked, options};
 
 /// Values are in memory anyway: RocksDB's own buffer stays small, and so does the room that it sets aside.
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
@@ -53,7 +54,7 @@ impl Disk {
     }
 
     fn open_database(dir: &Path) -> Result<(DB, Keyspace), OpenError> {
-        let db = DB::open(&options(), dir).map_err(|source| match &source {
+        let db = DB::open(&options(WRITE_BUFFER_BYTES), dir).map_err(|source| match &source {
             source if is_full(source) => OpenError::Full { dir: dir.to_owned() },
             source if is_locked(source) => OpenError::InUse { dir: dir.to_owned() },
             _ => OpenError::Storage { dir: dir.to_owned(), source },
@@ -133,19 +134,6 @@ impl Persist for Disk {
     }
 }
 
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_keep_log_file_num(2);
-    options.set_compression_type(DBCompressionType::Lz4);
-    // A torn last record was never acknowledged and is dropped. A checksum that fails before it may be an acknowledged
-    // commit: refuse to open instead of silently going back in time, which RocksDB's default (point in time) does.
-    // What this cannot see: a damaged length in the log's last 32 KiB block looks like a torn end.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options
-}
-
 /// Makes the directory, and durable in every parent that this changes.
 fn prepare(dir: &Path) -> io::Result<()> {
     let dir = std::path::absolute(dir)?;
@@ -155,13 +143,6 @@ fn prepare(dir: &Path) -> io::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
-}
-
-/// RocksDB has no code for it: the lock is held by this process (first text) or by another one (second).
-fn is_locked(error: &rocksdb::Error) -> bool {
-    let text = error.as_ref();
-    error.kind() == ErrorKind::IOError
-        && (text.contains("lock hold by current process") || text.contains("While lock file"))
 }
 
 /// RocksDB tells the reason in words only. A quota that is used up is a full disk of its own.

@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bifrost_raft::{AdminError, Member, MemberId, RaftMetadata, Role};
+use bifrost_raft::{AdminError, Member, MemberId, RaftMetadata};
 use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::RpcError;
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadataAdmin};
-use bifrost_wire::metadata_admin::{
-    KnownMember, MemberRole, MemberStatus, MetadataAdmin, MetadataAdminError, MetadataMember,
-};
+use bifrost_wire::metadata_admin::{KnownMember, MemberStatus, MetadataAdmin, MetadataAdminError, MetadataMember};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout;
 
@@ -91,13 +89,6 @@ fn node(id: MemberId) -> Option<NodeId> {
 impl MetadataAdmin for MemberAdmin {
     fn status(&self) -> BoxFuture<'_, Result<MemberStatus, RpcError>> {
         let (status, lineage) = (self.raft.status(), self.raft.lineage());
-        let role = match status.role {
-            Role::Learner => MemberRole::Learner,
-            Role::Follower => MemberRole::Follower,
-            Role::Candidate => MemberRole::Candidate,
-            Role::Leader => MemberRole::Leader,
-            Role::Stopped => MemberRole::Stopped,
-        };
         let known = |(id, member): (&MemberId, &Member)| {
             let voter = status.voters.iter().any(|voters| voters.contains(id));
             Some(KnownMember { member: wire_member(*id, member)?, voter })
@@ -105,7 +96,7 @@ impl MetadataAdmin for MemberAdmin {
         let status = MemberStatus {
             cluster: self.cluster,
             node: self.node,
-            role,
+            role: status.role,
             term: status.term,
             leader: status.leader.and_then(node),
             members: status.members.iter().filter_map(known).collect(),

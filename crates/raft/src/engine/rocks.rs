@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bifrost_metadata::rocks::{is_locked, options};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rocksdb::{
-    DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
-};
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,7 +95,7 @@ impl RocksEngine {
     /// [`RocksOpenError`].
     pub fn open(dir: &Path) -> Result<Self, RocksOpenError> {
         refuse_foreign(dir)?;
-        let db = DB::open(&options(), dir).map_err(|source| match is_locked(&source) {
+        let db = DB::open(&options(WRITE_BUFFER_BYTES), dir).map_err(|source| match is_locked(&source) {
             true => RocksOpenError::InUse { dir: dir.to_owned() },
             false => RocksOpenError::Storage { dir: dir.to_owned(), source },
         })?;
@@ -216,21 +215,4 @@ fn serve(db: &DB, mut queue: mpsc::Receiver<Request>) {
 
 fn failed(error: rocksdb::Error) -> EngineError {
     EngineError::Io(io::Error::other(error))
-}
-
-/// RocksDB has no code for it: the lock is held by this process (first text) or by another one (second).
-fn is_locked(error: &rocksdb::Error) -> bool {
-    let text = error.as_ref();
-    text.contains("lock hold by current process") || text.contains("While lock file")
-}
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_keep_log_file_num(2);
-    options.set_compression_type(DBCompressionType::Lz4);
-    // As the local store: a torn last record was never answered and is dropped, damage before it is not opened.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options
 }

@@ -7,20 +7,8 @@ use openraft::{LogIdOptionExt, RaftMetrics, ServerState};
 
 use crate::types::{Member, MemberId};
 
-/// What a member is at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It has the log and no vote, or was never told of a group.
-    Learner,
-    /// It follows, or waits for a leader.
-    Follower,
-    /// It asks for votes.
-    Candidate,
-    /// It leads, as far as it knows.
-    Leader,
-    /// It has stopped; its disk may have failed.
-    Stopped,
-}
+/// What a member is at the moment, here and on the wire.
+pub use bifrost_wire::metadata_admin::MemberRole as Role;
 
 /// A look at one member. Everything but what is applied is what this member believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
