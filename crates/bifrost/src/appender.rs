@@ -2,6 +2,7 @@
 
 mod driver;
 mod look;
+mod probe;
 mod queue;
 
 use std::future::Future;

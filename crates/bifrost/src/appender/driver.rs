@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::look::Look;
+use super::probe::Probe;
 use super::queue::{Attempt, GivenUp, Resolution};
 use super::{DELETED, Inbox, SHUT_DOWN, Shared, Waiter};
 use crate::back_off::BackOff;
@@ -307,6 +308,7 @@ impl Driver {
         let mut chain = self.state.watch_chain();
         let mut announced = None;
         let mut look = Look::new(self.state.clone());
+        let mut probe = Probe::new(self.state.clone(), &segment.params);
         loop {
             {
                 let stored = chain.borrow_and_update();
@@ -357,6 +359,7 @@ impl Driver {
                 },
                 Ok(()) = chain.changed() => {}
                 () = look.at(self.progressed), if !is_empty => {}
+                () = probe.unanswered(self.progressed), if !is_empty => return Round::Again(StreamEnd::Doubt),
                 () = self.shared.bell.notified(), if !has_unsent => {}
                 () = self.dropped.cancelled(), if is_empty => return Round::Finished,
                 () = sleep_until(join.unwrap_or(patience)), if join.is_some() && !is_empty => {

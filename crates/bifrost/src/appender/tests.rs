@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::chain::{Announce, announce};
 use crate::connect::NodeServices;
 use crate::test_world::World;
-use crate::{Appender, Bifrost, ReconfigureOptions};
+use crate::{Appender, Bifrost, Options, ReconfigureOptions};
 
 /// What happens without anybody waiting for a timer.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -46,7 +46,10 @@ impl Sequencers for Pausable {
         loglet: LogletId,
         sequencer: NodeGeneration,
     ) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
-        self.inner.tails(loglet, sequencer)
+        Box::pin(async move {
+            runs(&mut self.paused.clone()).await;
+            self.inner.tails(loglet, sequencer).await
+        })
     }
 }
 
@@ -212,5 +215,19 @@ async fn a_log_without_progress_is_looked_up_when_its_watch_says_nothing() {
     assert_eq!(ticket.await.unwrap().get(), 6);
     assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
     deaf.shutdown().await;
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_appender_that_gets_no_answers_moves_the_log_although_nobody_calls_its_sequencer_silent() {
+    let bench = Bench::new().await;
+    bench.pause.send_replace(true);
+    let begun = Instant::now();
+    assert_eq!(bench.appender.append("five").await.unwrap().get(), 5);
+    let bound = Duration::from_secs(1) + Options::default().call_deadline + AT_ONCE;
+    assert!(begun.elapsed() < bound, "{:?}", begun.elapsed());
+    let chain = bench.chain().await;
+    let SegmentState::Sealed { reason, .. } = chain.segments[0].state else { panic!("still open: {chain:?}") };
+    assert_eq!((chain.segments.len(), reason), (2, CloseReason::SequencerGone));
     bench.shutdown().await;
 }

@@ -1,0 +1,70 @@
+//! Asking a sequencer that acknowledges nothing whether it is there.
+//!
+//! It may wait for its copies: then it says so at once, and another one would wait for the same. Or its answers do not arrive
+//! here, although its node is heard by everybody else and nobody calls it silent: then only who appends can tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrost_types::{LogletId, LogletParams, NodeGeneration};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::log_state::LogState;
+
+/// How long a log may go without progress before its sequencer is asked. The time doubles with each answer.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+/// How often it doubles.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// Asks the sequencer of a log that makes no progress.
+pub(super) struct Probe {
+    state: Arc<LogState>,
+    loglet: LogletId,
+    sequencer: NodeGeneration,
+    answers: u32,
+    /// When it answered last.
+    answered: Option<Instant>,
+    /// Says whether it answered.
+    running: Option<BoxFuture<'static, bool>>,
+}
+
+impl Probe {
+    pub(super) const fn new(state: Arc<LogState>, params: &LogletParams) -> Self {
+        let (loglet, sequencer) = (params.id, params.sequencer);
+        Self { state, loglet, sequencer, answers: 0, answered: None, running: None }
+    }
+
+    /// Returns when the log made no progress since `progressed` for long enough and the sequencer does not answer either.
+    ///
+    /// # Cancel safety
+    /// Safe: a question that was asked goes on with the next call.
+    pub(super) async fn unanswered(&mut self, progressed: Instant) {
+        if self.answered.is_none_or(|answered| answered < progressed) {
+            self.answers = 0;
+        }
+        loop {
+            let running = match &mut self.running {
+                Some(running) => running,
+                running @ None => {
+                    let since = self.answered.map_or(progressed, |answered| answered.max(progressed));
+                    sleep_until(since + ASK_AFTER * 2_u32.saturating_pow(self.answers.min(DOUBLINGS_MAX))).await;
+                    running.insert(Box::pin(answers(Arc::clone(&self.state), self.loglet, self.sequencer)))
+                }
+            };
+            let answered = running.await;
+            self.running = None;
+            if !answered {
+                return;
+            }
+            self.answered = Some(Instant::now());
+            self.answers = self.answers.saturating_add(1);
+        }
+    }
+}
+
+/// Whether it says anything at all: what its refusal means, its stream tells.
+async fn answers(state: Arc<LogState>, loglet: LogletId, sequencer: NodeGeneration) -> bool {
+    let Some(sequencers) = state.cluster.directory.sequencers(sequencer) else { return false };
+    timeout(state.cluster.options.call_deadline, sequencers.tails(loglet, sequencer)).await.is_ok()
+}
