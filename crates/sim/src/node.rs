@@ -164,9 +164,10 @@ async fn declare_lost(host: &str, ground: &Ground, name: &str) {
     let catalog = Catalog::new(ground.metadata_from(host, &ground.metadata));
     loop {
         match catalog.node_by_name(name).await {
-            Ok(Some((NodeRecord { storage: StorageState::DataLoss, .. }, _)) | None) => return,
+            // The node itself may have written the state, which is no operator's word.
+            Ok(Some((NodeRecord { storage: StorageState::DataLoss, declared_lost: true, .. }, _)) | None) => return,
             Ok(Some((record, revision))) => {
-                let record = NodeRecord { storage: StorageState::DataLoss, ..record };
+                let record = NodeRecord { storage: StorageState::DataLoss, declared_lost: true, ..record };
                 // Whether it was written, the next look tells.
                 let _unknown = catalog.change_storage(revision, &record).await;
             }
