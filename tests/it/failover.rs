@@ -10,6 +10,7 @@ use bifrost_types::{
     Successor,
 };
 use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,8 @@ async fn log_on(cluster: &Cluster, bifrost: &Bifrost, name: &str, index: usize) 
 /// One client that appends one record after the other.
 struct Load {
     stop: CancellationToken,
+    /// How many appends are acknowledged.
+    acknowledged: watch::Receiver<usize>,
     running: JoinHandle<Seen>,
 }
 
@@ -71,7 +74,7 @@ struct Seen {
 impl Load {
     fn start(log: &Log) -> Self {
         let (stop, appender) = (CancellationToken::new(), log.appender());
-        let stopped = stop.clone();
+        let (stopped, (count, acknowledged)) = (stop.clone(), watch::channel(0));
         let running = tokio::spawn(async move {
             let (mut lsns, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
             while !stopped.is_cancelled() {
@@ -79,10 +82,18 @@ impl Load {
                 lsns.push(appender.append(number).await.expect("neither refused nor unknown"));
                 gap = gap.max(last.elapsed());
                 last = Instant::now();
+                count.send_replace(lsns.len());
             }
             Seen { lsns, gap }
         });
-        Self { stop, running }
+        Self { stop, acknowledged, running }
+    }
+
+    /// Waits until some more appends are acknowledged.
+    async fn goes_on(&mut self) {
+        let enough = *self.acknowledged.borrow() + 20;
+        let waiting = self.acknowledged.wait_for(|count| *count >= enough);
+        timeout(PATIENCE, waiting).await.expect("appends go on").expect("no append failed");
     }
 
     async fn end(self) -> Seen {
@@ -136,8 +147,8 @@ async fn a_node_that_is_stopped_under_load_hands_its_logs_over_and_nobody_sees_m
         let me = life(&cluster, &bifrost, index);
         let log = log_on(&cluster, &bifrost, &format!("log-{index}"), index).await;
         let idle = log_on(&cluster, &bifrost, &format!("idle-{index}"), index).await;
-        let load = Load::start(&log);
-        sleep(Duration::from_millis(300)).await;
+        let mut load = Load::start(&log);
+        load.goes_on().await;
         let begun = Instant::now();
         assert_eq!(block_in_place(|| cluster.stop(index)), 0);
         let took = begun.elapsed();
@@ -161,17 +172,17 @@ async fn appends_go_on_past_a_sequencer_that_is_paused_and_it_does_no_harm_when_
     let bifrost = connect(&cluster, &[0, 1, 2]).await;
     let log = log_on(&cluster, &bifrost, "orders", 1).await;
     let idle = log_on(&cluster, &bifrost, "idle", 1).await;
-    let load = Load::start(&log);
-    sleep(Duration::from_millis(300)).await;
+    let mut load = Load::start(&log);
+    load.goes_on().await;
     cluster.signal(1, "STOP");
     let begun = Instant::now();
     until(&log, "moved off the paused node", |chain| chain.segments.len() > 1).await;
     let idle_chain = until(&idle, "moved off the paused node", |chain| chain.segments.len() > 1).await;
     println!("both logs were moved {:?} after the pause began", begun.elapsed());
     assert_eq!(first_end(&idle_chain), (Actor::Controller, CloseReason::SequencerGone));
-    sleep(Duration::from_millis(300)).await;
+    load.goes_on().await;
     cluster.signal(1, "CONT");
-    sleep(Duration::from_millis(300)).await;
+    load.goes_on().await;
     let seen = load.end().await;
     println!("paused sequencer: longest gap between acknowledgements {:?}", seen.gap);
     assert!(seen.gap < NOT_LONG, "{:?}", seen.gap);

@@ -194,11 +194,7 @@ impl LogState {
         reason: CloseReason,
         actor: Actor,
     ) -> Result<(), ReconfigureError> {
-        tokio::select! {
-            biased;
-            () = self.until_closed(loglet.segment) => Ok(()),
-            result = self.help(loglet, reason, actor, None) => result,
-        }
+        self.close_segment_known(loglet, reason, actor, None).await
     }
 
     /// Like [`close_segment`](Self::close_segment) for whoever read the chain a moment ago: it is not read again. If it is
@@ -213,10 +209,20 @@ impl LogState {
         reason: CloseReason,
         actor: Actor,
     ) -> Result<(), ReconfigureError> {
+        self.close_segment_known(loglet, reason, actor, Some(Arc::new(stored))).await
+    }
+
+    async fn close_segment_known(
+        &self,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+        known: Option<Arc<StoredChain>>,
+    ) -> Result<(), ReconfigureError> {
         tokio::select! {
             biased;
             () = self.until_closed(loglet.segment) => Ok(()),
-            result = self.help(loglet, reason, actor, Some(Arc::new(stored))) => result,
+            result = self.help(loglet, reason, actor, known) => result,
         }
     }
 
