@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::support::ports::free_ports;
 use crate::support::tool::{Dev, command, objects, run, send_signal};
 
 fn create(dev: &Dev, names: &[&str]) {
@@ -214,19 +215,12 @@ fn an_append_whose_outcome_is_not_told_has_an_id_that_tells_it_later() {
     }
 }
 
-/// Two ports in a row that nobody has, below those that the system gives out by itself: a restart finds them free.
-fn free_ports() -> u16 {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (first..32_000).step_by(2).find(|port| free(port) && free(&(port + 1))).expect("two free ports")
-}
-
 #[test]
 fn dev_goes_on_with_its_data_after_a_stop_and_after_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let data = data.to_str().unwrap();
-    let port = free_ports().to_string();
+    let port = free_ports(2).to_string();
     let first = Dev::start(["--nodes", "2", "--data-dir", data, "--replication", "1", "--port", &port]);
     assert!(first.run(["log", "create", "orders"]).ok().contains("replication {node: 1}"));
     assert_eq!(first.feed(["append", "orders"], "one\n").ok(), "1\n");

@@ -1,6 +1,7 @@
 //! What a node that must not start is told: one sentence, why, what next, and the right exit code.
 
-use super::support::server::{Cluster, free_address};
+use super::support::ports::free_address;
+use super::support::server::Cluster;
 use super::support::tool::{Ended, run};
 
 /// Runs a node that is to be refused.

@@ -8,6 +8,7 @@ pub mod interpose;
 pub mod judge;
 #[cfg(target_os = "linux")]
 pub mod net;
+pub mod ports;
 pub mod protobuf;
 pub mod raw;
 pub mod server;
