@@ -460,6 +460,7 @@ fn config(options: &RaftOptions) -> Config {
         election_timeout_min: millis(options.election_min),
         election_timeout_max: millis(options.election_max),
         install_snapshot_timeout: millis(options.snapshot_timeout),
+        max_payload_entries: options.request_entries,
         snapshot_max_chunk_size: CHUNK_BYTES_MAX as u64,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
         // What goes is decided here, by bytes too.

@@ -47,6 +47,8 @@ pub struct RaftOptions {
     /// Entries that stay in the log at most though a snapshot covers them, for members that are a little behind. Default
     /// 512.
     pub kept_entries: usize,
+    /// Entries that go to another member in one request at most. Default 300.
+    pub request_entries: u64,
 }
 
 /// Times that contradict each other.
@@ -74,8 +76,8 @@ pub enum InvalidOptions {
         /// How many it should hold.
         bytes: u64,
     },
-    /// A snapshot after no entry at all.
-    #[error("a snapshot after no entries is never over")]
+    /// A snapshot after no entry at all, or a request with none.
+    #[error("a snapshot after no entries, or a request without any, is never over")]
     NoEntries,
     /// A time is zero or above an hour.
     #[error("{what} is {value:?}, and must be above zero and at most an hour")]
@@ -103,6 +105,7 @@ impl RaftOptions {
             state_bytes_max: STATE_BYTES_MAX,
             snapshot_entries: 4096,
             kept_entries: 512,
+            request_entries: 300,
         }
     }
 
@@ -125,7 +128,7 @@ impl RaftOptions {
         if self.state_bytes_max > STATE_BYTES_MAX {
             return Err(InvalidOptions::StateTooLarge { bytes: self.state_bytes_max });
         }
-        if self.snapshot_entries == 0 {
+        if self.snapshot_entries == 0 || self.request_entries == 0 {
             return Err(InvalidOptions::NoEntries);
         }
         if self.election_min < self.heartbeat * 2 {

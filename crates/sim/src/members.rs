@@ -17,14 +17,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bifrost::catalog::Catalog;
+use bifrost::connect::GrpcConnect;
+use bifrost::controller::ControllerOptions;
 use bifrost::liveness::{Detector, LivenessOptions};
+use bifrost::{Bifrost, Options};
 use bifrost_metadata::Keyspace;
 use bifrost_node::metadata_member::{MemberOptions, MetadataMember};
 use bifrost_raft::machine::Witness;
 use bifrost_raft::types::LogId;
 use bifrost_raft::{GrpcPeers, Lineage, Member, MemberId, RaftMetadata, RaftOptions, Role, StartError, Status};
 use bifrost_types::{ClusterId, NodeId};
-use bifrost_wire::grpc::ServerLimits;
+use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use bifrost_wire::metadata::Txn;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -32,7 +35,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub use self::disk::{MemberDisk, MemberEngine};
+pub use self::disk::{Ambush, MemberDisk, MemberEngine};
 use crate::history::History;
 use crate::network::{PORT, SimListener};
 use crate::node::Ground;
@@ -164,6 +167,7 @@ impl Members {
             election_max: election_min + Duration::from_millis(1),
             snapshot_entries: group.snapshot_entries,
             kept_entries: group.kept_entries,
+            request_entries: group.request_entries,
             returning: self.are_complete(),
             ..RaftOptions::new(*cluster, me)
         };
@@ -195,6 +199,22 @@ impl Members {
             }
         }
         self.shared.complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Moves what silent nodes had while the member on this host leads, until the host dies.
+    async fn control(&self, host: &str, detector: Detector, ground: &Ground) {
+        let metadata = ground.metadata_from(host, &ground.metadata);
+        let options = ClientOptions { cluster: Some(self.shared.cluster), ..ground.client_options() };
+        let connect = ground.connect_from(host, Arc::new(GrpcConnect { options }));
+        let bifrost = loop {
+            match Bifrost::from_parts(metadata.clone(), connect.clone(), Options::default()).await {
+                Ok(bifrost) => break bifrost,
+                Err(_) => sleep(PAUSE).await,
+            }
+        };
+        bifrost.use_detector(detector);
+        bifrost.start_controller(None, ControllerOptions::default());
+        std::future::pending().await
     }
 
     /// Tells what becomes of a member, until it stops.
@@ -261,6 +281,7 @@ pub async fn member(host: String, members: Members, ground: Ground) -> turmoil::
     members.shared.lives.lock().insert(host.clone(), raft.watch_status());
     let first = members.hosts().first() == Some(&host);
     let begun = first && members.begin(&raft, MemberId::from(node), &host).await;
+    let detector = Detector::new(LivenessOptions::default());
     let options = MemberOptions {
         cluster: members.shared.cluster,
         node,
@@ -270,7 +291,7 @@ pub async fn member(host: String, members: Members, ground: Ground) -> turmoil::
         returning: false,
         server: ServerLimits::default(),
         client: ground.client_options(),
-        detector: Detector::new(LivenessOptions::default()),
+        detector: detector.clone(),
     };
     let served = MetadataMember::over(options, raft.clone());
     let growing = async {
@@ -278,7 +299,12 @@ pub async fn member(host: String, members: Members, ground: Ground) -> turmoil::
             members.complete(&raft).await;
         }
     };
-    let (served, (), ()) = tokio::join!(served.serve_here(listener), growing, members.follow(&host, &raft));
+    let (served, (), (), ()) = tokio::join!(
+        served.serve_here(listener),
+        growing,
+        members.control(&host, detector, &ground),
+        members.follow(&host, &raft)
+    );
     served?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::catch_up::CatchUpOptions;
 use bifrost::connect::Connect;
 use bifrost::controller::ControllerOptions;
+use bifrost::liveness::{Farewell, LivenessOptions, send_beats};
 use bifrost::local_node::{NodeError, Storage};
 use bifrost::membership::Identity;
 use bifrost::metadata_pool::MetadataPool;
@@ -16,7 +17,7 @@ use bifrost_checker::event::Event;
 use bifrost_node::gateway::GatewayOptions;
 use bifrost_node::server::{Interpose, Node, NodeOptions, ServerError};
 use bifrost_sequencer::core::SegmentLimits;
-use bifrost_types::{Location, NodeId, NodeRecord, Roles, StorageState};
+use bifrost_types::{Location, NodeGeneration, NodeId, NodeRecord, Roles, StorageState};
 use bifrost_wire::grpc::{ClientOptions, MetadataGrpc, RoutesBuilder, ServerLimits, serve};
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::MetadataStore;
@@ -138,7 +139,7 @@ pub async fn node(host: String, ground: Ground) -> turmoil::Result {
                     ground.history.record(Event::NodeStarted { node: node.id(), disk });
                 }
                 // It lives until the host dies.
-                std::future::pending::<()>().await;
+                signs_of_life(node.id(), &ground).await;
                 drop(node);
             }
             Err(ServerError::Node(NodeError::Refused(refusal))) => {
@@ -156,6 +157,17 @@ pub async fn node(host: String, ground: Ground) -> turmoil::Result {
             }
         }
     }
+}
+
+/// Tells the members of a group that a node lives, until its host dies. Without a group there is nobody to tell.
+async fn signs_of_life(me: NodeGeneration, ground: &Ground) {
+    if ground.members.is_none() {
+        return std::future::pending().await;
+    }
+    let client = ground.client_options();
+    let pool =
+        MetadataPool::follow(Ground::addresses(&ground.metadata), &client).expect("names of hosts are addresses");
+    send_beats(Arc::new(pool), me, LivenessOptions::default(), client, Farewell::default()).await;
 }
 
 /// What an operator does before a new node takes the place of one whose disk is gone: without it both might get into one

@@ -97,7 +97,7 @@ fn reconfigured_all_the_time(kind: Kind) -> Plan {
 
 /// The same, with metadata that a group keeps; snapshots are frequent.
 fn on_a_group(plan: Plan) -> Plan {
-    let group = Group { members: 3, snapshot_entries: 10, kept_entries: 2, stays_dead: None };
+    let group = Group { members: 3, snapshot_entries: 10, kept_entries: 2, request_entries: 2, stays_dead: None };
     Plan { cluster: Cluster { group: Some(group), ..plan.cluster }, ..plan }
 }
 
@@ -176,11 +176,16 @@ fn a_metadata_group_survives_what_happens_to_its_members() {
         plan.faults.push(Fault { at_ms: 2_900, for_ms: 900, kind: Kind::CrashInSnapshot { host: m(3), after } });
         plans.push(plan);
     }
+    // What only the old leader has is overwritten, and it dies before all of it is.
+    let mut plan = on_a_group(reconfigured_all_the_time(apart(Apart::MembersWithUsers, false)));
+    plan.faults.push(Fault { at_ms: 2_900, for_ms: 2_000, kind: Kind::CrashInOverwrite });
+    plans.push(plan);
     let all = run_plans("group", &plans);
     assert_clean(&all);
     let told = |what: &str| all.iter().filter(|ended| ended.output.contains(what)).count();
     assert!(told("m3 goes on from a snapshot") > 0, "nobody needed a snapshot");
     assert!(told("dies in the middle of a snapshot") > 0, "nobody died in one");
+    assert!(told("dies when it has overwritten entries") > 0, "nobody overwrote anything");
     assert!(told("leads in term 2") > 3, "hardly anybody else led");
     assert!(told("disk of m1: a sync fails") == 1, "no disk failed");
 }

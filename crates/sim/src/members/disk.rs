@@ -19,6 +19,8 @@ use crate::history::History;
 
 /// How the keys of pieces of snapshots begin.
 const PIECE: u8 = b'd';
+/// How the keys of entries begin; their index follows.
+const ENTRY: u8 = b'e';
 
 /// One disk; clones are the same. It outlives the members that use it.
 #[derive(Clone)]
@@ -39,16 +41,22 @@ struct State {
     /// A sync has failed in this life.
     failed: bool,
     ambush: Ambush,
+    /// The last entry that was written in this life.
+    last_entry: Option<u64>,
 }
 
-/// The machine is to die while a snapshot is being written.
+/// When the machine is to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ambush {
+pub enum Ambush {
+    /// Not.
     None,
     /// In the write that follows the first of a snapshot by so many.
-    At(u32),
+    InSnapshot(u32),
     /// A snapshot is being written; so many writes are left.
     Left(u32),
+    /// When entries that were there are overwritten, and the new ones are synced.
+    Overwritten,
+    /// Now.
     Struck,
 }
 
@@ -68,6 +76,7 @@ impl MemberDisk {
             fails: false,
             failed: false,
             ambush: Ambush::None,
+            last_entry: None,
         };
         Self { name: name.to_owned(), history, memory: MemoryEngine::new(), state: Arc::new(Mutex::new(state)) }
     }
@@ -90,6 +99,7 @@ impl MemberDisk {
         self.memory.crash(kept);
         state.life += 1;
         state.failed = false;
+        state.last_entry = None;
     }
 
     /// How long its syncs take from now on.
@@ -107,9 +117,9 @@ impl MemberDisk {
         self.state.lock().failed
     }
 
-    /// The machine is to die while the next snapshot is written, in the write after so many. `None`: no more.
-    pub fn ambush(&self, after: Option<u32>) {
-        self.state.lock().ambush = after.map_or(Ambush::None, Ambush::At);
+    /// When the machine is to die.
+    pub fn ambush(&self, ambush: Ambush) {
+        self.state.lock().ambush = ambush;
     }
 
     /// Whether it is to die now.
@@ -144,16 +154,29 @@ impl MemberEngine {
 
     /// Whether the machine dies in this write.
     fn strikes(&self, batch: &Batch) -> bool {
-        let snapshot = batch.ops().iter().any(|op| matches!(op, Op::Put { key, .. } if key.first() == Some(&PIECE)));
+        let snapshot = puts(batch).any(|key| key.first() == Some(&PIECE));
+        let overwrites = self.overwrites(batch);
         let mut state = self.disk.state.lock();
         state.ambush = match state.ambush {
-            Ambush::At(0) if snapshot => Ambush::Struck,
-            Ambush::At(after) if snapshot => Ambush::Left(after - 1),
+            Ambush::InSnapshot(0) if snapshot => Ambush::Struck,
+            Ambush::InSnapshot(after) if snapshot => Ambush::Left(after - 1),
             Ambush::Left(0) => Ambush::Struck,
             Ambush::Left(left) => Ambush::Left(left - 1),
+            Ambush::Overwritten if overwrites => Ambush::Struck,
             waits => waits,
         };
         state.ambush == Ambush::Struck
+    }
+
+    /// Whether a batch has entries with an index that others had.
+    fn overwrites(&self, batch: &Batch) -> bool {
+        let mut indexes = puts(batch).filter_map(entry_index);
+        let Some(first) = indexes.next() else { return false };
+        let mut state = self.disk.state.lock();
+        let before = state.last_entry.replace(indexes.last().unwrap_or(first));
+        let Some(before) = before.filter(|before| *before >= first) else { return false };
+        self.disk.history.note(format!("disk of {}: the entries {first} to {before} are overwritten", self.disk.name));
+        true
     }
 
     async fn sync(&self) -> Result<(), EngineError> {
@@ -172,13 +195,30 @@ impl MemberEngine {
     }
 }
 
+fn puts(batch: &Batch) -> impl Iterator<Item = &[u8]> {
+    batch.ops().iter().filter_map(|op| match op {
+        Op::Put { key, .. } => Some(key.as_ref()),
+        _ => None,
+    })
+}
+
+fn entry_index(key: &[u8]) -> Option<u64> {
+    let index = key.strip_prefix(&[ENTRY])?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*index))
+}
+
 impl LogEngine for MemberEngine {
     fn write(&self, batch: Batch) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             self.check()?;
-            let (synced, strikes) = (batch.durability() == Durability::Synced, self.strikes(&batch));
+            let synced = batch.durability() == Durability::Synced;
+            let overwrites = self.disk.state.lock().ambush == Ambush::Overwritten;
+            let strikes = self.strikes(&batch);
             self.disk.memory.cache(batch)?;
             if strikes {
+                if overwrites {
+                    self.disk.memory.sync()?;
+                }
                 // Whoever drives the faults takes it down within a step.
                 return std::future::pending().await;
             }

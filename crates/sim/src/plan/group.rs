@@ -17,6 +17,8 @@ pub struct Group {
     pub snapshot_entries: u64,
     /// Entries that stay in the log though a snapshot covers them.
     pub kept_entries: usize,
+    /// Entries that a member sends in one request.
+    pub request_entries: u64,
     /// The member that does not come back at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stays_dead: Option<String>,
@@ -26,7 +28,7 @@ impl Group {
     /// Whether it can serve when the one that stays dead is gone.
     pub(super) fn is_sound(&self, hosts: &[String]) -> bool {
         let known = self.stays_dead.as_ref().is_none_or(|dead| hosts.contains(dead));
-        (3..=9).contains(&self.members) && self.snapshot_entries > 0 && known
+        (3..=9).contains(&self.members) && self.snapshot_entries > 0 && self.request_entries > 0 && known
     }
 }
 
@@ -46,6 +48,7 @@ impl Plan {
             members,
             snapshot_entries: random.random_range(5..=30),
             kept_entries: random.random_range(0..=4),
+            request_entries: *[1, 2, 300].choose(&mut random).unwrap_or(&300),
             stays_dead: random.random_bool(0.5).then(|| format!("m{}", random.random_range(1..=members))),
         };
         self.cluster.group = Some(group);
@@ -88,7 +91,13 @@ impl Plan {
                 let kind = Kind::LeaderApart { from: Apart::MembersWithUsers, held: silent };
                 let healed = tell(at_ms / 2, random.random_range(1_500..=5_000), kind);
                 tell(healed - 100, random.random_range(1_500..=3_000), Kind::Partition { a: hosts, b: users });
-                tell(healed + random.random_range(50..=1_300), random.random_range(100..=1_000), Kind::PowerLoss);
+                match random.random_bool(0.5) {
+                    true => tell(healed - 100, random.random_range(2_000..=4_000), Kind::CrashInOverwrite),
+                    false => {
+                        let lost_ms = healed + random.random_range(50..=1_300);
+                        tell(lost_ms, random.random_range(100..=1_000), Kind::PowerLoss)
+                    }
+                };
             }
             6 => {
                 let from = *[Apart::Members, Apart::Users, Apart::All].choose(random).unwrap_or(&Apart::All);

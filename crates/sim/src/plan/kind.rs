@@ -232,6 +232,9 @@ pub enum Kind {
         /// In the write after so many.
         after: u32,
     },
+    /// The next member of a metadata group that overwrites entries which others have not crashes when the new ones are on
+    /// its disk. It comes back at the end.
+    CrashInOverwrite,
     /// The wall clocks jump.
     ClockJump {
         /// By this much, in milliseconds.
@@ -242,7 +245,10 @@ pub enum Kind {
 impl Kind {
     /// Whether it happens to a metadata group only.
     pub const fn needs_group(&self) -> bool {
-        matches!(self, Self::LeaderApart { .. } | Self::PowerLoss | Self::CrashInSnapshot { .. })
+        matches!(
+            self,
+            Self::LeaderApart { .. } | Self::PowerLoss | Self::CrashInSnapshot { .. } | Self::CrashInOverwrite
+        )
     }
 
     /// The hosts that it names.
@@ -273,6 +279,7 @@ impl Kind {
             | Self::NoLeader
             | Self::LeaderApart { .. }
             | Self::PowerLoss
+            | Self::CrashInOverwrite
             | Self::ClockJump { .. } => Vec::new(),
         }
     }

@@ -15,6 +15,7 @@ use super::DISK_BYTES;
 use crate::disk::{Damage, Disk, DiskLatency};
 use crate::interpose;
 use crate::links::Links;
+use crate::members::Ambush;
 use crate::node::{DiskSlot, Ground};
 use crate::plan::{Fault, Kind, Plan};
 
@@ -172,9 +173,10 @@ impl Faulty {
             }
             Kind::CrashInSnapshot { host, after } => {
                 if let Some(disk) = self.member_disk(host) {
-                    disk.ambush(Some(*after));
+                    disk.ambush(Ambush::InSnapshot(*after));
                 }
             }
+            Kind::CrashInOverwrite => self.ambush_all(Ambush::Overwritten),
             Kind::Island { client, held } => {
                 let (a, b) = self.island(client);
                 if let Some((fault, _)) = self.faults.get_mut(place) {
@@ -259,12 +261,13 @@ impl Faulty {
             }
             Kind::CrashInSnapshot { host, .. } => {
                 if let Some(disk) = self.member_disk(host) {
-                    disk.ambush(None);
+                    disk.ambush(Ambush::None);
                 }
                 if self.struck.remove(&place) {
                     self.bring_up(sim, host);
                 }
             }
+            Kind::CrashInOverwrite => self.ambush_all(Ambush::None),
             Kind::CrashAt { host, .. } => {
                 self.ground.faults.disarm(place as u64);
                 if self.struck.remove(&place) {

@@ -3,7 +3,7 @@
 use turmoil::Sim;
 
 use super::{Course, Faulty};
-use crate::members::MemberDisk;
+use crate::members::{Ambush, MemberDisk};
 use crate::plan::{Apart, Fault, Kind};
 
 impl Faulty {
@@ -19,6 +19,16 @@ impl Faulty {
                 {
                     self.ground.history.note(format!("{host} dies in the middle of a snapshot"));
                     self.take_down(sim, &host);
+                }
+                Kind::CrashInOverwrite => {
+                    let struck = |host: &String| members.disk(host).is_some_and(MemberDisk::struck);
+                    let Some(host) = self.member_hosts().into_iter().find(struck) else { continue };
+                    self.ambush_all(Ambush::None);
+                    self.ground.history.note(format!("{host} dies when it has overwritten entries"));
+                    self.take_down(sim, &host);
+                    if let Some((fault, _)) = self.faults.get_mut(place) {
+                        fault.kind = Kind::Crash { host, silent: false };
+                    }
                 }
                 Kind::LeaderChangeAt { after } => {
                     if self.ground.truth.take_deposed() {
@@ -73,6 +83,13 @@ impl Faulty {
             Apart::All => (vec![leader], others.into_iter().chain(users()).collect()),
             Apart::MembersWithUsers => (std::iter::once(leader).chain(users()).collect(), others),
         })
+    }
+
+    /// When the machines of members are to die.
+    pub(super) fn ambush_all(&self, ambush: Ambush) {
+        for disk in self.member_hosts().iter().filter_map(|host| self.member_disk(host)) {
+            disk.ambush(ambush);
+        }
     }
 
     pub(super) fn member_hosts(&self) -> Vec<String> {
