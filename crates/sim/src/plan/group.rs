@@ -1,5 +1,7 @@
 //! A metadata group, and what goes wrong with it.
 
+use std::ops::RangeInclusive;
+
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -34,6 +36,8 @@ impl Group {
 
 /// Stories of one run at most.
 const STORIES_MAX: u32 = 5;
+/// The numbers of the story in which an old leader's entries are overwritten.
+const OVERWRITTEN: RangeInclusive<u32> = 3..=5;
 
 impl Plan {
     /// Gives half of the plans a metadata group, and most of these some stories. Draws from a stream of its own: everything
@@ -68,6 +72,12 @@ impl Plan {
 
     /// Faults that follow each other.
     fn tell_story(&mut self, random: &mut SmallRng) {
+        let story = random.random_range(0..14);
+        if OVERWRITTEN.contains(&story) {
+            // Several are writing at any moment.
+            self.work.reconfigure_every_ms = random.random_range(15..=100);
+            self.work.operators = self.work.operators.max(3);
+        }
         let hosts = self.metadata_hosts();
         let host = hosts.choose(random).cloned().unwrap_or_default();
         let others: Vec<String> = self.hosts().into_iter().filter(|other| *other != host).collect();
@@ -78,7 +88,7 @@ impl Plan {
             self.faults.push(Fault { at_ms, for_ms, kind });
             at_ms.saturating_add(for_ms)
         };
-        match random.random_range(0..14) {
+        match story {
             0 | 1 => {
                 tell(at_ms, random.random_range(300..=6_000), Kind::Crash { host, silent });
             }
@@ -87,7 +97,7 @@ impl Plan {
                 tell(at_ms, random.random_range(100..=3_000), Kind::PowerLoss);
             }
             // What only its writer has is overwritten, nobody writes more, and all are read again from their disks.
-            3..=5 => {
+            story if OVERWRITTEN.contains(&story) => {
                 let kind = Kind::LeaderApart { from: Apart::MembersWithUsers, held: silent };
                 let healed = tell(at_ms / 2, random.random_range(1_500..=5_000), kind);
                 tell(healed - 100, random.random_range(1_500..=3_000), Kind::Partition { a: hosts, b: users });
