@@ -229,7 +229,8 @@ impl RunningMember {
     pub(crate) async fn run(&self) {
         let mut metrics = self.raft.metrics();
         let mut purged_for = None;
-        let mut election = Election::new(self.options.election_max, self.options.heartbeat);
+        let RaftOptions { heartbeat, election_min, election_max, .. } = self.options;
+        let mut election = Election::new(election_max, heartbeat, election_min);
         loop {
             let next = election.next(self.heard.now(), &self.status.borrow(), self.heard.signs());
             let look_at = match next {

@@ -29,8 +29,8 @@ pub struct RaftOptions {
     /// comes after an fsync, so this is well above what one takes.
     pub heartbeat: Duration,
     /// After a sign of life of a leader nobody gets votes for `election_max`, its lease. One heartbeat later the first of
-    /// the other members asks for them, after another one the next: with the default after 0.5 s. If that comes to
-    /// nothing, each goes on with its own clock: it waits for a time between `election_min` and `election_max` more.
+    /// the other members asks for them, `election_min` later the next: with the default after 0.5 and 0.75 s. Beside that
+    /// each has its own clock: it asks after a time between `election_min` and `election_max` more than the lease.
     pub election_min: Duration,
     /// See `election_min`.
     pub election_max: Duration,

@@ -83,15 +83,17 @@ pub(super) enum Next {
 pub(super) struct Election {
     /// So long after the last sign of a leader members refuse their votes.
     lease: Duration,
-    /// Between the end of the lease and the first member that asks, and between one member and the next.
+    /// Between the end of the lease and the first member that asks: others may have heard the leader a little later.
+    margin: Duration,
+    /// Between one member and the next: time for votes, which are fsyncs, or the next one deposes who was just elected.
     turn: Duration,
     /// In which it asked last.
     asked_in: Option<u64>,
 }
 
 impl Election {
-    pub(super) const fn new(lease: Duration, turn: Duration) -> Self {
-        Self { lease, turn, asked_in: None }
+    pub(super) const fn new(lease: Duration, margin: Duration, turn: Duration) -> Self {
+        Self { lease, margin, turn, asked_in: None }
     }
 
     /// What to do now.
@@ -101,9 +103,10 @@ impl Election {
             return Next::Nothing;
         }
         if signs.under_way > 0 {
-            return Next::LookAt(now.saturating_add(self.turn));
+            return Next::LookAt(now.saturating_add(self.margin));
         }
-        let due = last.saturating_add(self.lease).saturating_add(self.turn.saturating_mul(turns));
+        let first = last.saturating_add(self.lease).saturating_add(self.margin);
+        let due = first.saturating_add(self.turn.saturating_mul(turns));
         if now < due {
             return Next::LookAt(due);
         }
@@ -112,7 +115,7 @@ impl Election {
     }
 }
 
-/// After how many turns this member asks: the voters beside the leader, in the order of their ids, from 1. `None` if it
+/// After how many turns this member asks: the voters beside the leader, in the order of their ids, from 0. `None` if it
 /// follows nobody, or has no vote itself.
 fn turns(status: &Status) -> Option<u32> {
     let leader = status.leader.filter(|leader| *leader != status.member && status.role == Role::Follower)?;
@@ -121,7 +124,7 @@ fn turns(status: &Status) -> Option<u32> {
         return None;
     }
     let before = voters.iter().filter(|voter| ***voter < status.member && ***voter != leader).count();
-    u32::try_from(before + 1).ok()
+    u32::try_from(before).ok()
 }
 
 #[cfg(test)]
@@ -132,7 +135,8 @@ mod tests {
     use crate::types::MemberId;
 
     const LEASE: Duration = Duration::from_millis(400);
-    const TURN: Duration = Duration::from_millis(100);
+    const MARGIN: Duration = Duration::from_millis(100);
+    const TURN: Duration = Duration::from_millis(250);
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -162,22 +166,22 @@ mod tests {
     #[test]
     fn the_voters_beside_the_leader_ask_one_after_the_other_once_the_lease_is_over() {
         for (leader, first, second) in [(1, 2, 3), (2, 1, 3), (3, 1, 2)] {
-            let mut election = Election::new(LEASE, TURN);
+            let mut election = Election::new(LEASE, MARGIN, TURN);
             let status = follower(first, leader, 4);
             assert_eq!(election.next(millis(50), &status, heard_at(10)), Next::LookAt(millis(510)));
             assert_eq!(election.next(millis(510), &status, heard_at(300)), Next::LookAt(millis(800)), "it was heard");
             assert_eq!(election.next(millis(800), &status, heard_at(300)), Next::Ask);
-            let mut election = Election::new(LEASE, TURN);
+            let mut election = Election::new(LEASE, MARGIN, TURN);
             assert_eq!(
                 election.next(millis(800), &follower(second, leader, 4), heard_at(300)),
-                Next::LookAt(millis(900))
+                Next::LookAt(millis(1050))
             );
         }
     }
 
     #[test]
     fn a_member_asks_once_in_a_term() {
-        let mut election = Election::new(LEASE, TURN);
+        let mut election = Election::new(LEASE, MARGIN, TURN);
         let status = follower(2, 1, 4);
         assert_eq!(election.next(millis(900), &status, heard_at(0)), Next::Ask);
         assert_eq!(election.next(millis(901), &status, heard_at(0)), Next::Nothing, "the library goes on from here");
@@ -186,14 +190,14 @@ mod tests {
 
     #[test]
     fn nobody_is_missed_while_a_message_of_the_leader_is_carried_out() {
-        let mut election = Election::new(LEASE, TURN);
+        let mut election = Election::new(LEASE, MARGIN, TURN);
         let signs = Signs { last: Some(millis(0)), under_way: 1 };
         assert_eq!(election.next(millis(900), &follower(2, 1, 4), signs), Next::LookAt(millis(1000)));
     }
 
     #[test]
     fn who_follows_nobody_or_has_no_vote_does_not_ask() {
-        let mut election = Election::new(LEASE, TURN);
+        let mut election = Election::new(LEASE, MARGIN, TURN);
         let late = millis(9_000);
         assert_eq!(election.next(late, &follower(2, 1, 4), Signs::default()), Next::Nothing, "it never heard of one");
         assert_eq!(election.next(late, &follower(1, 1, 4), heard_at(0)), Next::Nothing);
