@@ -25,6 +25,7 @@ mod rows;
 mod support {
     pub mod cluster;
     pub mod net;
+    pub mod proxy;
     pub mod tool;
 }
 mod summary;

@@ -20,6 +20,7 @@ use self::stage::Stage;
 use super::faults::seed_of;
 use super::support::cluster::Cluster;
 use super::support::net::with_namespaces;
+use super::support::proxy::Fault;
 
 /// Logs on one sequencer node: in a long run, and in `make test`, where making them takes most of the time.
 const MANY: usize = 1_000;
@@ -80,6 +81,21 @@ fn a_node_that_is_heard_one_way_only_does_not_stop_the_others() {
 }
 
 #[test]
+fn answers_that_come_late_or_never_stop_nobody() {
+    with_namespaces("chaos::answers_that_come_late_or_never_stop_nobody", || {
+        let seed = seed_of("answers");
+        Stage::behind_proxies(seed, |stage| {
+            let leader = stage.load.runtime().block_on(stage.cluster.leader());
+            let (other, time) = ((leader + 1) % 3, Duration::from_secs(1));
+            let late = Fault { delay: Duration::from_millis(150), lost_permille: 20 };
+            scenarios::bad_answers(stage, leader..leader + 1, late, time);
+            scenarios::bad_answers(stage, other..other + 1, late, time);
+            scenarios::bad_answers(stage, 0..3, Fault { delay: Duration::ZERO, lost_permille: 5 }, time);
+        });
+    });
+}
+
+#[test]
 fn a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on() {
     with_namespaces("chaos::a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on", || {
         Stage::of_three(|stage| {
@@ -118,6 +134,6 @@ fn many_idle_logs_leave_a_dead_sequencer() {
 fn a_schedule_from_a_seed_breaks_no_promise() {
     with_namespaces("chaos::a_schedule_from_a_seed_breaks_no_promise", || {
         let seed = seed_of("chaos");
-        Stage::of_three(|stage| mixed::play(stage, seed, mixed::wanted()));
+        Stage::behind_proxies(seed, |stage| mixed::play(stage, seed, mixed::wanted()));
     });
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::scenarios;
 use super::stage::Stage;
+use crate::support::proxy::Fault;
 
 /// How long schedules run: `make chaos` sets it.
 const SECONDS: &str = "CHAOS_SECONDS";
@@ -26,6 +27,8 @@ enum Kind {
     Isolate,
     CutOneWay,
     LoseAnswers,
+    LateAnswers,
+    LostAnswers,
     Flap,
     TwoAtOnce,
     KillAll,
@@ -47,6 +50,8 @@ const KINDS: &[Kind] = &[
     Kind::CutOneWay,
     Kind::CutOneWay,
     Kind::LoseAnswers,
+    Kind::LateAnswers,
+    Kind::LostAnswers,
     Kind::Flap,
     Kind::TwoAtOnce,
     Kind::KillAll,
@@ -106,6 +111,14 @@ fn one(stage: &mut Stage, kind: Kind, random: &mut StdRng) {
         Kind::Isolate => scenarios::isolate(stage, node, time),
         Kind::CutOneWay => scenarios::cut_one_way(stage, node, other, time),
         Kind::LoseAnswers => scenarios::lose_answers(stage, node, time),
+        Kind::LateAnswers => {
+            let delay = Duration::from_millis(random.random_range(50..300));
+            scenarios::bad_answers(stage, node..node + 1, Fault { delay, lost_permille: 10 }, time);
+        }
+        Kind::LostAnswers => {
+            let lost_permille = random.random_range(1..10);
+            scenarios::bad_answers(stage, 0..size, Fault { delay: Duration::ZERO, lost_permille }, time);
+        }
         Kind::Flap => scenarios::flap(stage, node, time / 10),
         Kind::TwoAtOnce => scenarios::kill_one_pause_another(stage, node, other, time / 2),
         Kind::KillAll => scenarios::kill_all(stage),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::stage::Stage;
 use crate::support::cluster::Cluster;
 use crate::support::net::Host;
+use crate::support::proxy::{Fault, Proxy};
 
 /// A process that got no time for so long has missed every deadline there is between processes: of beats, of calls, of
 /// keepalives (5 s until one is sent and 5 s until it counts as lost).
@@ -57,6 +58,25 @@ pub fn lose_answers(stage: &mut Stage, node: usize, time: Duration) {
     let lost = format!("the answers of node {node} to clients are lost");
     let (from, to) = (Host::Node(node), Host::Clients);
     stage.fault(&lost, time, |cluster| cluster.net().cut(from, to), |cluster| cluster.net().mend(from, to));
+}
+
+/// What these nodes answer, to each other and to clients, comes late, and some of it is lost with its connection although
+/// what was asked for was done. The cluster must stand behind proxies.
+pub fn bad_answers(stage: &mut Stage, nodes: std::ops::Range<usize>, fault: Fault, time: Duration) {
+    let bad = format!("answers of nodes {nodes:?} have {fault:?}");
+    let hosts = (0..stage.cluster.size()).map(Host::Node).chain([Host::Clients]);
+    let asking: Vec<_> = hosts.map(Host::ip).collect();
+    let proxied = nodes.clone();
+    let wrong = move |cluster: &mut Cluster| {
+        for proxy in proxied.filter_map(|node| cluster.proxy(node)) {
+            asking.iter().for_each(|asking| proxy.set(*asking, fault));
+        }
+    };
+    let right = move |cluster: &mut Cluster| {
+        let lost: u64 = nodes.filter_map(|node| cluster.proxy(node)).map(Proxy::heal).sum();
+        println!("chaos: {lost} answers were lost so far");
+    };
+    stage.fault(&bad, time, wrong, right);
 }
 
 /// A process dies, and dies once more while it starts.

@@ -18,16 +18,23 @@ impl Stage {
         Self::run(&std::env::temp_dir(), Shape::LIGHT, play)
     }
 
+    /// The same with a proxy in front of each node, whose faults come from the seed.
+    pub fn behind_proxies<T: Send>(seed: u64, play: impl FnOnce(&mut Self) -> T + Send) -> T {
+        Cluster::run_behind_proxies(3, &std::env::temp_dir(), seed, |cluster| Self::play(cluster, Shape::LIGHT, play))
+    }
+
     /// Three nodes with their data below this directory.
     pub fn run<T: Send>(below: &Path, shape: Shape, play: impl FnOnce(&mut Self) -> T + Send) -> T {
-        Cluster::run(3, below, |cluster| {
-            println!("chaos: three processes serve after {:.1?}", cluster.age());
-            let load = Load::start(&cluster, "first", shape);
-            let mut stage = Self { cluster, load };
-            let played = play(&mut stage);
-            stage.end();
-            played
-        })
+        Cluster::run(3, below, |cluster| Self::play(cluster, shape, play))
+    }
+
+    fn play<T>(cluster: Cluster, shape: Shape, play: impl FnOnce(&mut Self) -> T) -> T {
+        println!("chaos: three processes serve after {:.1?}", cluster.age());
+        let load = Load::start(&cluster, "first", shape);
+        let mut stage = Self { cluster, load };
+        let played = play(&mut stage);
+        stage.end();
+        played
     }
 
     /// Judges what was, and goes on with other logs.

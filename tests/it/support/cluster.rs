@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::net::{Host, Net};
+use super::proxy::Proxy;
 use super::tool::command;
 
 /// Only what hangs gets here.
@@ -26,6 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const ASKED: Duration = Duration::from_secs(1);
 const PORT: u16 = 2437;
 const METADATA_PORT: u16 = 2438;
+/// Where a node listens that has proxies at those two.
+const BEHIND: u16 = 1000;
 /// What the nodes tell; of openraft's warnings there are many a second while a member is away.
 const TELL: &str = "info,openraft=off";
 /// Of a node's words, how many lines a failed test shows.
@@ -44,16 +47,44 @@ pub struct Cluster {
     net: Net,
     directory: TempDir,
     places: Vec<Place>,
+    /// One in front of each node, or none at all.
+    proxies: Vec<Proxy>,
     begun: Instant,
 }
 
 impl Cluster {
     /// Starts a cluster with its data in a fresh directory below `below`, and runs `body` where the clients are.
     pub fn run<T: Send>(nodes: usize, below: &Path, body: impl FnOnce(Self) -> T + Send) -> T {
+        Self::run_on(Net::of(nodes), Vec::new(), nodes, below, body)
+    }
+
+    /// The same with a proxy in front of each node, through which everybody reaches it.
+    pub fn run_behind_proxies<T: Send>(
+        nodes: usize,
+        below: &Path,
+        seed: u64,
+        body: impl FnOnce(Self) -> T + Send,
+    ) -> T {
         let net = Net::of(nodes);
+        let ports = [PORT, METADATA_PORT].map(|port| (port, port + BEHIND));
+        let proxy = |node: usize| {
+            let host = Host::Node(node);
+            Proxy::start(net.namespace(host), host.ip(), &ports, seed.wrapping_add(node as u64))
+        };
+        let proxies = (0..nodes).map(proxy).collect();
+        Self::run_on(net, proxies, nodes, below, body)
+    }
+
+    fn run_on<T: Send>(
+        net: Net,
+        proxies: Vec<Proxy>,
+        nodes: usize,
+        below: &Path,
+        body: impl FnOnce(Self) -> T + Send,
+    ) -> T {
         let directory = tempfile::tempdir_in(below).expect("a directory");
         let places = (0..nodes).map(|_| Place { id: None, child: None }).collect();
-        let mut cluster = Self { net, directory, places, begun: Instant::now() };
+        let mut cluster = Self { net, directory, places, proxies, begun: Instant::now() };
         let start = move || {
             cluster.net.namespace(Host::Clients).join();
             cluster.begun = Instant::now();
@@ -82,6 +113,11 @@ impl Cluster {
 
     pub const fn net(&self) -> &Net {
         &self.net
+    }
+
+    /// What stands in front of a node, if anything does.
+    pub fn proxy(&self, node: usize) -> Option<&Proxy> {
+        self.proxies.get(node)
     }
 
     /// Where clients and other nodes reach a node.
@@ -128,6 +164,14 @@ impl Cluster {
             .env("BIFROST__METADATA__LISTEN", Self::metadata_address(node))
             .env("RUST_LOG", std::env::var("CHAOS_LOG").unwrap_or_else(|_| TELL.to_owned()))
             .stderr(told);
+        if !self.proxies.is_empty() {
+            let behind = |port: u16| format!("{}:{}", Host::Node(node).ip(), port + BEHIND);
+            command
+                .env("BIFROST__NODE__LISTEN", behind(PORT))
+                .env("BIFROST__NODE__ADVERTISE", Self::address(node))
+                .env("BIFROST__METADATA__LISTEN", behind(METADATA_PORT))
+                .env("BIFROST__METADATA__ADVERTISE", Self::metadata_address(node));
+        }
         let child = self.net.namespace(Host::Node(node)).enter(|| command.spawn().expect("the binary starts"));
         self.places[node].child = Some(child);
     }

@@ -10,6 +10,8 @@ pub mod judge;
 pub mod net;
 pub mod ports;
 pub mod protobuf;
+#[cfg(target_os = "linux")]
+pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod small_disk;

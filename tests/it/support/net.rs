@@ -97,6 +97,15 @@ impl Namespace {
         done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
+    /// Does something there, on a thread of its own.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
+        let there = Self { entry: self.entry.try_clone().expect("a descriptor") };
+        thread::spawn(move || {
+            there.join();
+            work();
+        })
+    }
+
     /// Runs commands of `ip` there, one a line.
     fn ip(&self, commands: &str) {
         let ended = self.enter(|| {
