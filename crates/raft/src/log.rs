@@ -1,7 +1,8 @@
 //! The log store: votes and entries, each on stable storage before it is answered.
 //!
 //! openraft calls it from one task and waits for each call, so writes are in order and completions too. What this adds:
-//! - entries follow each other, and a hole that is read is an error, not an empty answer;
+//! - entries follow each other, and a hole that is read is an error, not an empty answer. What was purged or truncated while
+//!   somebody was about to send it is none;
 //! - what is committed is never removed, whoever asks (Restate #2535 asserted it; here it stops this one member);
 //! - openraft purges the entries that a snapshot stands for while that snapshot is still being installed. A crash in
 //!   between would leave neither. So entries go only when the snapshot is on the disk, in the same batch; until then they
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use bifrost_types::plant::{self, Plant};
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{LogIdOptionExt, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -156,9 +157,9 @@ impl LogStore {
         if !plant::is(Plant::RaftSuffixKept) {
             batch.delete_range(entry_key(first.index), entry_keys().1);
         }
-        self.disk.write(batch).await?;
+        // First, so that nobody who reads meanwhile takes what is gone for missing.
         self.shape.lock().truncated(first.index, previous.or(purged));
-        Ok(())
+        self.disk.write(batch).await
     }
 
     async fn remove_upto(&self, upto: LogId) -> Result<(), DiskError> {
@@ -226,6 +227,14 @@ impl RaftLogReader<Types> for LogStore {
         let entries: Result<Vec<Entry>, DiskError> =
             records.iter().map(|(key, bytes)| read_entry(&self.disk, key, bytes)).collect();
         let entries = entries?;
+        {
+            // Whoever sends entries to another member may do so for a moment after this one lost the lead. What it asks for
+            // then may be gone, into a snapshot or for entries of the new leader: it has nothing to send any more.
+            let shape = self.shape.lock();
+            if start < shape.purged.next_index() || start >= shape.last.next_index() {
+                return Ok(Vec::new());
+            }
+        }
         let mut expected = start;
         for entry in &entries {
             if entry.log_id.index != expected {

@@ -131,6 +131,8 @@ impl Snapshots {
             && purge
             && !plant::is(Plant::RaftSnapshotLeavesLog)
         {
+            // First, so that nobody who reads meanwhile takes what is gone for missing.
+            self.shape.lock().hidden(upto);
             purge_into(&mut batch, upto);
         }
         self.disk.write(batch).await?;

@@ -28,6 +28,22 @@ async fn a_longer_uncommitted_suffix_is_overwritten() {
 }
 
 #[tokio::test]
+async fn whoever_still_sends_for_a_leader_that_lost_its_place_finds_nothing_and_stops_nobody() {
+    let engine = MemoryEngine::new();
+    let mut log = minority_leader(&engine).await;
+    let mut sender = log.get_log_reader().await;
+    assert_eq!(sender.limited_get_log_entries(6, 10).await.unwrap().len(), 4);
+    // Overwritten by the next leader, with fewer entries.
+    log.truncate(id(1, 4)).await.unwrap();
+    assert!(append(&mut log, vec![blank(2, 4)]).await);
+    assert!(sender.limited_get_log_entries(6, 10).await.unwrap().is_empty());
+    // Only a snapshot stands for it.
+    log.purge(id(1, 2)).await.unwrap();
+    assert!(sender.limited_get_log_entries(1, 5).await.unwrap().is_empty());
+    assert_eq!(sender.limited_get_log_entries(3, 5).await.unwrap().len(), 2, "the member goes on");
+}
+
+#[tokio::test]
 async fn an_entry_over_another_one_stops_the_member_and_changes_nothing() {
     let engine = MemoryEngine::new();
     let mut log = minority_leader(&engine).await;
