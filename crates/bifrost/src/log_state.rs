@@ -430,7 +430,15 @@ async fn follow_once(
 ) -> Result<(), CatalogError> {
     let learn = |stored: &StoredChain| state.upgrade().into_iter().for_each(|state| state.learn(stored.clone()));
     let lost = |error| state.upgrade().map_or(error, |state| state.explain_absence(error));
-    let mut watch = catalog.watch_chain(log, after).await?;
+    let mut watch = match catalog.watch_chain(log, after).await {
+        Ok(watch) => watch,
+        // What happened since is told by the chain alone.
+        Err(CatalogError::Metadata(MetadataError::Compacted { .. })) => {
+            learn(&catalog.chain(log).await.map_err(lost)?);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     while let Some(changes) = watch.recv().await {
         let changes = match changes {
             Ok(changes) => changes,
