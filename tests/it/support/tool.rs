@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -190,10 +191,17 @@ impl Dev {
     }
 }
 
-/// Sends a signal to a process that is running.
+/// Sends a signal to a process that is running. After `STOP` all its threads stand still: the one that got the signal
+/// tells the others, and until it does they go on.
 pub fn send_signal(child: &Child, signal: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().expect("sh runs");
     assert!(sent.success());
+    if signal == "STOP" {
+        let (_, status) = waitpid(Some(Pid::from_child(child)), WaitOptions::UNTRACED)
+            .expect("it is our child")
+            .expect("something becomes of it");
+        assert!(status.stopped(), "it ended: {status:?}");
+    }
 }
 
 impl Drop for Dev {
