@@ -178,7 +178,8 @@ fn a_metadata_group_survives_what_happens_to_its_members() {
     }
     // What only the old leader has is overwritten, and it dies before all of it is.
     let mut plan = on_a_group(reconfigured_all_the_time(apart(Apart::MembersWithUsers, false)));
-    (plan.work.operators, plan.work.reconfigure_every_ms) = (3, 15);
+    // Several transactions are on their way at any moment.
+    (plan.work.logs, plan.work.operators, plan.work.reconfigure_every_ms) = (4, 3, 15);
     plan.faults.push(Fault { at_ms: 2_900, for_ms: 2_000, kind: Kind::CrashInOverwrite });
     plans.push(plan);
     let all = run_plans("group", &plans);
