@@ -5,9 +5,11 @@ use std::num::NonZeroU64;
 
 use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadError, ReadOptions, ReadRange};
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{KeyFilter, LogletOffset, Segment, SegmentIndex, Sequence, WriterId};
+use bifrost_types::{KeyFilter, LogletOffset, LogletParams, Segment, SegmentIndex, Sequence, WriterId};
 use bifrost_wire::batch::BatchHeader;
+use futures_util::stream::StreamExt;
 
+use crate::declared_lost::words;
 use crate::log_state::LogState;
 
 /// Bytes that a scan reads ahead.
@@ -110,9 +112,22 @@ async fn visit(
     let range = ReadRange { from, until, filter: KeyFilter::Any };
     let spread = u64::from(segment.index().get());
     let options = ReadOptions { credit_bytes: SCAN_CREDIT_BYTES, spread, ..ReadOptions::default() };
-    let readable = state.readable(segment);
-    let mut reader = LogletReader::open(segment.params.clone(), range, options, state.cluster.peers(), readable);
-    while let Some(item) = reader.next().await {
+    // At or after the revision that names the nodeset.
+    let named_at = state.chain().revision;
+    let (cluster, readable) = (&state.cluster, state.readable(segment));
+    let LogletParams { nodeset, .. } = &segment.params;
+    let mut reader = LogletReader::open(segment.params.clone(), range, options, cluster.peers(), readable.clone());
+    let mut words = words(cluster.directory.clone(), nodeset.clone(), named_at, readable, reader.progress());
+    loop {
+        let item = tokio::select! {
+            biased;
+            item = reader.next() => item,
+            Some(lost) = words.next() => {
+                reader.declare_lost(lost);
+                continue;
+            }
+        };
+        let Some(item) = item else { break };
         match item? {
             Item::Batch { first_offset, batch, .. } => {
                 if !visitor(batch.header(), first_offset) {

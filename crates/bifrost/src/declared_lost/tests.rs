@@ -1,13 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use bifrost_types::{Generation, LogId, NodeGeneration, NodeId, Roles};
+use bifrost_types::{AppendId, Generation, LogId, LogletOffset, NodeGeneration, NodeId, Roles, Sequence, WriterId};
 use tokio::time::timeout;
 
 use super::*;
 use crate::test_world::{PATIENCE, World};
-use crate::{Bifrost, GapKind, LogOptions, Lsn, ReadEvent, ReadOptions, Reader, ReconfigureOptions};
+use crate::{Bifrost, GapKind, LogOptions, Lsn, ReadEvent, ReadOptions, Reader, ReconfigureOptions, Resolved};
 
 /// On the paused clock: whoever is silent for so long waits for something that does not come by itself.
 const LONG: Duration = Duration::from_secs(120);
@@ -113,6 +114,35 @@ async fn a_reader_waits_for_every_disk_until_an_operator_gave_it_up() {
     for client in [operator, client] {
         client.shutdown().await;
     }
+    world.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_on_lost_disks_is_unknowable_once_an_operator_gave_them_up() {
+    let world = World::new().await;
+    let operator = world.client().await;
+    let (log, _) = log_on_two_that_stop(&world, &operator).await;
+    let log = operator.log_by_id(log).await.unwrap();
+    let segment =
+        log.chain().segments.iter().find(|segment| segment.decided_tail() > Some(LogletOffset::FIRST)).cloned();
+    let segment = segment.unwrap();
+    let append = AppendId {
+        log: log.id(),
+        writer: WriterId::try_from(7).unwrap(),
+        sequence: Sequence::FIRST,
+        records: NonZeroU32::MIN,
+        segment: segment.index(),
+        from: segment.base_lsn,
+        incarnation: 1,
+    };
+    let resolving = log.resolve(append);
+    tokio::pin!(resolving);
+    assert!(timeout(LONG, &mut resolving).await.is_err(), "somebody may still find the disks");
+    for number in [1, 2] {
+        operator.set_storage_state(node(number), StorageState::DataLoss).await.unwrap();
+    }
+    assert_eq!(timeout(PATIENCE, resolving).await.unwrap().unwrap(), Resolved::Unknowable);
+    operator.shutdown().await;
     world.shutdown().await;
 }
 
