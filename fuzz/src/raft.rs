@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bifrost_metadata::{Keyspace, Txn, format};
 use bifrost_raft::codec::{
-    AppendRequest, InstallRequest, Sent, VoteRequest, decode_append_reply, decode_append_request, decode_entry,
-    decode_install_reply, decode_install_request, decode_vote_reply, decode_vote_request, encode_append_request,
-    encode_install_request, encode_vote_request,
+    AppendRequest, InstallRequest, Sent, VoteRequest, decode_append_reply, decode_append_request, decode_canvass_reply,
+    decode_canvass_request, decode_entry, decode_install_reply, decode_install_request, decode_vote_reply,
+    decode_vote_request, encode_append_request, encode_canvass_request, encode_install_request, encode_vote_request,
 };
 use bifrost_raft::machine::{Image, SNAPSHOT_BYTES_MAX};
 use bifrost_raft::peers::{Envelope, Rpc, decode_answer};
@@ -34,6 +34,8 @@ fn body(bytes: &[u8]) {
     let _refused = decode_append_reply(bytes, &sent);
     let _refused = decode_vote_request(bytes);
     let _refused = decode_vote_reply(bytes);
+    let _refused = decode_canvass_request(bytes);
+    let _refused = decode_canvass_reply(bytes);
     let _refused = decode_install_request(bytes, SNAPSHOT_BYTES_MAX);
     let _refused = decode_install_reply(bytes);
     let _refused = decode_entry(bytes);
@@ -53,17 +55,19 @@ fn entries() -> Vec<Entry> {
 
 pub(crate) fn message_seeds() -> Vec<Vec<u8>> {
     let entries = entries();
-    let (Ok(cluster), Some(last)) = (ClusterId::try_from(7), entries.last()) else { return Vec::new() };
+    let (Ok(cluster), Some(last)) = (ClusterId::try_from(7), entries.last().map(|last| last.log_id)) else {
+        return Vec::new();
+    };
     let (from, to) = (MemberId::from(1), MemberId::from(2));
     let vote = Vote::new_committed(9, from);
-    let meta =
-        SnapshotMeta { last_log_id: Some(last.log_id), last_membership: membership(), snapshot_id: "one".to_owned() };
+    let meta = SnapshotMeta { last_log_id: Some(last), last_membership: membership(), snapshot_id: "one".to_owned() };
     let append = AppendRequest { vote, prev_log_id: None, entries, leader_commit: None };
     let install = InstallRequest { vote, meta, offset: 0, data: vec![1, 2, 3], done: true };
     let bodies = [
         (Rpc::Append, encode_append_request(&append)),
         (Rpc::Vote, encode_vote_request(&VoteRequest::new(Vote::new(4, from), None))),
         (Rpc::Install, encode_install_request(&install)),
+        (Rpc::Canvass, encode_canvass_request(Some(last))),
     ];
     let group = GroupId::FIRST;
     bodies.into_iter().map(|(rpc, body)| Envelope { cluster, group, from, to, rpc, body }.encode()).collect()

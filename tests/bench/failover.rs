@@ -2,7 +2,8 @@
 //! docs/PERFORMANCE.md tells what is measured and has the figures.
 //!
 //! `cargo bench -p bifrost-tests --bench failover -- WORD` measures the rows whose name contains that word, and
-//! `FAILOVER_REPETITIONS` says how often (default 50).
+//! `FAILOVER_REPETITIONS` says how often (default 50). `RUST_LOG` says what the clients tell on stderr, `CHAOS_LOG` what the
+//! nodes tell.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -45,6 +46,8 @@ const LOAD: Shape = Shape { logs: 1, writers: 4, pace: Duration::ZERO, record_by
 const MANY: usize = 1_000;
 
 fn main() {
+    let told = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(told).with_writer(std::io::stderr).init();
     assert!(may_make_namespaces(), "network namespaces are needed: run it as root");
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));

@@ -258,9 +258,9 @@ impl MetadataMember {
     }
 
     /// Makes another member ask for votes before it misses the leader by itself. The library knows no other way: members
-    /// refuse their votes until the last sign of life is `election_max` old, so asking earlier would only cost a term.
+    /// refuse their votes until the last sign of life is `lease` old, so asking earlier would only cost a term.
     async fn hand_over(&self, node: MemberId, heir: &Member) {
-        let lease = RaftOptions::new(self.options.cluster, node).election_max;
+        let lease = RaftOptions::new(self.options.cluster, node).lease;
         sleep(lease).await;
         let options = ClientOptions { cluster: Some(self.options.cluster), ..self.options.client.clone() };
         let Ok(admin) = GrpcMetadataAdmin::connect_lazy(&heir.address, &options) else { return };

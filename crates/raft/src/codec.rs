@@ -17,9 +17,10 @@ use thiserror::Error;
 pub use entry::{decode_entry, encode_entry};
 pub use message::{
     AppendReply, AppendRequest, CHUNK_BYTES_MAX, InstallReply, InstallRequest, Sent, VoteReply, VoteRequest,
-    decode_append_reply, decode_append_request, decode_install_reply, decode_install_request, decode_vote_reply,
-    decode_vote_request, encode_append_reply, encode_append_request, encode_install_reply, encode_install_request,
-    encode_vote_reply, encode_vote_request,
+    decode_append_reply, decode_append_request, decode_canvass_reply, decode_canvass_request, decode_install_reply,
+    decode_install_request, decode_vote_reply, decode_vote_request, encode_append_reply, encode_append_request,
+    encode_canvass_reply, encode_canvass_request, encode_install_reply, encode_install_request, encode_vote_reply,
+    encode_vote_request,
 };
 pub use raw::{Reader, Writer};
 

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bifrost_types::ClusterId;
 use openraft::{LogIdOptionExt, Raft, Snapshot};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::codec::{
-    InstallReply, InstallRequest, decode_append_request, decode_install_request, decode_vote_request,
-    encode_append_reply, encode_install_reply, encode_vote_reply,
+    InstallReply, InstallRequest, decode_append_request, decode_canvass_request, decode_install_request,
+    decode_vote_request, encode_append_reply, encode_canvass_reply, encode_install_reply, encode_vote_reply,
 };
+use crate::log::Shape;
 use crate::machine::{Image, SNAPSHOT_BYTES_MAX};
-use crate::member::Heard;
+use crate::member::{Heard, Status};
 use crate::peers::{Envelope, Refusal, Rpc, encode_answer};
-use crate::types::{Lineage, LogId, MemberId, Types};
+use crate::types::{Lineage, LogId, MemberId, Types, Vote};
 
 /// Messages that are carried out at the same time; one more is refused. Each holds up to a message of memory.
 const CALLS_MAX: usize = 16;
@@ -28,6 +29,8 @@ pub(crate) struct Inbound {
     me: MemberId,
     raft: Raft<Types>,
     heard: Arc<Heard>,
+    status: watch::Receiver<Status>,
+    shape: Arc<parking_lot::Mutex<Shape>>,
     calls: AtomicUsize,
     /// The snapshot that is being received: its name, and the bytes that came so far.
     receiving: Mutex<Option<(String, Vec<u8>)>>,
@@ -48,8 +51,11 @@ impl Inbound {
         me: MemberId,
         raft: Raft<Types>,
         heard: Arc<Heard>,
+        status: watch::Receiver<Status>,
+        shape: Arc<parking_lot::Mutex<Shape>>,
     ) -> Self {
-        Self { cluster, lineage, me, raft, heard, calls: AtomicUsize::new(0), receiving: Mutex::new(None) }
+        let (calls, receiving) = (AtomicUsize::new(0), Mutex::new(None));
+        Self { cluster, lineage, me, raft, heard, status, shape, calls, receiving }
     }
 
     /// Answers any bytes.
@@ -81,6 +87,7 @@ impl Inbound {
             Rpc::Append => self.append(envelope.from, &envelope.body).await,
             Rpc::Vote => self.vote(envelope.from, &envelope.body).await,
             Rpc::Install => self.install(envelope.from, &envelope.body).await,
+            Rpc::Canvass => self.canvass(&envelope.body),
         };
         drop(call);
         answer
@@ -90,9 +97,15 @@ impl Inbound {
         self.raft.with_raft_state(|state| state.committed).await.map_err(|_| Refusal::Stopped)
     }
 
+    /// The vote that was given last, or follows from a leader that was heard.
+    async fn given(&self) -> Result<Vote, Refusal> {
+        self.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|_| Refusal::Stopped)
+    }
+
     async fn append(&self, from: MemberId, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = decode_append_request(body).map_err(|_| Refusal::Malformed)?;
-        let _under_way = self.heard.begin();
+        // One that was deposed and does not know it is no leader that is heard.
+        let _under_way = (request.vote >= self.given().await?).then(|| self.heard.begin());
         // Another entry in a place that is committed here: openraft would remove what is there.
         let committed = self.committed().await?;
         let undoes = |id: &LogId| Some(id.index) <= committed.index() && Some(*id) > committed;
@@ -110,19 +123,29 @@ impl Inbound {
             return Err(Refusal::Malformed);
         }
         let reply = self.raft.vote(request).await.map_err(|_| Refusal::Stopped)?;
+        if reply.vote_granted {
+            self.heard.voted();
+        }
         Ok(encode_vote_reply(&reply))
+    }
+
+    fn canvass(&self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let theirs = decode_canvass_request(body).map_err(|_| Refusal::Malformed)?;
+        let mine = self.shape.lock().last;
+        let would_vote = self.heard.would_vote(&self.status.borrow(), mine, theirs);
+        Ok(encode_canvass_reply(would_vote))
     }
 
     async fn install(&self, from: MemberId, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = decode_install_request(body, SNAPSHOT_BYTES_MAX).map_err(|_| Refusal::Malformed)?;
-        let _under_way = self.heard.begin();
         if request.vote.leader_id.node_id != from {
             return Err(Refusal::Malformed);
         }
-        let vote = self.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|_| Refusal::Stopped)?;
+        let vote = self.given().await?;
         if request.vote < vote {
             return Ok(encode_install_reply(&InstallReply::Vote(vote)));
         }
+        let _under_way = self.heard.begin();
         let (sender, meta, done) = (request.vote, request.meta.clone(), request.done);
         let Some(bytes) = self.piece(request).await else {
             return Ok(encode_install_reply(&InstallReply::BeginAgain));

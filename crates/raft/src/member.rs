@@ -19,6 +19,8 @@ use std::time::Duration;
 use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
 use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome, Write};
 use bifrost_types::limits::{MESSAGE_BYTES_MAX, METADATA_TXN_ITEMS_MAX};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use openraft::error::{ChangeMembershipError, ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, Config, ConfigError, Raft, RaftMetrics, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -126,6 +128,7 @@ pub(crate) struct RunningMember {
     live: Arc<Mutex<Live>>,
     pub(crate) inbound: Inbound,
     heard: Arc<Heard>,
+    network: Network,
     proposals: mpsc::Sender<Proposal>,
     room: Arc<Semaphore>,
     reads: mpsc::Sender<Waiter>,
@@ -177,7 +180,7 @@ impl RunningMember {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let raft = Raft::new(options.member, config, network, log, machine)
+        let raft = Raft::new(options.member, config, network.clone(), log, machine)
             .await
             .map_err(|error| StartError::Raft(Box::new(error)))?;
         let (publish, status) = watch::channel(status_of(&raft.metrics().borrow(), &options));
@@ -201,8 +204,12 @@ impl RunningMember {
             stop: stop.clone(),
         };
         tasks.spawn(readers.run());
-        let heard = Arc::new(Heard::new());
-        let inbound = Inbound::new(options.cluster, lineage.clone(), options.member, raft.clone(), Arc::clone(&heard));
+        let heard = Arc::new(Heard::new(options.lease));
+        let (cluster, me) = (options.cluster, options.member);
+        let inbound = {
+            let (heard, shape) = (Arc::clone(&heard), Arc::clone(&shape));
+            Inbound::new(cluster, lineage.clone(), me, raft.clone(), heard, status.clone(), shape)
+        };
         let room = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
         Ok(Arc::new(Self {
             options,
@@ -210,6 +217,7 @@ impl RunningMember {
             live,
             inbound,
             heard,
+            network,
             proposals,
             room,
             reads,
@@ -229,17 +237,16 @@ impl RunningMember {
     pub(crate) async fn run(&self) {
         let mut metrics = self.raft.metrics();
         let mut purged_for = None;
-        let RaftOptions { heartbeat, election_min, election_max, .. } = self.options;
-        let mut election = Election::new(election_max, heartbeat, election_min);
+        let RaftOptions { heartbeat, turn, lease, .. } = self.options;
+        let mut election = Election::new(lease, heartbeat, turn);
+        let mut canvass: Option<BoxFuture<'_, bool>> = None;
         loop {
             let next = election.next(self.heard.now(), &self.status.borrow(), self.heard.signs());
             let look_at = match next {
                 Next::Nothing => None,
                 Next::LookAt(time) => Some(self.heard.at(time)),
-                Next::Ask => {
-                    tracing::info!(member = %self.options.member.get(), "nothing is heard of the leader, asking for votes");
-                    // A member that has stopped is seen below.
-                    let _stopped = self.elect().await;
+                Next::Canvass => {
+                    canvass = Some(Box::pin(self.canvass()));
                     None
                 }
             };
@@ -269,9 +276,19 @@ impl RunningMember {
                     // A member that has stopped is seen above.
                     let _stopped = self.raft.trigger().snapshot().await;
                 }
+                would_win = answered(&mut canvass) => {
+                    canvass = None;
+                    let (now, signs) = (self.heard.now(), self.heard.signs());
+                    if election.canvassed(now, &self.status.borrow(), signs, would_win) {
+                        tracing::info!(member = %self.options.member.get(), "nothing is heard of the leader, asking for votes");
+                        // A member that has stopped is seen above.
+                        let _stopped = self.elect().await;
+                    }
+                }
                 () = until(look_at) => {}
             }
         }
+        drop(canvass);
         self.stop.cancel();
         let _joined = self.raft.shutdown().await;
         self.publish.send_modify(|status| {
@@ -282,6 +299,36 @@ impl RunningMember {
         self.tasks.wait().await;
         // Watchers learn that it is over: nothing is applied any more.
         *self.live.lock() = Live::default();
+    }
+
+    /// Whether a majority would vote for this member now, in each of the groups of voters that count.
+    async fn canvass(&self) -> bool {
+        let (me, voters, members) = {
+            let status = self.status.borrow();
+            (status.member, status.voters.clone(), status.members.clone())
+        };
+        let last = self.shape.lock().last;
+        let others: BTreeSet<_> = voters.iter().flatten().copied().filter(|voter| *voter != me).collect();
+        let ask = |voter: MemberId| {
+            let member = members.get(&voter);
+            async move {
+                let asked = self.network.would_vote(voter, member?, last, self.options.turn).await;
+                asked.is_ok_and(|would_vote| would_vote).then_some(voter)
+            }
+        };
+        let mut asked: FuturesUnordered<_> = others.into_iter().map(ask).collect();
+        let mut won = BTreeSet::from([me]);
+        let is_majority =
+            |voters: &BTreeSet<MemberId>, won: &BTreeSet<MemberId>| voters.intersection(won).count() > voters.len() / 2;
+        loop {
+            if voters.iter().all(|voters| is_majority(voters, &won)) {
+                return true;
+            }
+            match asked.next().await {
+                Some(would_vote) => won.extend(would_vote),
+                None => return false,
+            }
+        }
     }
 
     /// Keeps the log short behind a snapshot, in entries and bytes; openraft counts entries only.
@@ -424,6 +471,14 @@ impl RunningMember {
     }
 }
 
+/// What a canvass said; never, if there is none.
+async fn answered(canvass: &mut Option<BoxFuture<'_, bool>>) -> bool {
+    match canvass {
+        Some(canvass) => canvass.await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -432,7 +487,7 @@ async fn until(time: Option<Instant>) {
 }
 
 fn status_of(metrics: &RaftMetrics<MemberId, Member>, options: &RaftOptions) -> Status {
-    Status::of(metrics, options.election_max * 2)
+    Status::of(metrics, options.lease * 2)
 }
 
 fn check<'a>(members: usize, new: impl IntoIterator<Item = &'a Member>) -> Result<(), AdminError> {
@@ -458,12 +513,14 @@ fn config(options: &RaftOptions) -> Config {
     Config {
         cluster_name: options.cluster.to_string(),
         heartbeat_interval: millis(options.heartbeat),
-        election_timeout_min: millis(options.election_min),
-        election_timeout_max: millis(options.election_max),
+        election_timeout_min: millis(options.turn),
+        election_timeout_max: millis(options.lease),
         install_snapshot_timeout: millis(options.snapshot_timeout),
         max_payload_entries: options.request_entries,
         snapshot_max_chunk_size: CHUNK_BYTES_MAX as u64,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        // Who asks for votes, and when, is decided here.
+        enable_elect: false,
         // What goes is decided here, by bytes too.
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()

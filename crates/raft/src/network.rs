@@ -21,10 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::codec::{
     AppendReply, AppendRequest, InstallReply, InstallRequest, Sent, VoteReply, VoteRequest, decode_append_reply,
-    decode_install_reply, decode_vote_reply, encode_append_request, encode_install_request, encode_vote_request,
+    decode_canvass_reply, decode_install_reply, decode_vote_reply, encode_append_request, encode_canvass_request,
+    encode_install_request, encode_vote_request,
 };
 use crate::peers::{Envelope, PeerError, Peers, Refusal, Rpc, decode_answer};
-use crate::types::{GroupId, Member, MemberId, Types};
+use crate::types::{GroupId, LogId, Member, MemberId, Types};
 
 type Failed<E> = RPCError<MemberId, Member, RaftError<MemberId, E>>;
 
@@ -71,6 +72,24 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, to: MemberId, member: &Member) -> Link {
         Link { network: self.clone(), to, member: member.clone(), transfer: None }
+    }
+}
+
+impl Network {
+    /// Whether a member would vote for this one, whose log ends at `last`.
+    ///
+    /// # Errors
+    /// [`PeerError`], which is no yes.
+    pub(crate) async fn would_vote(
+        &self,
+        to: MemberId,
+        member: &Member,
+        last: Option<LogId>,
+        deadline: Duration,
+    ) -> Result<bool, PeerError> {
+        let link = Link { network: self.clone(), to, member: member.clone(), transfer: None };
+        let answer = link.call(Rpc::Canvass, encode_canvass_request(last), deadline).await?;
+        Ok(decode_canvass_reply(&answer)?)
     }
 }
 

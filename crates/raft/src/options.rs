@@ -28,12 +28,12 @@ pub struct RaftOptions {
     /// Between two signs of life of a leader, and how long it waits for the answer to one request to append. The answer
     /// comes after an fsync, so this is well above what one takes.
     pub heartbeat: Duration,
-    /// After a sign of life of a leader nobody gets votes for `election_max`, its lease. One heartbeat later the first of
-    /// the other members asks for them, `election_min` later the next: with the default after 0.5 and 0.75 s. Beside that
-    /// each has its own clock: it asks after a time between `election_min` and `election_max` more than the lease.
-    pub election_min: Duration,
-    /// See `election_min`.
-    pub election_max: Duration,
+    /// So long after a sign of life of a leader nobody else gets a vote. One heartbeat later the first of the other members
+    /// asks for votes. Default 400 ms.
+    pub lease: Duration,
+    /// Between one member that asks for votes and the next: time for the fsyncs of an election. Default 250 ms: with the
+    /// default of the others members ask 0.5 and 0.75 s after the last sign of life.
+    pub turn: Duration,
     /// For a read or a transaction of a caller. What was not answered by then is unknown.
     pub request_timeout: Duration,
     /// For one piece of a snapshot; the last one is installed in this time.
@@ -54,21 +54,21 @@ pub struct RaftOptions {
 /// Times that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidOptions {
-    /// Elections would begin between two signs of life.
-    #[error("an election after {election_min:?} does not leave time for two signs of life every {heartbeat:?}")]
-    ElectionTooSoon {
+    /// The next member would ask for votes before a new leader gave a sign of life.
+    #[error("a turn of {turn:?} in an election does not leave time for two signs of life every {heartbeat:?}")]
+    TurnTooShort {
         /// The time between two signs of life.
         heartbeat: Duration,
-        /// The earliest election.
-        election_min: Duration,
+        /// The time of one member.
+        turn: Duration,
     },
-    /// The latest election is before the earliest.
-    #[error("elections between {election_min:?} and {election_max:?} never come")]
-    EmptyElectionRange {
-        /// The earliest.
-        election_min: Duration,
-        /// The latest.
-        election_max: Duration,
+    /// A lease is not longer than a turn.
+    #[error("a lease of {lease:?} is not longer than a turn of {turn:?}")]
+    LeaseTooShort {
+        /// The time of one member.
+        turn: Duration,
+        /// The lease.
+        lease: Duration,
     },
     /// More than a snapshot takes.
     #[error("a group cannot hold {bytes} bytes, but {STATE_BYTES_MAX} at most")]
@@ -98,8 +98,8 @@ impl RaftOptions {
             lineage: Lineage::default(),
             returning: false,
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(250),
-            election_max: Duration::from_millis(400),
+            lease: Duration::from_millis(400),
+            turn: Duration::from_millis(250),
             request_timeout: Duration::from_secs(5),
             snapshot_timeout: Duration::from_secs(10),
             state_bytes_max: STATE_BYTES_MAX,
@@ -116,8 +116,8 @@ impl RaftOptions {
     pub fn validate(&self) -> Result<(), InvalidOptions> {
         for (what, value) in [
             ("heartbeat", self.heartbeat),
-            ("election_min", self.election_min),
-            ("election_max", self.election_max),
+            ("lease", self.lease),
+            ("turn", self.turn),
             ("request_timeout", self.request_timeout),
             ("snapshot_timeout", self.snapshot_timeout),
         ] {
@@ -131,12 +131,12 @@ impl RaftOptions {
         if self.snapshot_entries == 0 || self.request_entries == 0 {
             return Err(InvalidOptions::NoEntries);
         }
-        if self.election_min < self.heartbeat * 2 {
-            return Err(InvalidOptions::ElectionTooSoon { heartbeat: self.heartbeat, election_min: self.election_min });
+        if self.turn < self.heartbeat * 2 {
+            return Err(InvalidOptions::TurnTooShort { heartbeat: self.heartbeat, turn: self.turn });
         }
-        if self.election_max <= self.election_min {
-            let (election_min, election_max) = (self.election_min, self.election_max);
-            return Err(InvalidOptions::EmptyElectionRange { election_min, election_max });
+        if self.lease <= self.turn {
+            let (turn, lease) = (self.turn, self.lease);
+            return Err(InvalidOptions::LeaseTooShort { turn, lease });
         }
         Ok(())
     }
@@ -155,10 +155,10 @@ mod tests {
     fn times_that_contradict_each_other_are_refused() {
         let options = RaftOptions::new(ClusterId::try_from(1).unwrap(), MemberId::from(1));
         assert_eq!(options.validate(), Ok(()));
-        let soon = RaftOptions { election_min: options.heartbeat, ..options.clone() };
-        assert!(matches!(soon.validate(), Err(InvalidOptions::ElectionTooSoon { .. })));
-        let empty = RaftOptions { election_max: options.election_min, ..options.clone() };
-        assert!(matches!(empty.validate(), Err(InvalidOptions::EmptyElectionRange { .. })));
+        let soon = RaftOptions { turn: options.heartbeat, ..options.clone() };
+        assert!(matches!(soon.validate(), Err(InvalidOptions::TurnTooShort { .. })));
+        let empty = RaftOptions { lease: options.turn, ..options.clone() };
+        assert!(matches!(empty.validate(), Err(InvalidOptions::LeaseTooShort { .. })));
         let large = RaftOptions { state_bytes_max: STATE_BYTES_MAX + 1, ..options.clone() };
         assert!(matches!(large.validate(), Err(InvalidOptions::StateTooLarge { .. })));
         let endless = RaftOptions { snapshot_entries: 0, ..options.clone() };

@@ -24,6 +24,8 @@ pub enum Rpc {
     Vote,
     /// Take a piece of a snapshot.
     Install,
+    /// Say whether you would vote for a candidate.
+    Canvass,
 }
 
 /// One message from a member to another. Whom it is meant for is part of it: an address may have been given to
@@ -122,6 +124,7 @@ impl Envelope {
             Rpc::Append => 0,
             Rpc::Vote => 1,
             Rpc::Install => 2,
+            Rpc::Canvass => 3,
         });
         writer.bytes(&self.body);
         writer.finish()
@@ -145,6 +148,7 @@ impl Envelope {
             0 => Rpc::Append,
             1 => Rpc::Vote,
             2 => Rpc::Install,
+            3 => Rpc::Canvass,
             tag => return reader.unknown(tag),
         };
         let body = reader.bytes(MESSAGE_BYTES_MAX)?.to_vec();

@@ -30,8 +30,6 @@ use bifrost_types::{ClusterId, NodeId};
 use bifrost_wire::grpc::{ClientOptions, ServerLimits};
 use bifrost_wire::metadata::Txn;
 use parking_lot::Mutex;
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -43,9 +41,6 @@ use crate::plan::{Group, Plan};
 use crate::transport::{FaultyPeers, Votes};
 use crate::truth::Truth;
 
-/// When a member begins an election, in milliseconds: drawn for each of its lives. The library draws from what it is given;
-/// with one outcome to choose from, the seed decides.
-const ELECTION_MS: std::ops::Range<u64> = 250..400;
 /// For another member to be added to the group.
 const ADD_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts.
@@ -65,7 +60,6 @@ struct Shared {
     history: History,
     truth: Truth,
     votes: Votes,
-    random: Mutex<SmallRng>,
     /// What each running member says of itself.
     lives: Mutex<BTreeMap<String, watch::Receiver<Status>>>,
     complete: AtomicBool,
@@ -94,7 +88,6 @@ impl Members {
             history: history.clone(),
             truth: truth.clone(),
             votes: Votes::new(truth.clone()),
-            random: Mutex::new(SmallRng::seed_from_u64(plan.seed ^ 0xe1ec)),
             lives: Mutex::default(),
             complete: AtomicBool::new(false),
         };
@@ -158,13 +151,10 @@ impl Members {
         engine: MemberEngine,
         ground: &Ground,
     ) -> Result<RaftMetadata, StartError> {
-        let Shared { cluster, group, truth, votes, random, .. } = &*self.shared;
+        let Shared { cluster, group, truth, votes, .. } = &*self.shared;
         let me = MemberId::from(node);
         votes.begins(me);
-        let election_min = Duration::from_millis(random.lock().random_range(ELECTION_MS));
         let options = RaftOptions {
-            election_min,
-            election_max: election_min + Duration::from_millis(1),
             snapshot_entries: group.snapshot_entries,
             kept_entries: group.kept_entries,
             request_entries: group.request_entries,

@@ -185,6 +185,42 @@ pub fn decode_vote_reply(bytes: &[u8]) -> Result<VoteReply, CodecError> {
     Ok(VoteReply::new(vote, last, granted))
 }
 
+/// The bytes of a question whether a member would vote for one whose log ends there.
+pub fn encode_canvass_request(last: Option<LogId>) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.maybe(last.as_ref(), Writer::log_id);
+    writer.finish()
+}
+
+/// Reads a question whether a member would vote.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode_canvass_request(bytes: &[u8]) -> Result<Option<LogId>, CodecError> {
+    let mut reader = Reader::new("a canvass", bytes);
+    let last = reader.maybe(Reader::log_id)?;
+    reader.end()?;
+    Ok(last)
+}
+
+/// The bytes of the answer to it.
+pub fn encode_canvass_reply(would_vote: bool) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.bool(would_vote);
+    writer.finish()
+}
+
+/// Reads the answer to it.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode_canvass_reply(bytes: &[u8]) -> Result<bool, CodecError> {
+    let mut reader = Reader::new("an answer to a canvass", bytes);
+    let would_vote = reader.bool()?;
+    reader.end()?;
+    Ok(would_vote)
+}
+
 /// The bytes of a piece of a snapshot.
 pub fn encode_install_request(request: &InstallRequest) -> Vec<u8> {
     let mut writer = Writer::with_capacity(request.data.len() + 256);

@@ -78,6 +78,8 @@ proptest! {
         prop_assert_eq!(read.ok(), (!vote.committed).then_some(request));
         let reply = VoteReply::new(vote, last, granted);
         prop_assert_eq!(decode_vote_reply(&encode_vote_reply(&reply)).unwrap(), reply);
+        prop_assert_eq!(decode_canvass_request(&encode_canvass_request(last)).unwrap(), last);
+        prop_assert_eq!(decode_canvass_reply(&encode_canvass_reply(granted)).unwrap(), granted);
     }
 
     #[test]
@@ -120,6 +122,8 @@ proptest! {
         let _ = decode_append_reply(&bytes, &Sent { vote, prev: None, last: None });
         let _ = decode_vote_request(&bytes);
         let _ = decode_vote_reply(&bytes);
+        let _ = decode_canvass_request(&bytes);
+        let _ = decode_canvass_reply(&bytes);
         let _ = decode_install_request(&bytes, 1000);
         let _ = decode_install_reply(&bytes);
         let _ = decode_answer(&bytes);

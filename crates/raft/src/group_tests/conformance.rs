@@ -30,8 +30,8 @@ async fn led(disks: Vec<Arc<dyn LogEngine>>, heartbeat: Duration) -> Led {
     for (id, disk) in (1..).zip(disks) {
         let patient = RaftOptions {
             heartbeat,
-            election_min: Duration::from_secs(20),
-            election_max: Duration::from_secs(30),
+            turn: Duration::from_secs(20),
+            lease: Duration::from_secs(30),
             request_timeout: Duration::from_secs(20),
             ..options(id)
         };

@@ -29,8 +29,8 @@ async fn when_the_leader_dies_the_others_go_on_and_it_follows_when_it_returns() 
     group.stop(1).await;
     group.disks[&1].crash(0);
     let leader = group.leader_of(&[2, 3]).await;
-    let RaftOptions { heartbeat, election_max, .. } = options(1);
-    assert!(died.elapsed() <= election_max + heartbeat * 2, "the first one asks a heartbeat after the lease");
+    let RaftOptions { heartbeat, lease, .. } = options(1);
+    assert!(died.elapsed() <= lease + heartbeat * 2, "the first one asks a heartbeat after the lease");
     assert_eq!(group.members[&leader].get("before".into()).await.unwrap().unwrap().value, "1", "nothing is lost");
     group.put("after", "1").await;
     group.start(1).await;
@@ -59,6 +59,35 @@ async fn what_a_leader_without_a_majority_appended_is_overwritten() {
     group.isolate(1, false);
     let agreed = group.agree(&[1, 2, 3]).await;
     assert_eq!(agreed.get("k").unwrap().value, "new 2");
+    group.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_cut_off_raises_no_term_and_deposes_nobody_when_it_is_back() {
+    let group = Group::of(&[1, 2, 3]).await;
+    let before = group.members[&1].status().term;
+    for cut in [2, 3] {
+        group.isolate(cut, true);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(group.members[&cut].status().term, before, "nobody would vote for it");
+        group.put(&format!("without {cut}"), "1").await;
+        group.isolate(cut, false);
+        let agreed = group.agree(&[1, 2, 3]).await;
+        assert!(agreed.get(&format!("without {cut}")).is_some());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    // One that hears nobody and is heard by all would depose its leader again and again.
+    for other in [1, 3] {
+        group.mesh.set(m(other), m(2), Way { cut: true, ..Way::default() });
+    }
+    for n in 0..20 {
+        group.put(&format!("half {n}"), "1").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    for member in group.members.values() {
+        let status = member.status();
+        assert_eq!((status.term, status.leader), (before, Some(m(1))), "{status:?}");
+    }
     group.end().await;
 }
 

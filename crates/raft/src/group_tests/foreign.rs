@@ -6,7 +6,8 @@ use openraft::EntryPayload;
 use super::*;
 use crate::Receive;
 use crate::codec::{
-    AppendRequest, InstallRequest, VoteRequest, encode_append_request, encode_install_request, encode_vote_request,
+    AppendRequest, InstallRequest, VoteRequest, encode_append_request, encode_canvass_request, encode_install_request,
+    encode_vote_request,
 };
 use crate::peers::{Envelope, PeerError, Refusal, Rpc, decode_answer};
 use crate::types::{Entry, GroupId, LogId, SnapshotMeta, Vote};
@@ -74,10 +75,11 @@ async fn any_bytes_are_answered_and_lies_are_refused() {
         assert_eq!(say(victim, &lie).await, malformed, "{why}");
     }
     let mut cut = right.clone();
-    for rpc in [Rpc::Append, Rpc::Vote, Rpc::Install] {
+    let canvass = encode_canvass_request(Some(id(1, 1)));
+    for (rpc, whole) in [(Rpc::Append, &vote), (Rpc::Vote, &vote), (Rpc::Install, &vote), (Rpc::Canvass, &canvass)] {
         cut.rpc = rpc;
-        for len in 0..vote.len() {
-            cut.body = vote[..len].to_vec();
+        for len in 0..whole.len() {
+            cut.body = whole[..len].to_vec();
             assert_eq!(say(victim, &cut).await, malformed, "{rpc:?} of {len} bytes");
         }
     }

@@ -1,5 +1,5 @@
 //! Long random schedules of three members: crashes, cut and lossy ways, snapshots, under writes and reads. The clock is
-//! virtual; election times are openraft's own random numbers, so a schedule that fails may pass again.
+//! virtual.
 
 use std::collections::BTreeSet;
 

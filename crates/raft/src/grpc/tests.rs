@@ -25,8 +25,8 @@ struct Served {
 async fn served(id: u64) -> Served {
     let options = RaftOptions {
         heartbeat: Duration::from_millis(250),
-        election_min: Duration::from_secs(2),
-        election_max: Duration::from_secs(3),
+        turn: Duration::from_secs(2),
+        lease: Duration::from_secs(3),
         request_timeout: Duration::from_secs(30),
         ..RaftOptions::new(ClusterId::try_from(5).unwrap(), MemberId::from(id))
     };

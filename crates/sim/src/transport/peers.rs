@@ -103,6 +103,7 @@ impl FaultyPeers {
             Rpc::Append => decode_append_request(&body).ok()?.vote,
             Rpc::Vote => decode_vote_request(&body).ok()?.vote,
             Rpc::Install => decode_install_request(&body, SNAPSHOT_BYTES_MAX).ok()?.vote,
+            Rpc::Canvass => return Some(rpc),
         };
         self.votes.tells(self.me, vote);
         Some(rpc)
