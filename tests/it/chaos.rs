@@ -96,6 +96,13 @@ fn answers_that_come_late_or_never_stop_nobody() {
 }
 
 #[test]
+fn appends_go_on_without_metadata_and_a_reconfiguration_waits_for_it() {
+    with_namespaces("chaos::appends_go_on_without_metadata_and_a_reconfiguration_waits_for_it", || {
+        Stage::behind_proxies(seed_of("metadata"), |stage| scenarios::metadata_is_away(stage, 12));
+    });
+}
+
+#[test]
 fn a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on() {
     with_namespaces("chaos::a_cluster_that_stops_as_a_whole_or_dies_as_a_whole_goes_on", || {
         Stage::of_three(|stage| {

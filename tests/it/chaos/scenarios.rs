@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use bifrost::ReconfigureOptions;
+
 use super::stage::Stage;
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, METADATA_PORT};
 use crate::support::net::Host;
 use crate::support::proxy::{Fault, Proxy};
 
@@ -77,6 +79,30 @@ pub fn bad_answers(stage: &mut Stage, nodes: std::ops::Range<usize>, fault: Faul
         println!("chaos: {lost} answers were lost so far");
     };
     stage.fault(&bad, time, wrong, right);
+}
+
+/// Members of the metadata group do not hear each other, so there is no metadata; everybody else is heard. Appends need
+/// none, and a reconfiguration that is begun meanwhile seals nothing and ends once metadata is back.
+pub fn metadata_is_away(stage: &mut Stage, rounds: u32) {
+    let log = stage.load.logs().next().expect("a log under load").clone();
+    let before = log.chain().version;
+    let proxies = || (0..stage.cluster.size()).filter_map(|node| stage.cluster.proxy(node));
+    proxies().for_each(|proxy| proxy.close(METADATA_PORT));
+    let away = stage.load.mark();
+    let moving = log.clone();
+    let moved = stage.load.runtime().spawn(async move { moving.reconfigure(ReconfigureOptions::default()).await });
+    for round in 0..rounds {
+        let mark = stage.load.mark();
+        stage.load.await_progress(&mark, &format!("round {round} without metadata"));
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    assert!(!moved.is_finished(), "there is no metadata to write it to");
+    assert_eq!(log.chain().version, before);
+    println!("chaos: without metadata gaps of {:.0?}", stage.load.gaps(&away));
+    proxies().for_each(|proxy| drop(proxy.heal()));
+    let back = stage.load.mark();
+    stage.load.runtime().block_on(moved).expect("it ends").expect("metadata is back");
+    stage.load.await_progress(&back, "after metadata was away");
 }
 
 /// A process dies, and dies once more while it starts.

@@ -26,7 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For one member to say what it is.
 const ASKED: Duration = Duration::from_secs(1);
 const PORT: u16 = 2437;
-const METADATA_PORT: u16 = 2438;
+/// Where members of the metadata group hear each other.
+pub const METADATA_PORT: u16 = 2438;
 /// Where a node listens that has proxies at those two.
 const BEHIND: u16 = 1000;
 /// What the nodes tell; of openraft's warnings there are many a second while a member is away.

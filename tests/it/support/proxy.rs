@@ -7,7 +7,7 @@
 //! ```
 //! A reply is lost as a network loses it: the request was carried out, and the connection breaks before the answer is out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -41,6 +41,8 @@ pub struct Fault {
 #[derive(Debug)]
 struct Rules {
     faults: BTreeMap<IpAddr, Fault>,
+    /// Ports where nothing arrives and from where nothing comes.
+    closed: BTreeSet<u16>,
     random: StdRng,
     lost: u64,
 }
@@ -57,7 +59,7 @@ impl Proxy {
     /// Listens in that network at the first port of each pair, and leads to the second one.
     pub fn start(namespace: &Namespace, ip: Ipv4Addr, ports: &[(u16, u16)], seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        let rules = Arc::new(Mutex::new(Rules { faults: BTreeMap::new(), random, lost: 0 }));
+        let rules = Arc::new(Mutex::new(Rules { faults: BTreeMap::new(), closed: BTreeSet::new(), random, lost: 0 }));
         let stop = CancellationToken::new();
         let (listening, listens) = sync_channel(1);
         let serve = {
@@ -67,7 +69,7 @@ impl Proxy {
                 runtime.block_on(async {
                     for (from, to) in ports {
                         let listener = TcpListener::bind((ip, from)).await.expect("nobody listens there");
-                        tokio::spawn(accept(listener, SocketAddr::from((ip, to)), Arc::clone(&rules)));
+                        tokio::spawn(accept(listener, from, SocketAddr::from((ip, to)), Arc::clone(&rules)));
                     }
                     listening.send(()).expect("somebody waits");
                     stop.cancelled().await;
@@ -85,10 +87,16 @@ impl Proxy {
         self.rules.lock().faults.insert(asking.into(), fault);
     }
 
+    /// From now on nobody gets anything through this port, and connections there break.
+    pub fn close(&self, port: u16) {
+        self.rules.lock().closed.insert(port);
+    }
+
     /// No faults any more. Tells how many pieces were lost so far.
     pub fn heal(&self) -> u64 {
         let mut rules = self.rules.lock();
         rules.faults.clear();
+        rules.closed.clear();
         rules.lost
     }
 }
@@ -102,26 +110,36 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, rules: Arc<Mutex<Rules>>) {
+async fn accept(listener: TcpListener, port: u16, to: SocketAddr, rules: Arc<Mutex<Rules>>) {
     while let Ok((near, asking)) = listener.accept().await {
         let rules = Arc::clone(&rules);
         tokio::spawn(async move {
+            if is_closed(&rules, port) {
+                return;
+            }
             // Nobody listens there: the one who asks sees a connection that ends.
             let Ok(far) = TcpStream::connect(to).await else { return };
             let _small_writes = (near.set_nodelay(true), far.set_nodelay(true));
             let ((requests, answered), (answers, asked)) = (near.into_split(), far.into_split());
             tokio::select! {
                 biased;
-                () = carry(answers, answered, || fault(&rules, asking.ip())) => {}
-                () = carry(requests, asked, || Some(Duration::ZERO)) => {}
+                () = carry(answers, answered, || fault(&rules, port, asking.ip())) => {}
+                () = carry(requests, asked, || (!is_closed(&rules, port)).then_some(Duration::ZERO)) => {}
             }
         });
     }
 }
 
+fn is_closed(rules: &Mutex<Rules>, port: u16) -> bool {
+    rules.lock().closed.contains(&port)
+}
+
 /// The delay of the next piece, or `None` if it is lost.
-fn fault(rules: &Mutex<Rules>, asking: IpAddr) -> Option<Duration> {
+fn fault(rules: &Mutex<Rules>, port: u16, asking: IpAddr) -> Option<Duration> {
     let mut rules = rules.lock();
+    if rules.closed.contains(&port) {
+        return None;
+    }
     let Fault { delay, lost_permille } = rules.faults.get(&asking).copied().unwrap_or_default();
     if lost_permille > 0 && rules.random.random_range(0..1000) < lost_permille {
         rules.lost += 1;
