@@ -12,7 +12,7 @@
 //!
 //! Who leads is Raft's word. A leader that lost the lead without knowing it concludes what it likes: it cannot announce
 //! anything (T1), so nothing is sealed. After a change of the lead the new leader begins with an empty memory and gives
-//! everybody one full period.
+//! everybody one full period, but of the leader before it knows how long it has been silent.
 //!
 //! Reading order: [`core`] (what is silent), `route` (whom to tell), `beats` (the sender), this file.
 
@@ -31,7 +31,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::core::{Core, Event, TooManyNodes, Verdict};
+use self::core::{Core, Event, Lead, TooManyNodes, Verdict};
 
 pub use self::beats::{Farewell, send_beats};
 
@@ -119,9 +119,9 @@ impl Detector {
         self.inner.core.lock().leads()
     }
 
-    /// Its member leads in this term, or does not lead.
-    pub fn lead(&self, term: Option<u64>) {
-        self.step(Event::Lead { term });
+    /// Its member leads, or does not lead.
+    pub fn lead(&self, lead: Option<Lead>) {
+        self.step(Event::Lead { lead });
     }
 
     /// Call it every [`tick_interval`](LivenessOptions::tick_interval).

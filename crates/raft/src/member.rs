@@ -240,6 +240,7 @@ impl RunningMember {
         let RaftOptions { heartbeat, turn, lease, .. } = self.options;
         let mut election = Election::new(lease, heartbeat, turn);
         let mut canvass: Option<BoxFuture<'_, bool>> = None;
+        let mut missed = None;
         loop {
             let next = election.next(self.heard.now(), &self.status.borrow(), self.heard.signs());
             let look_at = match next {
@@ -262,7 +263,12 @@ impl RunningMember {
                         purged_for = now.snapshot;
                         self.purge(&now).await;
                     }
-                    let status = status_of(&now, &self.options);
+                    let mut status = status_of(&now, &self.options);
+                    match status.role {
+                        Role::Leader => status.missed = missed,
+                        Role::Candidate => {}
+                        Role::Follower | Role::Learner | Role::Stopped => missed = None,
+                    }
                     self.publish.send_if_modified(|old| {
                         let differs = *old != status;
                         *old = status;
@@ -279,7 +285,9 @@ impl RunningMember {
                 would_win = answered(&mut canvass) => {
                     canvass = None;
                     let (now, signs) = (self.heard.now(), self.heard.signs());
+                    let leader = self.status.borrow().leader;
                     if election.canvassed(now, &self.status.borrow(), signs, would_win) {
+                        missed = leader.map(|leader| (leader, self.heard.at(signs.last())));
                         tracing::info!(member = %self.options.member.get(), "nothing is heard of the leader, asking for votes");
                         // A member that has stopped is seen above.
                         let _stopped = self.elect().await;

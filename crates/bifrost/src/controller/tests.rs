@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::chain::{Announce, announce};
+use crate::liveness::core::Lead;
 use crate::liveness::{Detector, LivenessOptions};
 use crate::test_world::{PATIENCE, World};
 use crate::{Bifrost, HandOverOptions, HandedOver, fresh_op};
@@ -372,7 +373,7 @@ async fn hearing(world: &World, heard: watch::Receiver<Vec<NodeGeneration>>) -> 
     let stopped = stop.clone();
     tokio::spawn(stopped.run_until_cancelled_owned(async move {
         let mut beats = interval(Duration::from_millis(50));
-        detector.lead(Some(1));
+        detector.lead(Some(Lead::of(1)));
         loop {
             beats.tick().await;
             detector.tick();
@@ -438,7 +439,7 @@ async fn a_controller_that_cannot_announce_seals_nothing_and_appends_go_on() {
     let detector = Detector::new(LivenessOptions::default());
     cut_off.use_detector(detector.clone());
     cut_off.start_controller(None, ControllerOptions::default());
-    detector.lead(Some(1));
+    detector.lead(Some(Lead::of(1)));
     let mut ticks = interval(Duration::from_millis(50));
     for lsn in 5..2000 {
         ticks.tick().await;

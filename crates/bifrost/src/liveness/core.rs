@@ -20,10 +20,10 @@ pub struct TooManyNodes;
 /// What a detector is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Its member leads in this term, or does not lead. The same again changes nothing.
+    /// Its member leads, or does not lead. The same term again changes nothing.
     Lead {
-        /// The term.
-        term: Option<u64>,
+        /// How it leads.
+        lead: Option<Lead>,
     },
     /// The lives that there are by metadata; they replace those it was told before.
     Known {
@@ -37,6 +37,22 @@ pub enum Event {
     },
     /// Time passed.
     Tick,
+}
+
+/// How a member leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lead {
+    /// The term.
+    pub term: u64,
+    /// The node of the leader before, if this one took its place because nothing was heard of it for so long.
+    pub missed: Option<(NodeId, Duration)>,
+}
+
+impl Lead {
+    /// A lead that was not taken from anybody.
+    pub const fn of(term: u64) -> Self {
+        Self { term, missed: None }
+    }
 }
 
 /// What a detector concludes.
@@ -102,12 +118,15 @@ impl Core {
     pub fn step(&mut self, now: Duration, event: Event) {
         self.forgive_pause(now);
         match event {
-            Event::Lead { term } if term == self.term => {}
-            Event::Lead { term } => {
+            Event::Lead { lead } if lead.map(|lead| lead.term) == self.term => {}
+            Event::Lead { lead } => {
                 // Nothing was heard under this lead yet: everybody gets one full period.
-                self.term = term;
+                self.term = lead.map(|lead| lead.term);
                 self.lives.clear();
                 self.count_known(now);
+                if let Some((node, silence)) = lead.and_then(|lead| lead.missed) {
+                    self.count_silence(now, node, silence);
+                }
             }
             Event::Known { lives } => {
                 self.known = lives;
@@ -128,6 +147,15 @@ impl Core {
         let is_silent = |life: &Life| life.stopped || now.saturating_sub(life.heard) >= self.options.silent_after;
         let silent = self.lives.iter().filter(|(_, life)| is_silent(life));
         Verdict { leads: self.leads(), silent: silent.map(|(node, life)| (*node, life.generation)).collect() }
+    }
+
+    /// The leader before was silent already. It may have failed as a leader only, so it has time for two beats.
+    fn count_silence(&mut self, now: Duration, node: NodeId, silence: Duration) {
+        let LivenessOptions { beat_interval, silent_after } = self.options;
+        let most = silent_after.saturating_sub(beat_interval.saturating_mul(2));
+        if let Some(life) = self.lives.get_mut(&node) {
+            life.heard = now.saturating_sub(silence.min(most));
+        }
     }
 
     /// Known lives that do not count yet count from now on.
@@ -205,12 +233,16 @@ mod tests {
         fn leading() -> Self {
             let mut bench = Self { core: Core::new(LivenessOptions::default()), now: 50_000 };
             bench.know(&[(1, 1), (2, 1), (3, 1)]);
-            bench.step(Event::Lead { term: Some(4) });
+            bench.lead(Some(Lead::of(4)));
             bench
         }
 
         fn step(&mut self, event: Event) {
             self.core.step(millis(self.now), event);
+        }
+
+        fn lead(&mut self, lead: Option<Lead>) {
+            self.step(Event::Lead { lead });
         }
 
         fn know(&mut self, lives: &[(u32, u32)]) {
@@ -260,17 +292,39 @@ mod tests {
         assert_eq!(bench.silent(), [0_u32; 0]);
         bench.pass(50, &[1]);
         assert_eq!(bench.silent(), [2, 3]);
-        bench.step(Event::Lead { term: Some(6) });
+        bench.lead(Some(Lead::of(6)));
         assert_eq!(bench.silent(), [0_u32; 0], "it led anew meanwhile, and heard nothing in between");
         bench.pass(SILENT, &[1, 2]);
         assert_eq!(bench.silent(), [3]);
     }
 
     #[test]
+    fn the_leader_that_was_missed_has_been_silent_already_and_has_time_for_two_beats() {
+        let missed = |silence| Some(Lead { term: 6, missed: Some((node(1), millis(silence))) });
+        for (silence, left) in [(100, SILENT - 100), (SILENT - 200, 200), (60_000, 200)] {
+            let mut bench = Bench::leading();
+            bench.pass(1000, &[1, 2, 3]);
+            bench.lead(missed(silence));
+            bench.pass(left - 50, &[]);
+            assert_eq!(bench.silent(), [0_u32; 0]);
+            bench.lead(missed(60_000));
+            bench.pass(50, &[]);
+            assert_eq!(bench.silent(), [1]);
+            bench.pass(SILENT - left, &[]);
+            assert_eq!(bench.silent(), [1, 2, 3]);
+        }
+        let mut bench = Bench::leading();
+        bench.lead(missed(60_000));
+        bench.pass(150, &[1]);
+        bench.pass(SILENT - 100, &[]);
+        assert!(!bench.silent().contains(&1), "it only does not lead any more");
+    }
+
+    #[test]
     fn who_does_not_lead_calls_nobody_silent() {
         let mut bench = Bench::leading();
         bench.pass(SILENT, &[]);
-        bench.step(Event::Lead { term: None });
+        bench.lead(None);
         bench.pass(5000, &[]);
         assert_eq!(bench.core.verdict(millis(bench.now)), Verdict::default());
     }

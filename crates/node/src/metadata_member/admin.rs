@@ -82,7 +82,7 @@ pub(super) fn wire_member(id: MemberId, member: &Member) -> Option<MetadataMembe
 }
 
 /// The node of a member.
-fn node(id: MemberId) -> Option<NodeId> {
+pub(super) fn node(id: MemberId) -> Option<NodeId> {
     NodeId::try_from(u32::try_from(id.get()).ok()?).ok()
 }
 

@@ -1,14 +1,14 @@
 //! Signs of life at a metadata member: they count while it leads.
 
 use bifrost::liveness::Detector;
-use bifrost::liveness::core::TooManyNodes;
-use bifrost_raft::{RaftMetadata, Role, Status};
+use bifrost::liveness::core::{Lead, TooManyNodes};
+use bifrost_raft::{MemberId, RaftMetadata, Role, Status};
 use bifrost_wire::RpcError;
 use bifrost_wire::liveness::{Beat, BeatError, Liveness};
 use futures_util::future::BoxFuture;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::admin::wire_member;
+use super::admin::{node, wire_member};
 
 /// The service, over the member of this process.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Liveness for MemberLiveness {
     fn beat(&self, beat: Beat) -> BoxFuture<'_, Result<(), BeatError>> {
         Box::pin(async move {
             let status = self.raft.status();
-            self.detector.lead(term_of_lead(&status));
+            self.detector.lead(lead(&status));
             if status.role != Role::Leader {
                 let leader = self.raft.leader().and_then(|(id, member)| wire_member(id, &member));
                 return Err(BeatError::NotLeader { leader });
@@ -37,9 +37,10 @@ impl Liveness for MemberLiveness {
     }
 }
 
-const fn term_of_lead(status: &Status) -> Option<u64> {
+fn lead(status: &Status) -> Option<Lead> {
+    let missed = |(member, heard): (MemberId, Instant)| Some((node(member)?, heard.elapsed()));
     match status.role {
-        Role::Leader => Some(status.term),
+        Role::Leader => Some(Lead { term: status.term, missed: status.missed.and_then(missed) }),
         Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => None,
     }
 }
@@ -53,7 +54,7 @@ pub(super) async fn detect(raft: RaftMetadata, detector: Detector) {
     let mut ticks = interval(detector.options().tick_interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let lead = term_of_lead(&status.borrow_and_update());
+        let lead = lead(&status.borrow_and_update());
         detector.lead(lead);
         tokio::select! {
             biased;

@@ -31,6 +31,8 @@ async fn when_the_leader_dies_the_others_go_on_and_it_follows_when_it_returns() 
     let leader = group.leader_of(&[2, 3]).await;
     let RaftOptions { heartbeat, lease, .. } = options(1);
     assert!(died.elapsed() <= lease + heartbeat * 2, "the first one asks a heartbeat after the lease");
+    let (missed, heard) = group.members[&leader].status().missed.expect("it took the lead from a silent one");
+    assert!(missed == m(1) && heard <= died, "{missed:?} was heard {:?} after it died", heard - died);
     assert_eq!(group.members[&leader].get("before".into()).await.unwrap().unwrap().value, "1", "nothing is lost");
     group.put("after", "1").await;
     group.start(1).await;

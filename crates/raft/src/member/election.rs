@@ -24,6 +24,11 @@ pub(crate) struct Signs {
 }
 
 impl Signs {
+    /// When a leader was heard last.
+    pub(super) const fn last(self) -> Duration {
+        self.last
+    }
+
     /// Whether a leader may be there still: so long after its last sign nobody else gets a vote.
     fn holds(self, now: Duration, lease: Duration) -> bool {
         self.under_way > 0 || now.saturating_sub(self.last) < lease
@@ -203,6 +208,7 @@ mod tests {
             voters: vec![BTreeSet::from([1, 2, 3].map(MemberId::from))],
             members: BTreeMap::new(),
             replicated: BTreeMap::new(),
+            missed: None,
             has_majority: true,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::{LogIdOptionExt, RaftMetrics, ServerState};
+use tokio::time::Instant;
 
 use crate::types::{Member, MemberId};
 
@@ -35,6 +36,8 @@ pub struct Status {
     pub members: BTreeMap<MemberId, Member>,
     /// Of a leader: the last entry that each member is known to have.
     pub replicated: BTreeMap<MemberId, Option<u64>>,
+    /// Of a leader that asked for votes because it heard nothing of the one before: that one, and when it was heard last.
+    pub missed: Option<(MemberId, Instant)>,
     /// Of a leader: whether a majority has answered lately.
     pub(crate) has_majority: bool,
 }
@@ -63,6 +66,7 @@ impl Status {
             voters: membership.get_joint_config().clone(),
             members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
             replicated: replicated.map(|(id, matched)| (*id, matched.index())).collect(),
+            missed: None,
             has_majority: silent.is_none_or(|silent| silent <= patience),
         }
     }
