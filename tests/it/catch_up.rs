@@ -47,6 +47,16 @@ fn a_server_that_was_killed_gets_what_it_misses_and_says_how_far_it_is() {
     assert!(done >= missed && done < missed * 2, "{caught_up}");
     assert_eq!((&caught_up["bytes_left"], &caught_up["percent"]), (&0.into(), &100.into()), "{caught_up}");
     assert!(caught_up["since_last_byte_millis"].is_u64() && caught_up["last_error"].is_null(), "{caught_up}");
+    let (status, metrics) = cluster.get(2, "/metrics");
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    };
+    assert_eq!(status, 200);
+    assert_eq!(value("bifrost_catch_up_bytes_total"), done as f64);
+    assert_eq!(value("bifrost_catch_up_done_bytes"), done as f64);
+    assert_eq!((value("bifrost_catch_up_left_bytes"), value("bifrost_catch_up_done_percent")), (0.0, 100.0));
+    assert!(value("bifrost_catch_up_last_byte_timestamp_seconds") > 1e9);
     // Without another member of the first segment everything is there, byte for byte.
     assert_eq!(cluster.stop(1), 0);
     assert_eq!(cluster.run(2, ["read", "orders", "--output", "raw"], b"").ok(), lines(0..300));

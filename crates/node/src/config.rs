@@ -80,6 +80,8 @@ pub struct Config {
     pub segments: SegmentLimits,
     /// How the disk of a node gets what it misses.
     pub catch_up: CatchUpOptions,
+    /// What `bifrost server` tells monitoring.
+    pub metrics: MetricsConfig,
     origins: BTreeMap<KeyName, Origin>,
 }
 
@@ -141,6 +143,13 @@ pub struct MetadataConfig {
     pub join: Vec<String>,
 }
 
+/// What `bifrost server` tells monitoring.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MetricsConfig {
+    /// Where `/metrics`, `/livez` and `/readyz` are, `host:port`; `None` for nowhere.
+    pub listen: Option<String>,
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origin {
@@ -200,6 +209,7 @@ impl Default for Config {
             storage: RocksOptions::default(),
             segments: SegmentLimits::default(),
             catch_up: CatchUpOptions::default(),
+            metrics: MetricsConfig::default(),
             origins: BTreeMap::new(),
         }
     }

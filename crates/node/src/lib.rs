@@ -25,6 +25,8 @@ pub mod local_cluster;
 pub mod metadata_member;
 #[cfg(feature = "cli")]
 mod nearest;
+#[cfg(feature = "cli")]
+mod observe;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod server;

@@ -99,7 +99,9 @@ pub fn metadata_is_away(stage: &mut Stage, rounds: u32) {
     assert!(!moved.is_finished(), "there is no metadata to write it to");
     assert_eq!(log.chain().version, before);
     println!("chaos: without metadata gaps of {:.0?}", stage.load.gaps(&away));
-    proxies().for_each(|proxy| drop(proxy.heal()));
+    for proxy in proxies() {
+        proxy.heal();
+    }
     let back = stage.load.mark();
     stage.load.runtime().block_on(moved).expect("it ends").expect("metadata is back");
     stage.load.await_progress(&back, "after metadata was away");

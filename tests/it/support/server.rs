@@ -1,7 +1,8 @@
 //! `bifrost server` as processes on loopback: one directory and two ports for each node.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -32,6 +33,7 @@ struct Place {
     name: String,
     listen: String,
     metadata: String,
+    metrics: String,
     server: Option<Server>,
 }
 
@@ -114,7 +116,13 @@ impl Cluster {
     /// A name, a directory and ports for a node that does not run.
     pub fn reserve(&mut self) -> usize {
         let name = format!("node-{}", self.places.len());
-        self.places.push(Place { name, listen: free_address(), metadata: free_address(), server: None });
+        self.places.push(Place {
+            name,
+            listen: free_address(),
+            metadata: free_address(),
+            metrics: free_address(),
+            server: None,
+        });
         self.places.len() - 1
     }
 
@@ -130,6 +138,25 @@ impl Cluster {
         self.places[index].listen.clone()
     }
 
+    /// What a node answers over plain HTTP: status and body.
+    #[track_caller]
+    pub fn get(&self, index: usize, path: &str) -> (u16, String) {
+        self.ask_http(index, &format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// What a node answers to these bytes.
+    #[track_caller]
+    pub fn ask_http(&self, index: usize, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.places[index].metrics).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
     pub fn server(&self, index: usize) -> &Server {
         self.places[index].server.as_ref().expect("it runs")
     }
@@ -142,7 +169,8 @@ impl Cluster {
             .env("BIFROST__NODE__NAME", &place.name)
             .env("BIFROST__NODE__LISTEN", &place.listen)
             .env("BIFROST__NODE__DATA_DIR", self.directory(index))
-            .env("BIFROST__METADATA__LISTEN", &place.metadata);
+            .env("BIFROST__METADATA__LISTEN", &place.metadata)
+            .env("BIFROST__METRICS__LISTEN", &place.metrics);
         command
     }
 

@@ -216,7 +216,7 @@ impl Driver {
                     info!(%loglet, %until, "records of a closed segment are lost");
                 }
                 Outcome::Copied { bytes, .. } if *bytes > 0 => {
-                    self.metrics.bytes.increment(*bytes);
+                    self.metrics.got(*bytes);
                     self.last_byte_at = Some(Instant::now());
                 }
                 Outcome::Failed(error) => self.report(error),
@@ -228,7 +228,7 @@ impl Driver {
 
     /// It is tried again; who looks sees it in the progress.
     fn report(&self, error: &CatchUpError) {
-        self.metrics.failures.increment(1);
+        Metrics::failed(error);
         debug!(node = %self.node, error = error as &dyn std::error::Error, "catching up waits");
     }
 

@@ -3,16 +3,20 @@
 mod failure;
 
 use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::context::{Context, Output, Style};
-use super::error::{CliError, printable};
+use super::error::{CliError, ErrorCode, printable};
 use super::exit::Exit;
 use crate::config::{Config, JOIN};
+use crate::observe::Observed;
 use crate::process::Process;
 
 pub(crate) const HELP: &str = "\
 What the node is called, where it listens and where it keeps its data is configured: see `bifrost config example`, \
-sections [node] and [metadata]. An empty data directory needs --bootstrap or --join; later starts need neither. With \
+sections [node], [metadata] and [metrics]. An empty data directory needs --bootstrap or --join; later starts need neither. With \
 metadata in etcd a node without --bootstrap joins the cluster that is there. Ctrl-C \
 or SIGTERM stops it in good order (exit code 0); a second one ends it at once (130). With --output json it prints one \
 JSON object when it is ready.";
@@ -49,6 +53,7 @@ pub(crate) async fn run(context: &Context, args: ServerArgs) -> Result<Exit, Cli
     }
     let options = config.process(args.bootstrap).map_err(failure::unset)?;
     let data_dir = options.data_dir.display().to_string();
+    let monitoring = Monitoring::start(config.metrics.listen.as_deref()).await?;
     if context.terminal().stderr {
         context.say(&format!("starting node {} ...", printable(&options.name)));
     }
@@ -58,6 +63,7 @@ pub(crate) async fn run(context: &Context, args: ServerArgs) -> Result<Exit, Cli
         () = context.stop().cancelled() => return Err(CliError::interrupted()),
     };
     let process = started.map_err(|error| failure::not_started(&error))?;
+    monitoring.serves.send_replace(true);
     let told = ready(context, &process, data_dir);
     if told.is_ok() {
         context.stop().cancelled().await;
@@ -65,8 +71,30 @@ pub(crate) async fn run(context: &Context, args: ServerArgs) -> Result<Exit, Cli
             context.say("stopping ...");
         }
     }
+    monitoring.serves.send_replace(false);
     process.shutdown().await;
     told.map(|()| Exit::Done)
+}
+
+/// The port of monitoring, open from before the node starts until it has stopped.
+struct Monitoring {
+    serves: watch::Sender<bool>,
+    _stop: DropGuard,
+}
+
+impl Monitoring {
+    async fn start(listen: Option<&str>) -> Result<Self, CliError> {
+        let (serves, watched) = watch::channel(false);
+        let stop = CancellationToken::new();
+        if let Some(address) = listen {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|error| failure::no_monitoring(address, &error))?;
+            let observed = Observed::install(watched);
+            let observed = observed.map_err(|error| CliError::new(ErrorCode::Failed, error.to_string()))?;
+            tokio::spawn(observed.serve(listener, stop.clone()));
+        }
+        Ok(Self { serves, _stop: stop.drop_guard() })
+    }
 }
 
 fn ready(context: &Context, process: &Process, data_dir: String) -> Result<(), CliError> {

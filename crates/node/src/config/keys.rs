@@ -52,6 +52,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("dev", "`bifrost dev`: a cluster on this machine."),
     ("node", "`bifrost server`: one node of a cluster."),
     ("metadata", "The part of `bifrost server` in the cluster's metadata."),
+    ("metrics", "What `bifrost server` tells monitoring."),
     ("server", "What peers may take of a node's listener. Limits are per connection unless said otherwise."),
     ("gateway", "What clients in other languages may take of a node: the service bifrost.v1.LogService."),
     ("failover", "How logs go on when nodes of `bifrost server` fail or stop."),

@@ -22,6 +22,18 @@ pub(super) fn unset(key: KeyName) -> CliError {
         ))
 }
 
+/// The port of monitoring is not to be had.
+pub(super) fn no_monitoring(address: &str, error: &io::Error) -> CliError {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return CliError::new(ErrorCode::InUse, format!("{address} is in use"))
+            .with_cause("another process listens there already")
+            .with_advice("stop it, or choose another port with metrics.listen");
+    }
+    CliError::new(ErrorCode::Failed, format!("nobody can listen at {address}"))
+        .with_cause(plain(error))
+        .with_advice("choose an address of this machine with metrics.listen")
+}
+
 pub(super) fn not_started(error: &ProcessError) -> CliError {
     let told = |code| CliError::new(code, error.to_string());
     match error {

@@ -1,4 +1,4 @@
-//! Keys of `bifrost server`: the node, and its part in metadata.
+//! Keys of `bifrost server`: the node, its part in metadata, and what it tells monitoring.
 
 use std::path::PathBuf;
 
@@ -115,6 +115,13 @@ pub(super) const KEYS: &[Key] = keys! {
     metadata.join Texts { |config| config.metadata.join.clone(), set_join }
     "Metadata members of the cluster that a new node joins, HOST:PORT. Once it has joined, the node remembers where they \
      are. --join says the same."
+
+    metrics.listen Text {
+        |config| config.metrics.listen.clone().unwrap_or_default(),
+        |config, text| set_optional(text, &mut config.metrics.listen)
+    }
+    "Where the node answers GET /metrics (for Prometheus), /livez and /readyz as plain HTTP, HOST:PORT. Empty means \
+     nowhere. Whoever reaches it may read it."
 };
 
 fn is_address(text: &str) -> bool {
