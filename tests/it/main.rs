@@ -47,6 +47,7 @@ mod lost_records;
 mod malformed;
 mod metadata_partition;
 mod metadata_tools;
+mod monitoring;
 mod nodes;
 mod old_copy;
 mod python;

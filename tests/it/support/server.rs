@@ -138,23 +138,28 @@ impl Cluster {
         self.places[index].listen.clone()
     }
 
+    /// Where a node answers over plain HTTP.
+    pub fn monitoring_address(&self, index: usize) -> &str {
+        &self.places[index].metrics
+    }
+
     /// What a node answers over plain HTTP: status and body.
     #[track_caller]
     pub fn get(&self, index: usize, path: &str) -> (u16, String) {
-        self.ask_http(index, &format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"))
+        self.ask_http(index, "GET", path).expect("it answers")
     }
 
-    /// What a node answers to these bytes.
-    #[track_caller]
-    pub fn ask_http(&self, index: usize, request: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.places[index].metrics).expect("it listens");
+    /// The same with any method; `None` if nobody listens, or whoever does has no room for one more connection.
+    pub fn ask_http(&self, index: usize, method: &str, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.places[index].metrics).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.write_all(request.as_bytes()).expect("it reads");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, body.to_owned())
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().expect("a status"), body.to_owned()))
     }
 
     pub fn server(&self, index: usize) -> &Server {
