@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::context::{Context, Output, Style};
 use super::error::{CliError, ErrorCode, printable};
@@ -73,27 +74,35 @@ pub(crate) async fn run(context: &Context, args: ServerArgs) -> Result<Exit, Cli
     }
     monitoring.serves.send_replace(false);
     process.shutdown().await;
+    monitoring.shutdown().await;
     told.map(|()| Exit::Done)
 }
 
 /// The port of monitoring, open from before the node starts until it has stopped.
 struct Monitoring {
     serves: watch::Sender<bool>,
-    _stop: DropGuard,
+    stop: DropGuard,
+    tasks: TaskTracker,
 }
 
 impl Monitoring {
     async fn start(listen: Option<&str>) -> Result<Self, CliError> {
         let (serves, watched) = watch::channel(false);
-        let stop = CancellationToken::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(address) = listen {
             let listener = TcpListener::bind(address).await;
             let listener = listener.map_err(|error| failure::no_monitoring(address, &error))?;
             let observed = Observed::install(watched);
             let observed = observed.map_err(|error| CliError::new(ErrorCode::Failed, error.to_string()))?;
-            tokio::spawn(observed.serve(listener, stop.clone()));
+            tasks.spawn(observed.serve(listener, stop.clone()));
         }
-        Ok(Self { serves, _stop: stop.drop_guard() })
+        Ok(Self { serves, stop: stop.drop_guard(), tasks })
+    }
+
+    async fn shutdown(self) {
+        drop(self.stop);
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
