@@ -43,7 +43,9 @@ fn nobody_answers_where_the_cluster_should_be() {
 #[test]
 fn directories_ports_and_names_belong_to_one_node() {
     let mut cluster = Cluster::of(2);
-    let told = refused(&cluster, 1, &[], &[("BIFROST__NODE__LISTEN", &free_address())], 5);
+    let ports = [free_address(), free_address()];
+    let elsewhere = [("BIFROST__NODE__LISTEN", ports[0].as_str()), ("BIFROST__METRICS__LISTEN", ports[1].as_str())];
+    let told = refused(&cluster, 1, &[], &elsewhere, 5);
     assert!(told.contains("in use by another process"), "{told}");
     let other = cluster.reserve();
     let join = cluster.metadata_address(0);
