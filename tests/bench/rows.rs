@@ -86,6 +86,7 @@ impl Row {
             load.await_progress(&from, self.name());
             measured.gaps.push(load.gaps(&mark)[0]);
             self.put_right(cluster, node);
+            load.runtime().block_on(cluster.await_metadata_everywhere());
             load.await_progress(&load.mark(), "after a repetition");
             note_closes(&log, closed_before, &mut measured);
         }

@@ -66,6 +66,11 @@ fn a_node_that_is_cut_off_is_left_behind_and_comes_back() {
 }
 
 #[test]
+fn a_link_that_is_healed_is_used_at_once() {
+    with_namespaces("chaos::a_link_that_is_healed_is_used_at_once", || Stage::of_three(scenarios::heal_soon));
+}
+
+#[test]
 fn a_node_that_is_heard_one_way_only_does_not_stop_the_others() {
     with_namespaces("chaos::a_node_that_is_heard_one_way_only_does_not_stop_the_others", || {
         Stage::of_three(|stage| {

@@ -40,6 +40,9 @@ use self::liveness::{MemberLiveness, detect};
 
 /// Threads of the member's listener; Raft has its own.
 const LISTENER_THREADS: usize = 2;
+/// For a connection to another member, and for what is sent on it to be acknowledged: a link that is healed is to be used at
+/// once, since the next member that is lost may be the one that a majority needed.
+const PEER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long what the listener left running may go on.
 const GRACE: Duration = Duration::from_secs(2);
 /// For the request to another member to take over.
@@ -115,7 +118,11 @@ impl MetadataMember {
     #[cfg(feature = "rocksdb")]
     pub async fn start(options: MemberOptions) -> Result<Self, MemberError> {
         let directory = options.directory.clone();
-        let peers = Arc::new(GrpcPeers::new(ClientOptions { cluster: None, ..options.client.clone() }));
+        let client = options.client.clone();
+        let (connect_timeout, tcp_user_timeout) =
+            (client.connect_timeout.min(PEER_TIMEOUT), client.tcp_user_timeout.min(PEER_TIMEOUT));
+        let client = ClientOptions { cluster: None, connect_timeout, tcp_user_timeout, ..client };
+        let peers = Arc::new(GrpcPeers::new(client));
         let raft = RaftOptions {
             lineage: options.lineage.clone(),
             returning: options.returning,

@@ -1,7 +1,7 @@
 //! What may go wrong with a cluster of three, one function each. Each begins and ends with a cluster that is whole, and
 //! asks for progress while it is not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bifrost::ReconfigureOptions;
 
@@ -15,6 +15,10 @@ use crate::support::proxy::{Fault, Proxy};
 pub const LONGER_THAN_EVERY_TIME_OUT: Duration = Duration::from_secs(12);
 /// Restate #4940: it took 16 s until appends moved off a server that was cut off.
 pub const ISOLATED: Duration = Duration::from_secs(5);
+
+/// TCP sends again after 0.2 s, 0.4 s, and so on: for the fifth time 6.2 s after the cut, and then 12.6 s after it. Pings give a
+/// connection up 10 s after it.
+pub const LINK_CUT: Duration = Duration::from_millis(6500);
 
 /// Each process is stopped in good order and started again, one after the other.
 pub fn rolling_restart(stage: &mut Stage) {
@@ -79,6 +83,26 @@ pub fn bad_answers(stage: &mut Stage, nodes: std::ops::Range<usize>, fault: Faul
         println!("chaos: {lost} answers were lost so far");
     };
     stage.fault(&bad, time, wrong, right);
+}
+
+/// A metadata member is cut off and comes back: its leader sends it what it missed at once. TCP alone would use the connection
+/// between them again after about as long as it was cut, and until then the next loss would take the majority away.
+pub fn heal_soon(stage: &mut Stage) {
+    let leader = stage.load.runtime().block_on(stage.cluster.leader());
+    let follower = (leader + 1) % stage.cluster.size();
+    let log = stage.load.logs().next().expect("a log under load").clone();
+    stage.cluster.net().isolate(Host::Node(follower));
+    stage.load.runtime().block_on(async {
+        let there = ReconfigureOptions { sequencer: Some(stage.cluster.id(leader)), ..ReconfigureOptions::default() };
+        log.reconfigure(there).await.expect("two of three are there");
+    });
+    std::thread::sleep(LINK_CUT);
+    stage.cluster.net().rejoin(Host::Node(follower));
+    let healed = Instant::now();
+    stage.load.runtime().block_on(stage.cluster.await_metadata_everywhere());
+    let took = healed.elapsed();
+    println!("chaos: a member that was cut off for {LINK_CUT:.1?} had everything after {took:.1?}");
+    assert!(took < LINK_CUT / 3, "the connection to it was not used for {took:?}");
 }
 
 /// Members of the metadata group do not hear each other, so there is no metadata; everybody else is heard. Appends need

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use bifrost::Bifrost;
 use bifrost_types::NodeId;
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadataAdmin};
-use bifrost_wire::metadata_admin::{MemberRole, MetadataAdmin};
+use bifrost_wire::metadata_admin::{MemberRole, MemberStatus, MetadataAdmin};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::net::{Host, Net};
 use super::proxy::Proxy;
@@ -299,21 +299,40 @@ impl Cluster {
     pub async fn leader(&self) -> usize {
         let begun = Instant::now();
         loop {
-            let mut leaders = Vec::new();
-            for node in (0..self.size()).filter(|node| self.is_running(*node)) {
-                let admin = GrpcMetadataAdmin::connect_lazy(&Self::metadata_address(node), &ClientOptions::default());
-                let admin = admin.expect("an address");
-                if let Ok(Ok(status)) = timeout(ASKED, admin.status()).await
-                    && status.role == MemberRole::Leader
-                {
-                    leaders.push((status.term, node));
-                }
-            }
-            if let Some((_, node)) = leaders.into_iter().max() {
-                return node;
+            let statuses = self.member_statuses().await;
+            let leaders = statuses.iter().filter(|(_, status)| status.role == MemberRole::Leader);
+            if let Some((node, _)) = leaders.max_by_key(|(_, status)| status.term) {
+                return *node;
             }
             assert!(begun.elapsed() < PATIENCE, "nobody leads metadata");
         }
+    }
+
+    /// Waits until every metadata member has what any of them has by now: after a cut the connections between them need a
+    /// while to find out that it is over.
+    pub async fn await_metadata_everywhere(&self) {
+        let begun = Instant::now();
+        let wanted = self.member_statuses().await.into_iter().map(|(_, status)| status.last_log).max().flatten();
+        loop {
+            let statuses = self.member_statuses().await;
+            if statuses.len() == self.size() && statuses.iter().all(|(_, status)| status.applied >= wanted) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "a metadata member stays behind {wanted:?}: {statuses:?}");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// What the members say that answer now.
+    async fn member_statuses(&self) -> Vec<(usize, MemberStatus)> {
+        let mut statuses = Vec::new();
+        for node in (0..self.size()).filter(|node| self.is_running(*node)) {
+            let admin = GrpcMetadataAdmin::connect_lazy(&Self::metadata_address(node), &ClientOptions::default());
+            if let Ok(Ok(status)) = timeout(ASKED, admin.expect("an address").status()).await {
+                statuses.push((node, status));
+            }
+        }
+        statuses
     }
 }
 

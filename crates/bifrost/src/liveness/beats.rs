@@ -61,7 +61,9 @@ pub async fn send_beats(
     let _said = farewell.said.clone().drop_guard();
     // One that is not answered within two beats is lost; the next ones go elsewhere.
     let request_timeout = options.beat_interval.saturating_mul(2);
-    let client = ClientOptions { request_timeout, connect_timeout: request_timeout, ..client };
+    // A link that is healed is to be used at once.
+    let tcp_user_timeout = client.tcp_user_timeout.min(request_timeout.saturating_mul(2));
+    let client = ClientOptions { request_timeout, connect_timeout: request_timeout, tcp_user_timeout, ..client };
     let mut sender = Sender { pool, client, route: Route::default(), connections: BTreeMap::new() };
     let mut beats = interval(options.beat_interval);
     // After a pause one sign of life says as much as many.

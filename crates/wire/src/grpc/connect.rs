@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tonic::codegen::Service;
@@ -41,9 +42,19 @@ pub fn connect_lazy(address: &str, options: &ClientOptions) -> Result<Channel, I
         .http2_keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true);
-    let Some(dial) = &options.dial else { return Ok(endpoint.connect_lazy()) };
+    let Some(dial) = &options.dial else { return Ok(endpoint.connect_with_connector_lazy(tcp(options))) };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
     Ok(endpoint.connect_with_connector_lazy(Dialer { dial: Arc::clone(dial), host, port }))
+}
+
+fn tcp(options: &ClientOptions) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(options.connect_timeout));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(options.tcp_user_timeout));
+    tcp
 }
 
 /// Dials one address, whenever the channel has no connection.

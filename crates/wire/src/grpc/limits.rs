@@ -193,6 +193,11 @@ pub struct ClientOptions {
     pub keepalive_interval: Duration,
     /// Time after which an unanswered ping closes the connection. Default 5 s.
     pub keepalive_timeout: Duration,
+    /// Time that bytes may be on their way without the peer's system acknowledging them; then the connection counts as broken
+    /// and the next call makes another one. Default 2 s. TCP alone repeats a lost packet after twice the time of its last
+    /// attempt, so that a link that was cut for some seconds and is healed stays unused for as long again. A process that is
+    /// stopped is not meant: its system acknowledges. Linux only.
+    pub tcp_user_timeout: Duration,
     /// Makes the connections. Default `None`: TCP.
     pub dial: Option<Arc<dyn Dial>>,
 }
@@ -211,6 +216,7 @@ impl Default for ClientOptions {
             message_bytes_max: MESSAGE_BYTES_MAX,
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
+            tcp_user_timeout: Duration::from_secs(2),
             dial: None,
         }
     }
@@ -228,6 +234,7 @@ impl ClientOptions {
         not_zero("header_list_bytes_max", self.header_list_bytes_max == 0)?;
         not_zero("keepalive_interval", self.keepalive_interval.is_zero())?;
         not_zero("keepalive_timeout", self.keepalive_timeout.is_zero())?;
+        not_zero("tcp_user_timeout", self.tcp_user_timeout.is_zero())?;
         http2(self.stream_window_bytes, self.connection_window_bytes, self.frame_bytes_max)?;
         message_size(self.message_bytes_max)
     }

@@ -65,6 +65,10 @@ pub(super) const KEYS: &[Key] = keys! {
     "Time after which an unanswered ping closes the connection. Together with keepalive_interval it says how late a dead \
      peer is noticed."
 
+    connection.tcp_user_timeout Time (connection.tcp_user_timeout)
+    "Time that bytes may be on their way unacknowledged before a connection counts as broken. Without it a link that was cut \
+     and is healed stays unused for as long again, because TCP repeats what was lost ever more rarely. Linux only."
+
     appender.bytes_in_flight_max Bytes {
         |config| number(config.appender.bytes_in_flight_max),
         |config, bytes| {
