@@ -46,6 +46,9 @@ pub struct CatchUpOptions {
     pub bytes_per_second: NonZeroU64,
     /// Bytes that are fetched at once: what is held in memory, with one batch more. Default 1 MiB: a message.
     pub chunk_bytes: NonZeroUsize,
+    /// How long a segment is left alone that was closed a moment ago. Default 1 s: its writers cross over, and want the disks
+    /// and the machine for that; its servers are being told the tail.
+    pub quiet: Duration,
     /// The pause after the first attempt in vain at a segment; it doubles with each. Default 1 s.
     pub pause_min: Duration,
     /// The longest pause. Default 30 s: how late it may be noticed that somebody who has the records answers again.
@@ -59,6 +62,7 @@ impl Default for CatchUpOptions {
         Self {
             bytes_per_second: const { NonZeroU64::new(64 << 20).expect("not 0") },
             chunk_bytes: const { NonZeroUsize::new(STORE_MESSAGE_BYTES).expect("not 0") },
+            quiet: Duration::from_secs(1),
             pause_min: Duration::from_secs(1),
             pause_max: Duration::from_secs(30),
             step_deadline: Duration::from_secs(10),

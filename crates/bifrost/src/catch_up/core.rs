@@ -199,7 +199,10 @@ impl Core {
     pub fn step(&mut self, now: Duration, event: Event) -> Option<Step> {
         match event {
             Event::Listed { logs } => self.on_listed(now, logs),
-            Event::LogSeen { log, revision, shares } => self.on_log_seen(now, log, revision, shares),
+            // What is new in it was closed a moment ago.
+            Event::LogSeen { log, revision, shares } => {
+                self.on_log_seen(now.saturating_add(self.options.quiet), log, revision, shares);
+            }
             Event::LogGone { log } => self.forget(log),
             Event::InService(in_service) => self.in_service = in_service,
             Event::Room(room) => {
@@ -280,7 +283,7 @@ impl Core {
         }
     }
 
-    fn on_log_seen(&mut self, now: Duration, log: LogId, revision: Revision, shares: Vec<Share>) {
+    fn on_log_seen(&mut self, due: Duration, log: LogId, revision: Revision, shares: Vec<Share>) {
         if self.logs.get(&log).is_some_and(|known| *known > revision) {
             return;
         }
@@ -296,7 +299,7 @@ impl Core {
                 // What is trimmed is wanted no more: see `start`.
                 Some(case) => case.share = share,
                 None => {
-                    let case = Case { share, stage: Stage::New, lossy: false, failed: 0, due: now };
+                    let case = Case { share, stage: Stage::New, lossy: false, failed: 0, due };
                     self.cases.insert(at, case);
                 }
             }

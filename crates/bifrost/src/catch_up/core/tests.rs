@@ -159,10 +159,12 @@ fn a_full_disk_stops_the_copying_and_nothing_else_and_room_begins_it_again() {
     assert_eq!(core.step(Duration::ZERO, Event::Room(false)), None);
     assert_eq!(end(&mut core, Duration::ZERO, share.params.id, copied(31)), None);
     assert_eq!((core.progress().state, core.wake_at()), (CatchUpState::NoRoom, None));
-    // A segment that closes now is looked at.
+    // A segment that closes now is looked at, after it was left alone for a while.
     let other = self::share(2, 0, 11);
     let seen = Event::LogSeen { log: log(2), revision: 5, shares: vec![other.clone()] };
-    assert_eq!(core.step(Duration::ZERO, seen), Some(Step::Prepare(other)));
+    assert_eq!(core.step(Duration::ZERO, seen), None);
+    assert_eq!(core.wake_at(), Some(options().quiet));
+    assert_eq!(core.step(options().quiet, Event::Woken), Some(Step::Prepare(other)));
     assert_eq!(end(&mut core, Duration::ZERO, loglet(2, 0), prepared(at(11))), None);
     let step = core.step(SECOND, Event::Room(true));
     assert_eq!(step, Some(Step::Copy { share, hole: (at(31), at(61)) }));
