@@ -189,6 +189,11 @@ impl Catalog {
         decode_stored(&stored)
     }
 
+    /// A chain as this process has seen it, without asking anybody; it may be old. `None` if it has not.
+    pub(crate) fn chain_seen(&self, log: LogId) -> Option<StoredChain> {
+        decode_stored(&self.store.seen(&chain_key(log))?).ok()
+    }
+
     /// Replaces a chain that nobody changed since it was read; returns what is stored then. A chain that names nodes anew
     /// is for [`replace_under`](Self::replace_under).
     ///

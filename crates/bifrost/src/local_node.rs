@@ -20,14 +20,14 @@ use bifrost_logserver::{OpenError, RocksOptions};
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_sequencer::{LogletSource, SequencerHost};
 use bifrost_types::plant::{self, Plant};
-use bifrost_types::{ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, Role, StorageState};
+use bifrost_types::{Chain, ClusterId, DiskId, LogletId, LogletParams, NodeGeneration, NodeRecord, Role, StorageState};
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{MetadataError, Revision};
 use bifrost_wire::sequencer::{SequencerError, Sequencers};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
-use tokio::time::timeout;
-use tracing::info;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::cluster::{random_id, serves};
@@ -315,15 +315,25 @@ struct CatalogSource {
 impl LogletSource for CatalogSource {
     fn open_loglet(&self, loglet: LogletId) -> BoxFuture<'_, Result<LogletParams, SequencerError>> {
         Box::pin(async move {
+            // What a loglet is never changes. That it was closed meanwhile its copies know, and they keep their seals for ever.
+            let seen = self.catalog.chain_seen(loglet.log);
+            if let Some(params) = seen.and_then(|stored| open_params(&stored.chain, loglet)) {
+                return Ok(params);
+            }
+            let began = Instant::now();
             let stored = match self.catalog.chain(loglet.log).await {
                 Ok(stored) => stored,
                 Err(error) if error.is_passing() => return Err(SequencerError::Overloaded),
                 Err(_) => return Err(SequencerError::NotOpen),
             };
-            match stored.chain.last() {
-                Some(last) if last.params.id == loglet && last.decided_tail().is_none() => Ok(last.params.clone()),
-                _ => Err(SequencerError::NotOpen),
-            }
+            debug!(%loglet, took = ?began.elapsed(), "chain read to begin a segment");
+            open_params(&stored.chain, loglet).ok_or(SequencerError::NotOpen)
         })
     }
+}
+
+/// The parameters of a loglet that is the open segment of this chain.
+fn open_params(chain: &Chain, loglet: LogletId) -> Option<LogletParams> {
+    let open = chain.last().filter(|last| last.params.id == loglet && last.decided_tail().is_none())?;
+    Some(open.params.clone())
 }

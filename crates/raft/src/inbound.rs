@@ -93,21 +93,18 @@ impl Inbound {
         answer
     }
 
-    async fn committed(&self) -> Result<Option<LogId>, Refusal> {
-        self.raft.with_raft_state(|state| state.committed).await.map_err(|_| Refusal::Stopped)
-    }
-
-    /// The vote that was given last, or follows from a leader that was heard.
-    async fn given(&self) -> Result<Vote, Refusal> {
-        self.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|_| Refusal::Stopped)
+    /// The last entry that is committed, and the vote that was given last or follows from a leader that was heard.
+    async fn known(&self) -> Result<(Option<LogId>, Vote), Refusal> {
+        let known = self.raft.with_raft_state(|state| (state.committed, *state.vote_ref()));
+        known.await.map_err(|_| Refusal::Stopped)
     }
 
     async fn append(&self, from: MemberId, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = decode_append_request(body).map_err(|_| Refusal::Malformed)?;
+        let (committed, given) = self.known().await?;
         // One that was deposed and does not know it is no leader that is heard.
-        let _under_way = (request.vote >= self.given().await?).then(|| self.heard.begin());
+        let _under_way = (request.vote >= given).then(|| self.heard.begin());
         // Another entry in a place that is committed here: openraft would remove what is there.
-        let committed = self.committed().await?;
         let undoes = |id: &LogId| Some(id.index) <= committed.index() && Some(*id) > committed;
         let ids = request.entries.iter().map(|entry| &entry.log_id);
         if request.vote.leader_id.node_id != from || request.prev_log_id.iter().chain(ids).any(undoes) {
@@ -141,7 +138,7 @@ impl Inbound {
         if request.vote.leader_id.node_id != from {
             return Err(Refusal::Malformed);
         }
-        let vote = self.given().await?;
+        let (_, vote) = self.known().await?;
         if request.vote < vote {
             return Ok(encode_install_reply(&InstallReply::Vote(vote)));
         }
@@ -155,7 +152,7 @@ impl Inbound {
         }
         // Read before Raft is told: afterwards a snapshot that is none would stop this member.
         let image = Image::decode(&bytes).map_err(|_| Refusal::Malformed)?;
-        let committed = self.committed().await?;
+        let (committed, _) = self.known().await?;
         let replaces = meta.last_log_id.index() <= committed.index() && meta.last_log_id > committed;
         if image.applied != meta.last_log_id || image.membership != meta.last_membership || replaces {
             return Err(Refusal::Malformed);

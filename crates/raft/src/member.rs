@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
-use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome, Write};
+use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome, Versioned, Write};
+use bifrost_turns::{SHORT, take_turns_of};
 use bifrost_types::limits::{MESSAGE_BYTES_MAX, METADATA_TXN_ITEMS_MAX};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -395,6 +396,14 @@ impl RunningMember {
         read(&mut self.live.lock())
     }
 
+    /// What is applied of a key, here and now, if this member leads or has heard its leader lately. One that has not may have
+    /// been left behind for good, by a group that was recovered without it.
+    pub(crate) fn seen(&self, key: &str) -> Option<Versioned> {
+        let is_led = self.status.borrow().serves() || self.heard.holds();
+        let seen = || self.live.lock().get(key).ok().flatten();
+        if is_led && !self.stop.is_cancelled() { seen() } else { None }
+    }
+
     /// Begins a group of these members.
     pub(crate) async fn initialize(&self, members: BTreeMap<MemberId, Member>) -> Result<(), AdminError> {
         check(members.len(), members.values())?;
@@ -476,6 +485,13 @@ impl RunningMember {
     /// Makes a snapshot now.
     pub(crate) async fn snapshot(&self) -> Result<(), AdminError> {
         self.raft.trigger().snapshot().await.map_err(|_| AdminError::Stopped)
+    }
+}
+
+/// Short turns for a thread of a member: elections wait for it, and every change of metadata.
+pub(crate) fn short_turns() {
+    if let Err(error) = take_turns_of(SHORT) {
+        tracing::debug!(%error, "a thread of the metadata member has turns of the usual length");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::disk::Disk;
 use crate::engine::LogEngine;
 use crate::machine::Witness;
-use crate::member::{AdminError, RunningMember, StartError, Status};
+use crate::member::{AdminError, RunningMember, StartError, Status, short_turns};
 use crate::options::RaftOptions;
 use crate::peers::{Peers, Receive, Refusal, encode_answer};
 use crate::types::{Lineage, Member, MemberId};
@@ -105,6 +105,7 @@ impl RaftMetadata {
                 let runtime = match Builder::new_multi_thread()
                     .worker_threads(2)
                     .thread_name("bifrost-raft")
+                    .on_thread_start(short_turns)
                     .enable_all()
                     .build()
                 {
@@ -353,6 +354,10 @@ impl MetadataStore for RaftMetadata {
     fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
         // From a state that has `after`: a member that is behind would take it for a revision of another store.
         Box::pin(async move { self.read(move |live| live.watch(prefix, after)).await })
+    }
+
+    fn seen(&self, key: &str) -> Option<Versioned> {
+        self.shared.member.seen(key)
     }
 }
 

@@ -29,7 +29,8 @@ const STREAM_REPLIES: usize = 4096;
 
 /// Where a host learns what a loglet is. The node asks metadata; a sequencer itself knows none.
 pub trait LogletSource: Send + Sync + fmt::Debug {
-    /// The parameters of a loglet that is the open segment of its log, read linearizably after the call began.
+    /// The parameters of a loglet that is, or lately was, the open segment of its log. One that is closed by now does no
+    /// harm: its copies are sealed, and a seal is never forgotten.
     ///
     /// # Errors
     /// [`SequencerError::NotOpen`] when the chain does not know it or it is closed, another one when nobody can say.

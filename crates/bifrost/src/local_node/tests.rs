@@ -1,13 +1,20 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bifrost_logserver::{Marker, MemoryStore, WriterRuntime};
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
-use bifrost_types::{Generation, Location, LogId, NodeId, Roles, SegmentIndex};
+use bifrost_types::{
+    Actor, CloseReason, Generation, Location, LogId, LogletOffset, Member, NodeId, Nodeset, Reconfiguration, Roles,
+    SegmentIndex, Successor, Timings,
+};
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{SealRequest, StateRequest};
+use bifrost_wire::metadata::{MetadataStore, Page, Txn, TxnOutcome, Versioned, WatchStream};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::chain::{self, Announce, Decide};
 use crate::cluster::fresh_op;
 use crate::connect::LocalConnect;
 
@@ -285,4 +292,80 @@ async fn a_node_without_a_disk_numbers_appends_and_has_no_log_server() {
     let third = start(&catalog, &connect, &sequencer, Storage::Memory).await.unwrap_err();
     assert!(matches!(third, NodeError::Refused(Refusal::HoldsCopies { .. })), "{third}");
     second.shutdown().await;
+}
+
+/// Metadata with a replica in the process that is old, and that counts who asks for the real thing.
+#[derive(Debug)]
+struct Replicated {
+    store: MemoryMetadata,
+    replica: Mutex<Option<Versioned>>,
+    asked: AtomicUsize,
+}
+
+impl MetadataStore for Replicated {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.store.get(key)
+    }
+
+    fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
+        self.store.list(prefix, after, limit)
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
+        self.store.txn(txn)
+    }
+
+    fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
+        self.store.watch(prefix, after)
+    }
+
+    fn seen(&self, _: &str) -> Option<Versioned> {
+        self.replica.lock().clone()
+    }
+}
+
+#[tokio::test]
+async fn a_loglet_that_the_replica_knows_is_not_asked_for_and_any_other_one_is() {
+    let store = MemoryMetadata::new();
+    let world = Catalog::new(Arc::new(store.clone()));
+    let node = NodeId::try_from(1).unwrap();
+    let member = Member { node, disk: DiskId::try_from(4).unwrap(), location: Location::default() };
+    let successor = Successor {
+        nodeset: Nodeset::new(vec![member]).unwrap(),
+        replication: "{node: 1}".parse().unwrap(),
+        sequencer: NodeGeneration::new(node, Generation::FIRST),
+    };
+    let first = world.create_log(None, fresh_op(), &successor).await.unwrap();
+    let near = Arc::new(Replicated { store: store.clone(), replica: Mutex::default(), asked: AtomicUsize::new(0) });
+    let source = CatalogSource { catalog: Catalog::new(near.clone()) };
+    let key = format!("logs/{:020}", first.chain.log.get());
+    let open = first.chain.last().unwrap().params.clone();
+    assert_eq!(source.open_loglet(open.id).await.as_ref(), Ok(&open));
+    assert_eq!(near.asked.load(Ordering::Relaxed), 1, "the replica has nothing yet");
+    *near.replica.lock() = store.get(key).await.unwrap();
+    assert_eq!(source.open_loglet(open.id).await.as_ref(), Ok(&open));
+    assert_eq!(near.asked.load(Ordering::Relaxed), 1);
+    // The replica falls behind: the segment is closed, and there is a next one.
+    let op = fresh_op();
+    let wanted = Reconfiguration {
+        op,
+        segment: open.id.segment,
+        actor: Actor::Operator,
+        reason: CloseReason::Requested,
+        successor: Some(successor),
+        attempt: 1,
+        opened_at_millis: 0,
+    };
+    let Announce::Write(announced) = chain::announce(&first.chain, &wanted).unwrap() else {
+        panic!("nothing is pending")
+    };
+    let read = world.replace(&first, announced).await.unwrap();
+    let decided = chain::decide(&read.chain, op, LogletOffset::FIRST, Timings::default()).unwrap();
+    let Decide::Write(decided) = decided else { panic!("it is pending") };
+    let next = world.replace(&read, decided).await.unwrap().chain.last().unwrap().params.clone();
+    assert_eq!(source.open_loglet(next.id).await.as_ref(), Ok(&next));
+    assert_eq!(near.asked.load(Ordering::Relaxed), 2, "metadata knows what the replica does not");
+    let unknown = LogletId::new(next.id.log, next.id.segment.next().unwrap());
+    assert_eq!(source.open_loglet(unknown).await, Err(SequencerError::NotOpen));
 }

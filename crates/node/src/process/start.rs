@@ -41,7 +41,7 @@ pub(super) struct Start {
     member_listener: Option<Bound>,
     /// Where that is, once it does.
     member_listens: Option<SocketAddr>,
-    member: Option<MetadataMember>,
+    member: Option<Tended>,
     detector: Detector,
     store: Option<Store>,
     node: Option<Running>,
@@ -142,8 +142,8 @@ impl Start {
             if let Some(running) = self.node {
                 running.stop().await;
             }
-            if let Some(member) = self.member {
-                member.shutdown().await;
+            if let Some(tended) = self.member {
+                tended.member().shutdown().await;
             }
             return Err(error);
         }
@@ -183,12 +183,12 @@ impl Start {
                 Outcome::GroupSays(View::new(answers.into_iter().filter(|(_, status)| status.cluster == cluster)))
             }
             Step::StartMember(start) => {
-                self.member = Some(self.start_member(start).await?);
+                self.member = Some(Tended::new(self.start_member(start).await?));
                 Outcome::MemberStarted
             }
             Step::MakeGroup => {
-                let member = self.member.as_ref().expect("the order makes a group of a member that was started");
-                group::make(member, self.state().cluster, &self.identity()).await?;
+                let tended = self.member.as_ref().expect("the order makes a group of a member that was started");
+                group::make(&tended.member(), self.state().cluster, &self.identity()).await?;
                 Outcome::GroupMade
             }
             Step::ServeMember => {
@@ -226,7 +226,7 @@ impl Start {
     fn finish(self) -> Process {
         let state = self.state().clone();
         let Running { node, farewell, stop, tasks } = self.node.expect("the order is ready when the node serves");
-        let member = self.member.map(Tended::new);
+        let member = self.member;
         if let Some(Store::Group(pool)) = self.store {
             if let Some(tended) = &member {
                 let (telling, stopped) = (tended.clone().tell_leader(Arc::clone(&pool)), stop.clone());
@@ -313,13 +313,13 @@ impl Start {
     }
 
     fn serve_member(&mut self) -> Result<(), ProcessError> {
-        if let Some(member) = &self.member
+        if let Some(tended) = &self.member
             && let Some(bound) = self.member_listener.take()
         {
             let failed = |source| ProcessError::Listen { address: bound.address.clone(), source };
             self.member_listens = Some(bound.listener.local_addr().map_err(failed)?);
             let listener = bound.listener.into_std().map_err(failed)?;
-            member.serve(listener).map_err(ProcessError::Member)?;
+            tended.member().serve(listener).map_err(ProcessError::Member)?;
         }
         Ok(())
     }
@@ -355,7 +355,10 @@ impl Start {
                 directory: self.directory.path().join(LOG_SERVER),
                 options: self.options.rocks.clone(),
             },
-            metadata: store.shared(),
+            metadata: match &self.member {
+                Some(tended) => Arc::new(tended.clone().near(store.shared())),
+                None => store.shared(),
+            },
             segments: self.options.segments,
             catch_up: self.options.catch_up.clone(),
             server: self.options.server.clone(),

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bifrost::metadata_pool::MetadataPool;
 use bifrost_raft::Role;
+use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
@@ -31,6 +33,11 @@ pub(super) struct Tended {
 impl Tended {
     pub(super) fn new(member: MetadataMember) -> Self {
         Self { running: Arc::new(Mutex::new(Arc::new(member))) }
+    }
+
+    /// What nodes of this process have of metadata without asking anybody: what its member has applied.
+    pub(super) fn near(self, store: Arc<dyn MetadataStore>) -> Near {
+        Near { member: self, store }
     }
 
     /// The member that runs, or that ran last.
@@ -105,6 +112,35 @@ impl Tended {
                 }
             }
         }
+    }
+}
+
+/// Metadata of a process with a member: asked for as everywhere, and looked at here.
+#[derive(Debug)]
+pub(super) struct Near {
+    member: Tended,
+    store: Arc<dyn MetadataStore>,
+}
+
+impl MetadataStore for Near {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
+        self.store.get(key)
+    }
+
+    fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
+        self.store.list(prefix, after, limit)
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnOutcome, MetadataError>> {
+        self.store.txn(txn)
+    }
+
+    fn watch(&self, prefix: String, after: Revision) -> BoxFuture<'_, Result<WatchStream, MetadataError>> {
+        self.store.watch(prefix, after)
+    }
+
+    fn seen(&self, key: &str) -> Option<Versioned> {
+        self.member.member().raft().seen(key)
     }
 }
 

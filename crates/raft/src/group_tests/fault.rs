@@ -94,6 +94,30 @@ async fn a_member_that_was_cut_off_raises_no_term_and_deposes_nobody_when_it_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_sees_what_it_applied_as_long_as_it_is_led() {
+    let group = Group::of(&[1, 2, 3]).await;
+    let seen = |member: u64, key: &str| group.members[&member].seen(key).map(|found| found.value);
+    group.put("k", "old").await;
+    group.agree(&[1, 2, 3]).await;
+    for member in 1..=3 {
+        assert_eq!(seen(member, "k"), Some("old".into()));
+        assert_eq!(seen(member, "none"), None);
+    }
+    group.isolate(3, true);
+    group.put("k", "new").await;
+    assert_eq!(seen(3, "k"), Some("old".into()), "nobody was asked");
+    tokio::time::sleep(options(3).lease).await;
+    assert_eq!(seen(3, "k"), None, "the others may be another group by now");
+    assert_eq!(seen(2, "k"), Some("new".into()));
+    group.isolate(3, false);
+    group.agree(&[1, 2, 3]).await;
+    assert_eq!(seen(3, "k"), Some("new".into()));
+    group.members[&2].shutdown().await;
+    assert_eq!(seen(2, "k"), None);
+    group.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_crashes_in_any_write_comes_back_with_all_that_it_answered() {
     for stop in 0..12 {
         for kept in 0..2 {

@@ -67,8 +67,13 @@ impl Heard {
 
     /// Whether this member would vote for one whose log ends at `theirs` now. It promises nothing.
     pub(crate) fn would_vote(&self, status: &Status, mine: Option<LogId>, theirs: Option<LogId>) -> bool {
-        let is_led = status.serves() || self.signs().holds(self.now(), self.lease);
+        let is_led = status.serves() || self.holds();
         !is_led && theirs >= mine
+    }
+
+    /// Whether a leader may be there still.
+    pub(super) fn holds(&self) -> bool {
+        self.signs().holds(self.now(), self.lease)
     }
 
     pub(super) fn now(&self) -> Duration {

@@ -1,9 +1,11 @@
 //! Metadata whose answers are judged (M1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Page, Revision, Txn, TxnOutcome, Versioned, WatchStream};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::log_server::next;
@@ -21,16 +23,28 @@ pub struct Judged {
     truth: Truth,
     /// Whether it asks the servers themselves, and not somebody who asks them.
     direct: bool,
+    /// How often each key was looked at in the replica, and what was there the last time.
+    looks: Mutex<BTreeMap<String, (u64, Versioned)>>,
 }
 
 impl Judged {
     /// The answers of `inner` to the host `who`.
     pub fn new(who: &str, inner: Arc<dyn MetadataStore>, truth: Truth, direct: bool) -> Self {
-        Self { who: who.to_owned(), inner, truth, direct }
+        Self { who: who.to_owned(), inner, truth, direct, looks: Mutex::default() }
     }
 }
 
 impl MetadataStore for Judged {
+    /// A replica in the process that is now as new as can be, now as old as its last look.
+    fn seen(&self, key: &str) -> Option<Versioned> {
+        let new = self.truth.keyspace().get(key.to_owned()).now_or_never()?.ok()??;
+        let mut looks = self.looks.lock();
+        let (number, last) = looks.entry(key.to_owned()).or_insert((0, new.clone()));
+        *number += 1;
+        let old = std::mem::replace(last, new.clone());
+        Some(if number.is_multiple_of(2) { old } else { new })
+    }
+
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
         Box::pin(async move {
             let floor = self.truth.floor();

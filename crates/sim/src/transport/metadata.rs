@@ -49,6 +49,10 @@ impl MetadataStore for FaultyMetadata {
         Box::pin(self.route.call("get", Repeat::Reads, FAILURES, execute))
     }
 
+    fn seen(&self, key: &str) -> Option<Versioned> {
+        self.inner.seen(key)
+    }
+
     fn list(&self, prefix: String, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page, MetadataError>> {
         let inner = Arc::clone(&self.inner);
         let execute = move |_| -> BoxFuture<'static, Result<Page, MetadataError>> {
