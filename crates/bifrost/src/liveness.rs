@@ -24,12 +24,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_types::{Generation, NodeId};
+use bifrost_types::{Generation, NodeGeneration, NodeId};
 use bifrost_wire::liveness::Beat;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::info;
 
 use self::core::{Core, Event, Lead, TooManyNodes, Verdict};
 
@@ -81,7 +82,7 @@ impl LivenessOptions {
         Ok(())
     }
 
-    /// How often a detector looks whether somebody fell silent.
+    /// How long a detector goes at most without looking whether somebody fell silent.
     pub fn tick_interval(&self) -> Duration {
         self.beat_interval / 2
     }
@@ -124,9 +125,16 @@ impl Detector {
         self.step(Event::Lead { lead });
     }
 
-    /// Call it every [`tick_interval`](LivenessOptions::tick_interval).
+    /// Call it at the [next look](Self::next_look).
     pub fn tick(&self) {
         self.step(Event::Tick);
+    }
+
+    /// When somebody may fall silent next, or a [`tick_interval`](LivenessOptions::tick_interval) from now if that is sooner.
+    pub fn next_look(&self) -> Instant {
+        let Inner { started, core, .. } = &*self.inner;
+        let core = core.lock();
+        *started + core.next_look(started.elapsed())
     }
 
     /// A node gave a sign of life.
@@ -154,6 +162,13 @@ impl Detector {
         let now = self.inner.started.elapsed();
         core.step(now, event);
         let verdict = core.verdict(now);
+        let fell_silent = |(node, generation): &(&NodeId, &Generation)| {
+            !self.inner.verdict.borrow().is_silent(NodeGeneration::new(**node, **generation))
+        };
+        for (node, generation) in verdict.silent.iter().filter(fell_silent) {
+            let life = NodeGeneration::new(*node, *generation);
+            info!(node = %life, silence = ?core.silence(*node, now), "a node is silent, or said that it stops");
+        }
         // Under the lock, so that a later verdict is never replaced by an earlier one.
         self.inner.verdict.send_if_modified(|known| {
             let differs = *known != verdict;

@@ -149,6 +149,18 @@ impl Core {
         Verdict { leads: self.leads(), silent: silent.map(|(node, life)| (*node, life.generation)).collect() }
     }
 
+    /// How long nothing was heard of a node, or, if the detector stood still meanwhile, of what it heard nothing.
+    pub fn silence(&self, node: NodeId, now: Duration) -> Option<Duration> {
+        self.lives.get(&node).map(|life| now.saturating_sub(life.heard))
+    }
+
+    /// When to look next: after a tick at the latest, or in the moment in which somebody falls silent.
+    pub fn next_look(&self, now: Duration) -> Duration {
+        let falls = self.lives.values().map(|life| life.heard.saturating_add(self.options.silent_after));
+        let tick = now.saturating_add(self.options.tick_interval());
+        falls.filter(|falls| *falls > now).fold(tick, Duration::min)
+    }
+
     /// The leader before was silent already. It may have failed as a leader only, so it has time for two beats.
     fn count_silence(&mut self, now: Duration, node: NodeId, silence: Duration) {
         let LivenessOptions { beat_interval, silent_after } = self.options;
@@ -318,6 +330,31 @@ mod tests {
         bench.pass(150, &[1]);
         bench.pass(SILENT - 100, &[]);
         assert!(!bench.silent().contains(&1), "it only does not lead any more");
+    }
+
+    #[test]
+    fn the_next_look_is_when_somebody_falls_silent() {
+        let mut bench = Bench::leading();
+        let tick = LivenessOptions::default().tick_interval();
+        let next = |bench: &Bench| bench.core.next_look(millis(bench.now));
+        let heard = bench.now;
+        assert_eq!(next(&bench), millis(heard) + tick);
+        bench.now += SILENT - 30;
+        bench.beat(1, 1);
+        bench.beat(2, 1);
+        // The detector stood still: what was not heard meanwhile counts less.
+        bench.step(Event::Tick);
+        let falls = bench.core.lives[&node(3)].heard + millis(SILENT);
+        while next(&bench) < falls {
+            bench.now = u64::try_from(next(&bench).as_millis()).expect("small");
+            bench.step(Event::Tick);
+            assert_eq!(bench.silent(), [0_u32; 0]);
+        }
+        assert_eq!(next(&bench), falls, "not a tick later");
+        bench.now = u64::try_from(falls.as_millis()).expect("small");
+        bench.step(Event::Tick);
+        assert_eq!(bench.silent(), [3]);
+        assert_eq!(next(&bench), millis(bench.now) + tick, "who is silent is not waited for");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bifrost_raft::{MemberId, RaftMetadata, Role, Status};
 use bifrost_wire::RpcError;
 use bifrost_wire::liveness::{Beat, BeatError, Liveness};
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use super::admin::{node, wire_member};
 
@@ -51,8 +51,6 @@ fn lead(status: &Status) -> Option<Lead> {
 /// Safe: a detector that is told nothing concludes nothing new.
 pub(super) async fn detect(raft: RaftMetadata, detector: Detector) {
     let mut status = raft.watch_status();
-    let mut ticks = interval(detector.options().tick_interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let lead = lead(&status.borrow_and_update());
         detector.lead(lead);
@@ -61,7 +59,7 @@ pub(super) async fn detect(raft: RaftMetadata, detector: Detector) {
             changed = status.changed() => if changed.is_err() {
                 return detector.lead(None);
             },
-            _ = ticks.tick() => detector.tick(),
+            () = sleep_until(detector.next_look()) => detector.tick(),
         }
     }
 }
