@@ -2,7 +2,7 @@
 //! one helper at a time that closes a segment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bifrost_loglet::read::Readable;
@@ -15,6 +15,7 @@ use bifrost_wire::metadata::{MetadataError, Revision};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{Duration, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
@@ -24,6 +25,9 @@ use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{Leave, PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
+
+/// How long whoever wants a segment closed waits for somebody else in this process who is at it.
+const DRIVEN: Duration = Duration::from_millis(200);
 
 /// One log in this process.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct LogState {
     /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
     /// that nobody polls cannot stop the others.
     helper: AsyncMutex<()>,
+    /// How many tasks and callers of this process drive a reconfiguration.
+    driving: AtomicUsize,
     /// The end of the segment that was closed last, as far as writers of this process needed it.
     pub(crate) closed_tail: AsyncMutex<Option<ClosedTail>>,
     progress: watch::Sender<Progress>,
@@ -58,6 +64,7 @@ impl LogState {
             chain: watch::Sender::new(Arc::new(stored)),
             loglets: Mutex::new(BTreeMap::new()),
             helper: AsyncMutex::new(()),
+            driving: AtomicUsize::new(0),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
             readers: AtomicU64::new(0),
@@ -246,6 +253,10 @@ impl LogState {
         actor: Actor,
         mut known: Option<Arc<StoredChain>>,
     ) -> Result<(), ReconfigureError> {
+        if self.driving.load(Ordering::Relaxed) > 0 {
+            // Two of one process only make it slower. But it may be a future that nobody polls.
+            sleep(DRIVEN).await;
+        }
         let _helper = self.helper.lock().await;
         loop {
             match self.help_once(loglet, reason, actor.clone(), known.take()).await {
@@ -303,6 +314,7 @@ impl LogState {
     }
 
     async fn drive_from(&self, reconfigurer: Reconfigurer, intent: &Intent) -> Result<Reconfigured, ReconfigureError> {
+        let _driving = Driving::begin(&self.driving);
         let peers = self.cluster.peers();
         let driven = reconfigurer.drive(intent, &self.progress, self).await;
         let (outcome, settle) = driven.map_err(|error| match error {
@@ -359,6 +371,22 @@ impl LogState {
             nodeset_max: self.cluster.options.nodeset_max,
         };
         plan(situation, wish, &last.params.replication)
+    }
+}
+
+/// A reconfiguration that is driven.
+struct Driving<'a>(&'a AtomicUsize);
+
+impl<'a> Driving<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -396,6 +396,7 @@ impl Reconfigurer {
         surroundings: &dyn Surroundings,
         back_off: &mut BackOff,
     ) -> Result<Written, ReconfigureError> {
+        let began = Instant::now();
         let written = match roster {
             Some(roster) => self.catalog.replace_under(read, next, roster).await,
             None => self.catalog.replace(read, next).await,
@@ -403,6 +404,7 @@ impl Reconfigurer {
         match written {
             Ok(written) => {
                 back_off.reset();
+                debug!(log = %self.log, version = written.chain.version, took = ?began.elapsed(), "chain written");
                 surroundings.seen(&written);
                 return Ok(Written::Yes(Box::new(written)));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadError, ReadOptions, ReadRange};
 use bifrost_types::plant::{self, Plant};
@@ -14,6 +15,10 @@ use crate::log_state::LogState;
 
 /// Bytes that a scan reads ahead.
 const SCAN_CREDIT_BYTES: NonZeroU64 = NonZeroU64::new(1 << 20).expect("not 0");
+
+/// How long a copy may be silent before another one is asked: a writer waits, the range is short, and a copy may be on the
+/// very node that was lost.
+const SCAN_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -111,7 +116,8 @@ async fn visit(
     }
     let range = ReadRange { from, until, filter: KeyFilter::Any };
     let spread = u64::from(segment.index().get());
-    let options = ReadOptions { credit_bytes: SCAN_CREDIT_BYTES, spread, ..ReadOptions::default() };
+    let options =
+        ReadOptions { credit_bytes: SCAN_CREDIT_BYTES, spread, patience: SCAN_PATIENCE, ..ReadOptions::default() };
     // At or after the revision that names the nodeset.
     let named_at = state.chain().revision;
     let (cluster, readable) = (&state.cluster, state.readable(segment));

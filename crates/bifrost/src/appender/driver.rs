@@ -9,12 +9,14 @@ use std::time::Duration;
 use bifrost_types::limits::{LSN_RESERVE, STORE_MESSAGE_BYTES};
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
-    Actor, AppendId, Chain, CloseReason, LogletOffset, Lsn, OutOfPositions, Segment, SegmentIndex, Sequence,
+    Actor, AppendId, Chain, CloseReason, LogletOffset, LogletParams, Lsn, OutOfPositions, Segment, SegmentIndex,
+    Sequence,
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
     AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
 };
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -216,29 +218,31 @@ impl Driver {
 
     async fn round(&mut self, chain: &Chain, last: &Segment) -> Round {
         let unsettled = self.shared.inbox.lock().queue.unsettled();
-        if let Some(attempt) = unsettled
-            && is_closed(chain, attempt.segment)
-        {
-            // The decided tail bounds what the attempt could leave.
+        let ended = unsettled.filter(|attempt| is_closed(chain, attempt.segment));
+        let is_open = last.decided_tail().is_none();
+        // The decided tail bounds what an attempt in a closed segment could leave. The next sequencer is asked meanwhile, and
+        // sent nothing before that is settled.
+        let opening = is_open.then(|| self.open(last));
+        let settling = async {
+            let Some(attempt) = ended else { return Ok(()) };
             let Some(segment) = chain.segment(attempt.segment) else {
                 self.give_up(NotAppended::NoProgress);
-                return Round::Again(StreamEnd::Reconnect);
+                return Err(StreamEnd::Reconnect);
             };
-            if !self.settle(segment, attempt, None).await {
-                return Round::Again(StreamEnd::NoProgress);
-            }
-        }
-        if last.decided_tail().is_some() {
-            return if is_being_deleted(chain) { Round::LogDeleted } else { Round::LogClosed };
-        }
-        match self.open(last).await {
-            Ok(stream) => self.converse(last, stream).await,
-            Err(end) => Round::Again(end),
+            if self.settle(segment, attempt, None).await { Ok(()) } else { Err(StreamEnd::NoProgress) }
+        };
+        let (settled, opened) = tokio::join!(settling, OptionFuture::from(opening));
+        match (settled, opened) {
+            (Err(end), _) | (Ok(()), Some(Err(end))) => Round::Again(end),
+            (Ok(()), Some(Ok(stream))) => self.converse(last, stream).await,
+            (Ok(()), None) if is_being_deleted(chain) => Round::LogDeleted,
+            (Ok(()), None) => Round::LogClosed,
         }
     }
 
     /// Looks up what the attempt left open; `false` if that could not be done in time.
     async fn settle(&mut self, segment: &Segment, attempt: Attempt, until: Option<LogletOffset>) -> bool {
+        let began = Instant::now();
         let wanted = self.shared.inbox.lock().queue.unsettled_sequences();
         let state = self.state.clone();
         let writer = self.shared.writer;
@@ -258,33 +262,41 @@ impl Driver {
         };
         let found = if plant::is(Plant::OpenAppendSentAgain) { Found::default() } else { found };
         // What was trimmed or lost before we looked cannot be told apart from what never landed.
+        debug!(log = %self.shared.log, %writer, found = found.offsets.len(), took = ?began.elapsed(), "appends settled");
         self.shared.inbox.lock().queue.settle(&found.offsets, found.gaps, &mut self.resolutions);
         self.deliver(Some(segment));
         true
     }
 
-    async fn open(&mut self, last: &Segment) -> Result<AppendStream, StreamEnd> {
-        let sequencer = last.params.sequencer;
-        // No services, or a later life of the node: this one is gone (A6).
-        let sequencers = self.state.cluster.directory.sequencers(sequencer).ok_or(StreamEnd::Doubt)?;
+    /// A stream to the sequencer of `last`. What is returned does not hold on to the driver.
+    fn open(&mut self, last: &Segment) -> impl Future<Output = Result<AppendStream, StreamEnd>> + use<> {
         self.incarnation += 1;
-        let open =
-            AppendOpen { loglet: last.params.id, sequencer, writer: self.shared.writer, incarnation: self.incarnation };
-        let opened = tokio::select! {
-            biased;
-            // Nobody needs the answer of a sequencer whose segment somebody else closed.
-            () = self.state.until_closed(last.index()) => return Err(StreamEnd::Reconnect),
-            opened = timeout(self.state.cluster.options.call_deadline, sequencers.open_append(open)) => opened,
-        };
-        match opened {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(SequencerCallError::Refused(error))) => Err(after_refusal(error)),
-            Ok(Err(SequencerCallError::Rpc(RpcError::Overloaded))) => Err(StreamEnd::Busy),
-            Ok(Err(SequencerCallError::Rpc(error))) => {
-                debug!(%sequencer, %error, "sequencer cannot be reached");
-                Err(StreamEnd::Doubt)
+        let LogletParams { id: loglet, sequencer, .. } = last.params;
+        let open = AppendOpen { loglet, sequencer, writer: self.shared.writer, incarnation: self.incarnation };
+        let state = self.state.clone();
+        async move {
+            let began = Instant::now();
+            // No services, or a later life of the node: this one is gone (A6).
+            let sequencers = state.cluster.directory.sequencers(sequencer).ok_or(StreamEnd::Doubt)?;
+            let opened = tokio::select! {
+                biased;
+                // Nobody needs the answer of a sequencer whose segment somebody else closed.
+                () = state.until_closed(loglet.segment) => return Err(StreamEnd::Reconnect),
+                opened = timeout(state.cluster.options.call_deadline, sequencers.open_append(open)) => opened,
+            };
+            match opened {
+                Ok(Ok(stream)) => {
+                    debug!(%loglet, %sequencer, took = ?began.elapsed(), "append stream opened");
+                    Ok(stream)
+                }
+                Ok(Err(SequencerCallError::Refused(error))) => Err(after_refusal(error)),
+                Ok(Err(SequencerCallError::Rpc(RpcError::Overloaded))) => Err(StreamEnd::Busy),
+                Ok(Err(SequencerCallError::Rpc(error))) => {
+                    debug!(%sequencer, %error, "sequencer cannot be reached");
+                    Err(StreamEnd::Doubt)
+                }
+                Err(_) => Err(StreamEnd::Doubt),
             }
-            Err(_) => Err(StreamEnd::Doubt),
         }
     }
 
