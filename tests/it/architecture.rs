@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Which crates a crate may name, in dependencies of every kind. A new edge is a design change: it needs a decision.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("turns", &[]),
     ("wire", &["types"]),
     ("loglet", &["types", "wire"]),
     ("sequencer", &["types", "wire", "loglet"]),
-    ("logserver", &["types", "wire"]),
+    ("logserver", &["types", "wire", "turns"]),
     ("metadata", &["types", "wire"]),
-    ("raft", &["types", "wire", "metadata"]),
+    ("raft", &["types", "wire", "metadata", "turns"]),
     ("etcd", &["types", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Batch, Durability, EngineError, LogEngine, Op, Record};
+use crate::member::short_turns;
 
 /// RocksDB's own buffer: entries come and go, and the keyspace is in memory anyway.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
@@ -104,7 +105,10 @@ impl RocksEngine {
         let served = Arc::clone(&db);
         let named = std::thread::Builder::new().name("bifrost-raft-disk".to_owned());
         let writer = named
-            .spawn(move || serve(&served, queue))
+            .spawn(move || {
+                short_turns();
+                serve(&served, queue);
+            })
             .map_err(|source| RocksOpenError::Thread { dir: dir.to_owned(), source })?;
         Ok(Self { db, requests: Some(requests), writer: Some(writer) })
     }
