@@ -29,6 +29,10 @@ use crate::settle::ClosedTail;
 /// How long whoever wants a segment closed waits for somebody else in this process who is at it.
 const DRIVEN: Duration = Duration::from_millis(200);
 
+/// How long servers are not told a decided tail: it costs each an fsync, and writers want those for the next segment. Nobody
+/// needs it (S5); who is never told finds out when it catches up.
+const SETTLE_AFTER: Duration = Duration::from_millis(100);
+
 /// One log in this process.
 #[derive(Debug)]
 pub(crate) struct LogState {
@@ -324,7 +328,11 @@ impl LogState {
         if let Some(settle) = settle {
             let stop = self.cluster.stop.child_token();
             self.cluster.tasks.spawn(async move {
-                let _stopped = stop.run_until_cancelled_owned(settle.tell(peers)).await;
+                let telling = async {
+                    sleep(SETTLE_AFTER).await;
+                    settle.tell(peers).await;
+                };
+                let _stopped = stop.run_until_cancelled_owned(telling).await;
             });
         }
         Ok(outcome)
