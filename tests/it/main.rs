@@ -14,6 +14,7 @@ mod abuse;
 mod api;
 mod append_and_seal_concurrent;
 mod architecture;
+mod bench;
 // Network namespaces are Linux's.
 mod catch_up;
 #[cfg(target_os = "linux")]

@@ -8,6 +8,7 @@
 //! `usage`, `signals`, `progress`, `values` and `log_ref` (arguments), then the commands.
 
 mod append;
+mod bench;
 mod completions;
 mod config;
 mod context;
@@ -71,6 +72,9 @@ enum Command {
     /// Run three log servers in this process under load, disturb them, and check every promise of the log
     #[command(after_help = demo::HELP)]
     Demo(demo::DemoArgs),
+    /// Measure the cluster: appends, reads, tailing, and times without an acknowledged append
+    #[command(after_help = bench::HELP)]
+    Bench(bench::BenchArgs),
     /// Make, list, describe and delete logs
     Log(log::LogArgs),
     /// Append lines to a log as records
@@ -111,6 +115,7 @@ impl Command {
             Self::Dev(args) => dev::run(context, args).await,
             Self::Server(args) => server::run(context, args).await,
             Self::Demo(args) => demo::run(context, args).await,
+            Self::Bench(args) => bench::run(context, args).await,
             Self::Log(args) => log::run(context, args).await,
             Self::Append(args) => append::run(context, args).await,
             Self::Read(args) => read::run(context, args).await,
@@ -130,7 +135,10 @@ impl Command {
 
     /// Whether the command ends in good order by itself when [`Context::stop`] fires. The others are dropped.
     const fn stops_itself(&self) -> bool {
-        matches!(self, Self::Dev(_) | Self::Server(_) | Self::Demo(_) | Self::Append(_) | Self::Read(_))
+        matches!(
+            self,
+            Self::Dev(_) | Self::Server(_) | Self::Demo(_) | Self::Bench(_) | Self::Append(_) | Self::Read(_)
+        )
     }
 
     /// Whether the command works while the configuration is broken.

@@ -44,7 +44,7 @@ pub use self::example::example;
 pub use self::key::{Key, KeyName};
 pub use self::keys::{ADDRESSES, DATA_DIR, JOIN, NODE_NAME, SECTIONS, TIMEOUT, keys};
 pub use self::load::{FILE, Source};
-pub use self::value::parse_duration;
+pub use self::value::{parse_bytes, parse_duration};
 
 /// Where `bifrost dev` listens by default: the letters B, I, F, R on a telephone.
 pub const PORT: u16 = 2437;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bifrost::{KeyFilter, Keys, Lsn};
+use bifrost_types::limits::RECORD_BYTES_MAX;
 
 use crate::config;
 
@@ -15,6 +16,13 @@ pub(crate) fn parse_lsn(text: &str) -> Result<Lsn, String> {
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let time = config::parse_duration(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "a time is a whole number and a unit, such as 500ms, 10s or 2m".to_owned())
+}
+
+/// A size of a record such as 128, 1KiB or 1MiB.
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    let size = config::parse_bytes(text).and_then(|bytes| usize::try_from(bytes).ok());
+    size.filter(|size| *size <= RECORD_BYTES_MAX)
+        .ok_or_else(|| format!("a size is a number of bytes up to {RECORD_BYTES_MAX}, such as 128, 1KiB or 1MiB"))
 }
 
 /// Keys of records: `7`, `7,9`, or `7-9` for all from 7 to 9.

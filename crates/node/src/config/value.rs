@@ -66,7 +66,7 @@ impl Raw {
 
     pub(super) fn bytes(&self) -> Result<u64, Rejected> {
         match self {
-            Self::Number(text) | Self::Text(text) | Self::Env(text) => parse_bytes(text),
+            Self::Number(text) | Self::Text(text) | Self::Env(text) => bytes_of(text),
             Self::Texts(_) | Self::Other(_) => Err(Rejected::Kind),
         }
     }
@@ -105,7 +105,12 @@ fn whole(text: &str) -> Result<u64, Rejected> {
 
 const SIZES: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
 
-fn parse_bytes(text: &str) -> Result<u64, Rejected> {
+/// A size: a whole number, of bytes or with one of the units `B`, `KiB`, `MiB` and `GiB`.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    bytes_of(text).ok()
+}
+
+fn bytes_of(text: &str) -> Result<u64, Rejected> {
     let Some((number, shift)) = SIZES.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))) else {
         return whole(text);
     };
