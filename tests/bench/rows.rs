@@ -17,8 +17,10 @@ use super::support::cluster::Cluster;
 const CANARIES: u32 = 5;
 /// Bytes of each.
 const CANARY_BYTES: usize = 4096;
-/// Between a repetition and the next.
-const REST: Duration = Duration::from_millis(100);
+/// Before a repetition: what follows a closed segment, up to the disks that look whether they miss something of it, is over then.
+const REST: Duration = Duration::from_millis(1500);
+/// Between two attempts to put the sequencer where a repetition wants it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One kind of change or loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +79,8 @@ impl Row {
         for _ in 0..repetitions {
             load.runtime().block_on(self.prepare(cluster, &log));
             load.await_progress(&load.mark(), "before a repetition");
-            measured.canary.push(canary(below));
             std::thread::sleep(REST);
+            measured.canary.push(canary(below));
             let mark = load.mark();
             let (node, closed_before) = (sequencer(cluster, &log), log.chain().segments.len());
             self.happens(cluster, load, &log, node);
@@ -104,7 +106,7 @@ impl Row {
             let options = ReconfigureOptions { sequencer: Some(cluster.id(there)), ..ReconfigureOptions::default() };
             // It may be too early after the last repetition.
             if log.reconfigure(options).await.is_err() {
-                sleep(REST).await;
+                sleep(PAUSE).await;
             }
         }
     }
