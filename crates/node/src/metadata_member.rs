@@ -42,6 +42,7 @@ use self::liveness::{MemberLiveness, detect};
 const LISTENER_THREADS: usize = 2;
 /// For a connection to another member, and for what is sent on it to be acknowledged: a link that is healed is to be used at
 /// once, since the next member that is lost may be the one that a majority needed.
+#[cfg(feature = "rocksdb")]
 const PEER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long what the listener left running may go on.
 const GRACE: Duration = Duration::from_secs(2);
