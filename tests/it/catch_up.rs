@@ -20,6 +20,12 @@ fn lines(numbers: std::ops::Range<u32>) -> String {
     text
 }
 
+/// The value of a metric without labels; 0 while there is none.
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+}
+
 #[test]
 fn a_server_that_was_killed_gets_what_it_misses_and_says_how_far_it_is() {
     let mut cluster = Cluster::of(3);
@@ -32,31 +38,29 @@ fn a_server_that_was_killed_gets_what_it_misses_and_says_how_far_it_is() {
     cluster.run(0, ["append", "orders"], lines(266..300).as_bytes()).ok();
     cluster.start(2);
     let begun = Instant::now();
-    let caught_up = loop {
+    let missed = (266 - 10) * RECORD_BYTES as u64;
+    let (caught_up, metrics) = loop {
         let described = cluster.run(0, ["node", "describe", "N3", "--output", "json"], b"").ok();
         let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
         let told = described["status"]["catch_up"].clone();
-        if told["segments_left"] == 0 && told["bytes_done"].as_u64() > Some(0) {
-            break told;
+        let (status, metrics) = cluster.get(2, "/metrics");
+        assert_eq!(status, 200);
+        // Altogether: on a busy machine the log may have moved by itself in between, and what closed later is a new beginning.
+        if told["segments_left"] == 0 && value(&metrics, "bifrost_catch_up_bytes_total") >= missed as f64 {
+            break (told, metrics);
         }
         assert!(begun.elapsed() < PATIENCE, "{described}");
         thread::sleep(Duration::from_millis(50));
     };
     let done = caught_up["bytes_done"].as_u64().expect("a number");
-    let missed = (266 - 10) * RECORD_BYTES as u64;
-    assert!(done >= missed && done < missed * 2, "{caught_up}");
+    let total = value(&metrics, "bifrost_catch_up_bytes_total");
+    assert!(total < missed as f64 * 2.0 && done > 0 && done as f64 <= total, "{total} of {missed}: {caught_up}");
     assert_eq!((&caught_up["bytes_left"], &caught_up["percent"]), (&0.into(), &100.into()), "{caught_up}");
     assert!(caught_up["since_last_byte_millis"].is_u64() && caught_up["last_error"].is_null(), "{caught_up}");
-    let (status, metrics) = cluster.get(2, "/metrics");
-    let value = |name: &str| {
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
-    };
-    assert_eq!(status, 200);
-    assert_eq!(value("bifrost_catch_up_bytes_total"), done as f64);
-    assert_eq!(value("bifrost_catch_up_done_bytes"), done as f64);
-    assert_eq!((value("bifrost_catch_up_left_bytes"), value("bifrost_catch_up_done_percent")), (0.0, 100.0));
-    assert!(value("bifrost_catch_up_last_byte_timestamp_seconds") > 1e9);
+    assert_eq!(value(&metrics, "bifrost_catch_up_done_bytes"), done as f64);
+    assert_eq!(value(&metrics, "bifrost_catch_up_left_bytes"), 0.0);
+    assert_eq!(value(&metrics, "bifrost_catch_up_done_percent"), 100.0);
+    assert!(value(&metrics, "bifrost_catch_up_last_byte_timestamp_seconds") > 1e9);
     // Without another member of the first segment everything is there, byte for byte.
     assert_eq!(cluster.stop(1), 0);
     assert_eq!(cluster.run(2, ["read", "orders", "--output", "raw"], b"").ok(), lines(0..300));
