@@ -1,12 +1,16 @@
 //! `bifrost bench` against a cluster: what it tells, what it leaves, and how it ends early.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::support::tool::{command, objects, run};
+
+/// Only a bench that hangs gets here.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Three nodes in this process, and what a command says to them.
 async fn on_cluster<T: Send + 'static>(work: impl FnOnce(String) -> T + Send + 'static) -> anyhow::Result<T> {
@@ -86,8 +90,10 @@ async fn a_bench_that_is_interrupted_leaves_nothing_and_one_that_makes_no_sense_
     on_cluster(|addresses| {
         let mut endless = command(["bench", "append", "--duration", "1h", "--warm-up", "1ms"]);
         let child = endless.env("BIFROST_ADDRESS", &addresses).spawn().expect("it starts");
+        let begun = Instant::now();
         while logs(&addresses).is_empty() {
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(begun.elapsed() < PATIENCE, "it makes no log");
+            thread::sleep(Duration::from_millis(20));
         }
         kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
         let ended = child.wait_with_output().expect("it ends");

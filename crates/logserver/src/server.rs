@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use bifrost_turns::{SHORT, take_turns_of};
+use bifrost_turns::take_short_turns;
 use bifrost_types::{DiskId, LogletId, LogletOffset, NodeId};
 use bifrost_wire::RpcError;
 use bifrost_wire::account::Ahead;
@@ -265,7 +265,7 @@ fn spawn_thread(
     let token = tasks.token();
     thread::Builder::new().name(format!("log-writer-{node}")).spawn(move || {
         let _token = token;
-        if let Err(error) = take_turns_of(SHORT) {
+        if let Err(error) = take_short_turns() {
             tracing::debug!(%error, "the writer thread has turns of the usual length");
         }
         runtime.block_on(work);

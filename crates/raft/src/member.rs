@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bifrost_metadata::keyspace::{TXN_BYTES_MAX, txn_bytes, validate};
 use bifrost_metadata::{Live, MetadataError, Txn, TxnOutcome, Versioned, Write};
-use bifrost_turns::{SHORT, take_turns_of};
+use bifrost_turns::take_short_turns;
 use bifrost_types::limits::{MESSAGE_BYTES_MAX, METADATA_TXN_ITEMS_MAX};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -490,7 +490,7 @@ impl RunningMember {
 
 /// Short turns for a thread of a member: elections wait for it, and every change of metadata.
 pub(crate) fn short_turns() {
-    if let Err(error) = take_turns_of(SHORT) {
+    if let Err(error) = take_short_turns() {
         tracing::debug!(%error, "a thread of the metadata member has turns of the usual length");
     }
 }

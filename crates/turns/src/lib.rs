@@ -6,12 +6,14 @@
 //! 6.12 on; `sched_setattr(2)`, `sched_runtime` under `SCHED_OTHER`). Needs no privilege, and unlike `nice` costs nobody else.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 /// The shortest turn that Linux gives.
-pub const SHORT: Duration = Duration::from_micros(100);
+#[cfg(target_os = "linux")]
+const SHORT: Duration = Duration::from_micros(100);
 
-/// Asks for turns of this length for the calling thread and the threads that it will start; Linux takes 0.1 to 100 ms. What
+/// Asks for turns of 0.1 ms, the shortest that Linux gives, for the calling thread and the threads that it will start. What
 /// else is known about the thread stays as it is. Kernels before 6.12 take note and do nothing; other systems have no such
 /// thing.
 ///
@@ -19,7 +21,7 @@ pub const SHORT: Duration = Duration::from_micros(100);
 /// What the system said, for example in a sandbox that forbids the call. The thread goes on as before.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "two system calls that no library wraps")]
-pub fn take_turns_of(length: Duration) -> io::Result<()> {
+pub fn take_short_turns() -> io::Result<()> {
     const MYSELF: libc::pid_t = 0;
     const NO_FLAGS: libc::c_uint = 0;
     let mut about = libc::sched_attr {
@@ -43,7 +45,7 @@ pub fn take_turns_of(length: Duration) -> io::Result<()> {
         return Ok(());
     }
     about.size = size;
-    about.sched_runtime = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+    about.sched_runtime = u64::try_from(SHORT.as_nanos()).unwrap_or(u64::MAX);
     // SAFETY: the kernel reads `size` bytes of `about` and keeps no reference to it.
     let written = unsafe { libc::syscall(libc::SYS_sched_setattr, MYSELF, &raw const about, NO_FLAGS) };
     if written == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -54,7 +56,7 @@ pub fn take_turns_of(length: Duration) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn take_turns_of(_: Duration) -> io::Result<()> {
+pub fn take_short_turns() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -80,7 +82,7 @@ mod tests {
     fn a_thread_and_those_that_it_starts_have_short_turns_and_others_do_not() {
         let before = turn();
         let (mine, child) = thread::spawn(|| {
-            take_turns_of(SHORT).unwrap();
+            take_short_turns().unwrap();
             (turn(), thread::spawn(turn).join().unwrap())
         })
         .join()

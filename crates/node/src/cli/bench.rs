@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bifrost::ReplicationProperty;
 use clap::Subcommand;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::CliError;
@@ -69,7 +70,7 @@ pub(crate) struct LogsArgs {
     keep: bool,
 }
 
-/// Who writes to them, and for how long.
+/// Who writes to them.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct WritersArgs {
     /// Writers of each log
@@ -78,12 +79,34 @@ pub(crate) struct WritersArgs {
     /// Appends of each writer that wait for their outcome, at most 65536
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(IN_FLIGHT_MAX)))]
     in_flight: u32,
+    #[command(flatten)]
+    time: TimeArgs,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct TimeArgs {
     /// How long is measured
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
     /// How long is written before that
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     warm_up: Duration,
+}
+
+impl TimeArgs {
+    /// The time that counts, if writing begins now.
+    fn period(self) -> Period {
+        let from = Instant::now() + self.warm_up;
+        Period { from, until: from + self.duration }
+    }
+}
+
+/// The time that counts.
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    from: Instant,
+    until: Instant,
 }
 
 pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<Exit, CliError> {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use bifrost::{Log, LogError, ReconfigureOptions};
+use bifrost::{Advice, AppendError, Log, LogError, ReconfigureOptions};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::ground::{Ground, failed};
-use super::report::{Percentiles, Rate, Report, Setting, Times, print, rate_rows, times_row};
-use super::writers::{Witness, write};
+use super::report::{Percentiles, Report, Times, print, times_row};
+use super::writers::{Appends, Witness, write};
 use super::{LogsArgs, WritersArgs};
 use crate::cli::context::{Context, Output};
 use crate::cli::error::CliError;
@@ -47,27 +47,30 @@ struct Gap {
 #[derive(Debug, Serialize)]
 struct FailoverReport {
     #[serde(flatten)]
-    setting: Setting,
-    writers: u32,
-    in_flight: u32,
-    #[serde(flatten)]
-    rate: Rate,
-    latency_micros: Percentiles,
+    appends: Appends,
+    /// Whose outcome is unknown, or that are not in the log.
+    appends_failed: u64,
     longest_gap_micros: u64,
     /// The first of those that were long enough.
     gaps: Vec<Gap>,
     /// From the request until the next segment was open.
     reconfigurations_micros: Option<Percentiles>,
+    reconfigurations_failed: u64,
 }
 
 impl Report for FailoverReport {
     fn rows(&self) -> Vec<(String, String)> {
         let ms = |micros: u64| format!("{:.1} ms", micros as f64 / 1e3);
-        let mut rows = rate_rows(&self.rate);
-        rows.push(times_row("append", &self.latency_micros));
+        let mut rows = self.appends.rows();
+        if self.appends_failed > 0 {
+            rows.push(("appends that failed".to_owned(), self.appends_failed.to_string()));
+        }
         if let Some(reconfigurations) = &self.reconfigurations_micros {
             rows.push(("reconfigurations".to_owned(), reconfigurations.count.to_string()));
             rows.push(times_row("reconfiguration", reconfigurations));
+            if self.reconfigurations_failed > 0 {
+                rows.push(("reconfigurations that failed".to_owned(), self.reconfigurations_failed.to_string()));
+            }
         }
         rows.push(("longest time without an acknowledged append".to_owned(), ms(self.longest_gap_micros)));
         for gap in &self.gaps {
@@ -78,7 +81,7 @@ impl Report for FailoverReport {
     }
 }
 
-/// Sees every acknowledgement.
+/// Sees every outcome.
 struct Watch {
     begun: Instant,
     least: Duration,
@@ -90,11 +93,12 @@ struct Seen {
     last: Vec<Option<Instant>>,
     longest: Duration,
     gaps: Vec<Gap>,
+    failed: u64,
 }
 
 impl Watch {
     fn new(logs: usize, least: Duration) -> Self {
-        let seen = Seen { last: vec![None; logs], longest: Duration::ZERO, gaps: Vec::new() };
+        let seen = Seen { last: vec![None; logs], longest: Duration::ZERO, gaps: Vec::new(), failed: 0 };
         Self { begun: Instant::now(), least, seen: Mutex::new(seen) }
     }
 }
@@ -111,15 +115,28 @@ impl Witness for Watch {
             seen.gaps.push(Gap { log, at_seconds, micros: u64::try_from(gap.as_micros()).unwrap_or(u64::MAX) });
         }
     }
+
+    /// Whoever kills nodes expects some of that; a log that is gone is the end.
+    fn failed(&self, error: &AppendError) -> bool {
+        self.seen.lock().failed += 1;
+        matches!(error.advice(), Advice::Retry | Advice::Resolve)
+    }
+}
+
+/// What became of the reconfigurations that were asked for.
+#[derive(Debug, Default)]
+struct Moves {
+    times: Times,
+    failed: u64,
 }
 
 pub(crate) async fn run(context: &Context, args: FailoverArgs) -> Result<Exit, CliError> {
     let ground = Ground::make(context, &args.logs).await?;
     let watch = Watch::new(ground.logs.len(), args.gap);
-    let mut moved = Times::default();
+    let mut moves = Moves::default();
     let outcome = {
         let writing = write(context, &ground, &args.writers, &watch);
-        let moving = keep_moving(&ground.logs, args.reconfigure_every, &mut moved);
+        let moving = keep_moving(&ground.logs, args.reconfigure_every, &mut moves);
         tokio::select! {
             biased;
             written = writing => written.map_err(|error| failed("an append", &error)),
@@ -127,16 +144,14 @@ pub(crate) async fn run(context: &Context, args: FailoverArgs) -> Result<Exit, C
         }
     };
     let written = ground.clear(context, outcome).await?;
-    let Seen { longest, gaps, .. } = watch.seen.into_inner();
+    let Seen { longest, gaps, failed, .. } = watch.seen.into_inner();
     let report = FailoverReport {
-        setting: Setting::of("failover", &args.logs),
-        writers: args.writers.writers.get(),
-        in_flight: args.writers.in_flight,
-        rate: Rate::of(written.times.len(), args.logs.size, written.took),
-        latency_micros: written.times.percentiles(),
+        appends: Appends::of("failover", &args.logs, &args.writers, &written),
+        appends_failed: failed,
         longest_gap_micros: u64::try_from(longest.as_micros()).unwrap_or(u64::MAX),
         gaps,
-        reconfigurations_micros: args.reconfigure_every.map(|_| moved.percentiles()),
+        reconfigurations_micros: args.reconfigure_every.map(|_| moves.times.percentiles()),
+        reconfigurations_failed: moves.failed,
     };
     // Whoever has seen enough wants to know what was seen.
     print(context, &report)?;
@@ -150,7 +165,7 @@ pub(crate) async fn run(context: &Context, args: FailoverArgs) -> Result<Exit, C
 }
 
 /// Moves one log after the other, for as long as it is polled.
-async fn keep_moving(logs: &[Log], every: Option<Duration>, moved: &mut Times) -> LogError {
+async fn keep_moving(logs: &[Log], every: Option<Duration>, moves: &mut Moves) -> LogError {
     let Some(every) = every else { return std::future::pending().await };
     let mut due = interval_at(Instant::now() + every, every);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,10 +173,11 @@ async fn keep_moving(logs: &[Log], every: Option<Duration>, moved: &mut Times) -
         due.tick().await;
         for log in logs {
             let begun = Instant::now();
-            if let Err(error) = log.reconfigure(ReconfigureOptions::default()).await {
-                return error;
+            match log.reconfigure(ReconfigureOptions::default()).await {
+                Ok(_) => moves.times.since(begun),
+                Err(error) if error.advice() == Advice::Retry => moves.failed += 1,
+                Err(error) => return error,
             }
-            moved.since(begun);
         }
     }
 }

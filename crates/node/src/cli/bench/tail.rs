@@ -1,7 +1,5 @@
 //! `bifrost bench tail`.
 
-use std::time::Duration;
-
 use bifrost::{AppendError, Log, Lsn, ReadError, ReadEvent, ReadOptions, Reader, ReserveError};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -10,24 +8,19 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::LogsArgs;
 use super::ground::{Ground, failed};
 use super::report::{Percentiles, Rate, Report, Setting, Times, print, rate_rows, times_row};
+use super::{LogsArgs, Period, TimeArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::values::parse_duration;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
     logs: LogsArgs,
-    /// How long is measured
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    duration: Duration,
-    /// How long is written before that
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
-    warm_up: Duration,
+    #[command(flatten)]
+    time: TimeArgs,
 }
 
 /// The result, as JSON.
@@ -67,9 +60,8 @@ enum TailError {
 
 pub(crate) async fn run(context: &Context, args: TailArgs) -> Result<Exit, CliError> {
     let ground = Ground::make(context, &args.logs).await?;
-    let from = Instant::now() + args.warm_up;
-    let until = from + args.duration;
-    let followers = ground.logs.iter().map(|log| follow(context, log, &ground.payload, from, until));
+    let counts = args.time.period();
+    let followers = ground.logs.iter().map(|log| follow(context, log, &ground.payload, counts));
     let outcome = tokio::select! {
         biased;
         () = context.stop().cancelled() => Err(CliError::interrupted()),
@@ -83,7 +75,7 @@ pub(crate) async fn run(context: &Context, args: TailArgs) -> Result<Exit, CliEr
     }
     let report = TailReport {
         setting: Setting::of("tail", &args.logs),
-        rate: Rate::of(deliveries.len(), args.logs.size, args.duration),
+        rate: Rate::of(deliveries.len(), args.logs.size, args.time.duration),
         append_micros: appends.percentiles(),
         delivery_micros: deliveries.percentiles(),
     };
@@ -91,17 +83,11 @@ pub(crate) async fn run(context: &Context, args: TailArgs) -> Result<Exit, CliEr
     Ok(Exit::Done)
 }
 
-async fn follow(
-    context: &Context,
-    log: &Log,
-    payload: &Bytes,
-    from: Instant,
-    until: Instant,
-) -> Result<(Times, Times), TailError> {
+async fn follow(context: &Context, log: &Log, payload: &Bytes, counts: Period) -> Result<(Times, Times), TailError> {
     let appender = log.appender_with(context.config().appender.clone());
     let mut reader = log.read(ReadOptions::default());
     let (mut appends, mut deliveries) = (Times::default(), Times::default());
-    while Instant::now() < until {
+    while Instant::now() < counts.until {
         let sent = Instant::now();
         let ticket = appender.reserve(payload.len()).await?.send(payload.clone());
         let acknowledged = async {
@@ -113,7 +99,7 @@ async fn follow(
         if delivered != Some(appended) {
             return Err(TailError::Misplaced { appended, delivered });
         }
-        if from <= sent {
+        if counts.from <= sent {
             appends.record(append);
             deliveries.record(delivery);
         }

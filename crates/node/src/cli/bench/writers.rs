@@ -6,13 +6,14 @@ use std::time::Duration;
 use bifrost::{AppendError, Appender, AppenderOptions, Log, ReserveError, Ticket};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::WritersArgs;
 use super::ground::Ground;
-use super::report::Times;
+use super::report::{Percentiles, Rate, Report, Setting, Times, rate_rows, times_row};
+use super::{LogsArgs, Period, WritersArgs};
 use crate::cli::context::Context;
 
 /// Why a writer stopped.
@@ -34,14 +35,54 @@ pub(super) struct Written {
     pub(super) took: Duration,
 }
 
-/// Told of each acknowledgement, of which log.
-pub(super) trait Witness: Sync {
-    fn acknowledged(&self, log: usize);
+/// What was written, for a report.
+#[derive(Debug, Serialize)]
+pub(super) struct Appends {
+    #[serde(flatten)]
+    setting: Setting,
+    writers: u32,
+    in_flight: u32,
+    #[serde(flatten)]
+    rate: Rate,
+    latency_micros: Percentiles,
 }
 
-/// Nobody.
+impl Appends {
+    pub(super) fn of(bench: &'static str, logs: &LogsArgs, writers: &WritersArgs, written: &Written) -> Self {
+        Self {
+            setting: Setting::of(bench, logs),
+            writers: writers.writers.get(),
+            in_flight: writers.in_flight,
+            rate: Rate::of(written.times.len(), logs.size, written.took),
+            latency_micros: written.times.percentiles(),
+        }
+    }
+}
+
+impl Report for Appends {
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = rate_rows(&self.rate);
+        rows.push(times_row("append", &self.latency_micros));
+        rows
+    }
+}
+
+/// Told of each outcome.
+pub(super) trait Witness: Sync {
+    /// An append to this log.
+    fn acknowledged(&self, log: usize);
+
+    /// Returns whether the writers go on.
+    fn failed(&self, error: &AppendError) -> bool;
+}
+
+/// Nobody, who has nothing to say of a run in which an append failed.
 impl Witness for () {
     fn acknowledged(&self, _: usize) {}
+
+    fn failed(&self, _: &AppendError) -> bool {
+        false
+    }
 }
 
 /// Writes to all logs until the time is over, or the command is told to stop.
@@ -52,8 +93,7 @@ pub(super) async fn write(
     witness: &dyn Witness,
 ) -> Result<Written, WriteError> {
     let enough = context.stop().child_token();
-    let begun = Instant::now();
-    let counts = Period { from: begun + args.warm_up, until: begun + args.warm_up + args.duration };
+    let counts = args.time.period();
     let writers = ground.logs.iter().enumerate().flat_map(|(place, log)| {
         let enough = &enough;
         (0..args.writers.get()).map(move |_| {
@@ -72,13 +112,6 @@ fn appender(context: &Context, log: &Log) -> Appender {
     log.appender_with(AppenderOptions { ..context.config().appender.clone() })
 }
 
-/// The time that counts.
-#[derive(Debug, Clone, Copy)]
-struct Period {
-    from: Instant,
-    until: Instant,
-}
-
 struct Writer<'a> {
     appender: Appender,
     log: usize,
@@ -94,25 +127,29 @@ impl Writer<'_> {
             if waiting.len() >= in_flight
                 && let Some((sent, ticket)) = waiting.pop_front()
             {
-                ticket.await?;
-                self.took(sent, &mut times);
+                self.settle(sent, ticket, &mut times).await?;
             }
             let sent = Instant::now();
             let permit = self.appender.reserve(payload.len()).await?;
             waiting.push_back((sent, permit.send(payload.clone())));
         }
         for (sent, ticket) in waiting {
-            ticket.await?;
-            self.took(sent, &mut times);
+            self.settle(sent, ticket, &mut times).await?;
         }
         Ok(times)
     }
 
-    fn took(&self, sent: Instant, times: &mut Times) {
+    async fn settle(&self, sent: Instant, ticket: Ticket, times: &mut Times) -> Result<(), AppendError> {
+        match ticket.await {
+            Ok(_) => {}
+            Err(error) if self.witness.failed(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
         self.witness.acknowledged(self.log);
         let now = Instant::now();
         if self.counts.from <= now && now < self.counts.until {
             times.record(now - sent);
         }
+        Ok(())
     }
 }
