@@ -1,4 +1,4 @@
-//! RocksDB as the disk of a member: its own directory, one key space, one writer thread.
+//! RocksDB behind a journal as the disk of a member: its own directory, one key space, one writer thread.
 
 use std::fmt;
 use std::io;
@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bifrost_journal::JournalOptions;
+use bifrost_journal::rocks::{DbOpenError, JournaledDb, WriteError};
 use bifrost_metadata::rocks::{is_locked, options};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,13 +20,15 @@ use crate::member::short_turns;
 
 /// RocksDB's own buffer: entries come and go, and the keyspace is in memory anyway.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// Of a file of the journal: some hundred changes of metadata, and little enough for a node that holds nothing else.
+const JOURNAL_FILE_BYTES: u64 = 4 << 20;
 /// Batches that wait for the writer thread. The log store writes one at a time, a snapshot is built beside it.
 const QUEUE: usize = 16;
 
 /// An open database. Dropping it finishes what waits for the writer thread and closes the database: afterwards the
 /// directory is free.
 pub struct RocksEngine {
-    db: Arc<DB>,
+    db: Arc<JournaledDb>,
     /// `None` while it is dropped.
     requests: Option<mpsc::Sender<Request>>,
     writer: Option<JoinHandle<()>>,
@@ -58,14 +62,14 @@ pub enum RocksOpenError {
         /// The directory.
         dir: PathBuf,
     },
-    /// RocksDB does not open it: its log is damaged, or the path cannot be used.
+    /// It does not open: it or its journal is damaged, or the path cannot be used.
     #[error("the directory {} of the replicated metadata cannot be opened", dir.display())]
     Storage {
         /// The directory.
         dir: PathBuf,
-        /// What RocksDB said.
+        /// What is wrong.
         #[source]
-        source: rocksdb::Error,
+        source: DbOpenError,
     },
     /// No thread can be started.
     #[error("the writer thread for {} cannot be started", dir.display())]
@@ -96,11 +100,14 @@ impl RocksEngine {
     /// [`RocksOpenError`].
     pub fn open(dir: &Path) -> Result<Self, RocksOpenError> {
         refuse_foreign(dir)?;
-        let db = DB::open(&options(WRITE_BUFFER_BYTES), dir).map_err(|source| match is_locked(&source) {
-            true => RocksOpenError::InUse { dir: dir.to_owned() },
-            false => RocksOpenError::Storage { dir: dir.to_owned(), source },
-        })?;
-        let db = Arc::new(db);
+        let journal = JournalOptions { file_bytes: JOURNAL_FILE_BYTES, ..JournalOptions::default() };
+        #[expect(clippy::disallowed_methods, reason = "what a file held before must not be taken for something new")]
+        let salts = Box::new(rand::random::<u64>);
+        let opened = JournaledDb::open(&options(WRITE_BUFFER_BYTES), dir, Vec::new(), journal, salts);
+        let db = Arc::new(opened.map_err(|source| match &source {
+            DbOpenError::Database(error) if is_locked(error) => RocksOpenError::InUse { dir: dir.to_owned() },
+            _ => RocksOpenError::Storage { dir: dir.to_owned(), source },
+        })?);
         let (requests, queue) = mpsc::channel(QUEUE);
         let served = Arc::clone(&db);
         let named = std::thread::Builder::new().name("bifrost-raft-disk".to_owned());
@@ -150,7 +157,7 @@ impl Drop for RocksEngine {
 
 impl fmt::Debug for RocksEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksEngine").field("dir", &self.db.path()).finish_non_exhaustive()
+        f.debug_struct("RocksEngine").field("dir", &self.db.db().path()).finish_non_exhaustive()
     }
 }
 
@@ -165,7 +172,7 @@ impl LogEngine for RocksEngine {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.db.get(key).map_err(failed)?.map(Bytes::from))
+        Ok(self.db.db().get(key).map_err(failed)?.map(Bytes::from))
     }
 
     fn range(&self, start: &[u8], end: &[u8], bytes_max: usize) -> Result<Vec<Record>, EngineError> {
@@ -176,7 +183,7 @@ impl LogEngine for RocksEngine {
         let mut bounds = ReadOptions::default();
         bounds.set_iterate_upper_bound(end);
         let mut bytes = 0_usize;
-        for item in self.db.iterator_opt(IteratorMode::From(start, Direction::Forward), bounds) {
+        for item in self.db.db().iterator_opt(IteratorMode::From(start, Direction::Forward), bounds) {
             let (key, value) = item.map_err(failed)?;
             bytes = bytes.saturating_add(value.len());
             records.push((Bytes::from(key), Bytes::from(value)));
@@ -190,15 +197,8 @@ impl LogEngine for RocksEngine {
 
 /// Writes in the order of arrival until every handle is gone. The first error ends it: what a failed sync left on the
 /// disk is unknown, and a second one's success would say nothing about it.
-fn serve(db: &DB, mut queue: mpsc::Receiver<Request>) {
-    let mut synced = WriteOptions::default();
-    synced.set_sync(true);
-    let lazy = WriteOptions::default();
+fn serve(db: &JournaledDb, mut queue: mpsc::Receiver<Request>) {
     while let Some(Request { batch, reply }) = queue.blocking_recv() {
-        let options = match batch.durability() {
-            Durability::Synced => &synced,
-            Durability::Lazy => &lazy,
-        };
         let mut writes = WriteBatch::default();
         for op in batch.ops() {
             match op {
@@ -207,7 +207,14 @@ fn serve(db: &DB, mut queue: mpsc::Receiver<Request>) {
                 Op::DeleteRange { start, end } => writes.delete_range(start, end),
             }
         }
-        let written = db.write_opt(writes, options).map_err(failed);
+        let written = match batch.durability() {
+            Durability::Synced => db.write(writes),
+            Durability::Lazy => db.write_lazily(writes),
+        };
+        let written = written.map_err(|error| match error {
+            WriteError::Database(error) => failed(error),
+            error => EngineError::Io(io::Error::other(error)),
+        });
         let stops = written.is_err();
         // A caller that is gone does not take its write back.
         let _gone = reply.send(written);

@@ -244,6 +244,21 @@ async fn damage_is_not_opened() {
 }
 
 #[cfg(feature = "rocksdb")]
+fn copy_into(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            std::fs::create_dir(&target)?;
+            copy_into(&source, &target)?;
+        } else if entry.file_name() != "LOCK" {
+            std::fs::copy(source, target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "rocksdb")]
 #[tokio::test]
 async fn rocksdb_has_what_was_answered_when_the_process_is_killed() {
     use crate::engine::rocks::RocksEngine;
@@ -255,14 +270,15 @@ async fn rocksdb_has_what_was_answered_when_the_process_is_killed() {
     for next in &script() {
         assert!(step(&mut log, &mut machine, next).await);
         state = state.after(next);
-        // What kill -9 leaves: the files as they are at this moment.
-        let copy = tempfile::TempDir::new().unwrap();
-        for file in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
-            if file.file_name() != "LOCK" {
-                std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-            }
-        }
-        let disk = Disk::new(Arc::new(RocksEngine::open(copy.path()).unwrap()));
+        // What kill -9 leaves: the files as they are at this moment. A file of the journal may be made meanwhile, and have
+        // its name only for a moment; what can be copied and opened has everything.
+        let killed = (0..100).find_map(|_| {
+            let copy = tempfile::TempDir::new().unwrap();
+            copy_into(dir.path(), copy.path()).ok()?;
+            Some((RocksEngine::open(copy.path()).ok()?, copy))
+        });
+        let (killed, _copy) = killed.expect("one of a hundred copies is whole");
+        let disk = Disk::new(Arc::new(killed));
         let (mut log, mut machine) = crate::machine::open(&disk, MemberId::from(ME)).unwrap();
         let found = Kept::found(&mut log, &mut machine).await;
         assert_eq!(found, Kept { applied: None, ..state.clone() }, "after {next:?}");

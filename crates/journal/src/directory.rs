@@ -1,0 +1,217 @@
+//! What is needed of a file system, and the real one.
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::frame::{BLOCK_BYTES, Blocks};
+
+/// Zeros that are written at once.
+const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
+/// A directory of files that do not change their size. Calls block. Clones are handles to the same.
+pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: JournalFile;
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of so many zeros that are on the disk when this returns; none is left after an error.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<()>;
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Gives a file another name. Durable when this returns; after an error it has one name or the other.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable when this returns; after an error it is there or not.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// A file of a [`Directory`].
+pub trait JournalFile: fmt::Debug + Send + Sync + 'static {
+    /// Its size.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Writes whole blocks at a multiple of their size. Durable after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// What the system says; what is there then is unknown.
+    fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()>;
+
+    /// Everything that was written is on the disk when this returns.
+    ///
+    /// # Errors
+    /// What the system says; what is there then is unknown, also after a later success.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Reads up to the end of `into`, or of the file; returns how much.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
+}
+
+/// A directory of the file system.
+#[derive(Debug, Clone)]
+pub struct RealDirectory {
+    path: Arc<Path>,
+    direct: bool,
+}
+
+impl RealDirectory {
+    /// The directory at `path`, made if it is missing; its parent must be there. Writes go past the page cache where the
+    /// file system allows that.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match fs::create_dir(path) {
+            Ok(()) => sync_directory(path.parent().unwrap_or(Path::new(".")))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let mut directory = Self { path: path.into(), direct: true };
+        directory.direct = directory.takes_direct_writes();
+        Ok(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether writes go past the page cache.
+    pub const fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Tries it: what a file system says of a flag is not what it does, and blocks may be larger than ours.
+    fn takes_direct_writes(&self) -> bool {
+        const PROBE: &str = "probe.tmp";
+        let mut block = Blocks::with_capacity(BLOCK_BYTES);
+        block.put(&[0; BLOCK_BYTES]);
+        let created = self.create(PROBE, BLOCK_BYTES as u64);
+        let written = created.and_then(|()| self.open(PROBE)).and_then(|file| file.write(&block, 0));
+        // Left behind, it is removed by whoever opens the journal.
+        let _left = self.remove(PROBE);
+        written.is_ok()
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn fill(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let mut at = 0;
+        while at < bytes {
+            let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS.len());
+            let zeros = ZEROS.get(..piece).unwrap_or(&ZEROS);
+            file.write_all_at(zeros, at)?;
+            at += zeros.len() as u64;
+        }
+        file.sync_all()
+    }
+}
+
+/// Entries that were made, renamed or removed are durable then.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+impl Directory for RealDirectory {
+    type File = RealFile;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let path = self.at(name);
+        self.fill(&path, bytes).inspect_err(|_| {
+            // On a full disk it would stand in the way of everybody else.
+            let _left = fs::remove_file(&path);
+        })
+    }
+
+    fn open(&self, name: &str) -> io::Result<RealFile> {
+        let path = self.at(name);
+        let flags = if self.direct { OFlags::DIRECT.bits().cast_signed() } else { 0 };
+        let written = OpenOptions::new().write(true).custom_flags(flags).open(&path)?;
+        Ok(RealFile { written, read: fs::File::open(&path)? })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))?;
+        sync_directory(&self.path)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.at(name))?;
+        sync_directory(&self.path)
+    }
+}
+
+/// A file of a [`RealDirectory`].
+#[derive(Debug)]
+pub struct RealFile {
+    written: fs::File,
+    /// Past the page cache a read would have to be aligned too.
+    read: fs::File,
+}
+
+impl JournalFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.read.metadata()?.len())
+    }
+
+    fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
+        self.written.write_all_at(blocks.bytes(), at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.written.sync_data()
+    }
+
+    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.read.read_at(rest, at + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+}

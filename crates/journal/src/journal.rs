@@ -1,0 +1,311 @@
+//! The journal itself.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::directory::{Directory, JournalFile};
+use crate::error::{JournalError, OpenError};
+use crate::frame::{BLOCK, Blocks, FileId, GROUP_BYTES_MAX, frame_bytes};
+use crate::helper::{Done, Full, Helper, Prepared, Work};
+use crate::recovery::{Found, Replay, ScanError, Scanned, scan};
+
+/// Released files that are kept to be used again.
+const REUSED_MAX: usize = 1;
+/// Memory that is kept between groups.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// How a journal keeps its groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Bytes of a file. Two or three of them are there at any time; a larger group gets a file of its own. Default 8 MiB.
+    pub file_bytes: u64,
+    /// Whether a thread prepares files. Without it an append that needs the next one waits for that. Default true.
+    pub prepares_ahead: bool,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { file_bytes: 8 << 20, prepares_ahead: true }
+    }
+}
+
+/// Draws a number that nobody can guess, for each use of a file.
+pub type Salts = Box<dyn FnMut() -> u64 + Send>;
+
+/// A journal, for one writer. Whoever opens it sees to it that nobody else has the directory open.
+pub struct Journal<D: Directory> {
+    directory: D,
+    options: JournalOptions,
+    salts: Salts,
+    helper: Option<Helper<D::File>>,
+    /// What the helper works on.
+    under_way: Option<Work>,
+    /// The file that is written; `None` before the first group.
+    active: Option<Active<D::File>>,
+    /// Full ones, in their order.
+    full: VecDeque<Full>,
+    /// Ready to be written, in their order.
+    prepared: VecDeque<Prepared<D::File>>,
+    /// The number of the next file that is prepared. Numbers have no holes.
+    next_number: u64,
+    last: u64,
+    released: u64,
+    buffer: Blocks,
+    failed: bool,
+}
+
+struct Active<F> {
+    prepared: Prepared<F>,
+    /// Where the next frame begins.
+    at: u64,
+    /// The last group in it.
+    last: Option<u64>,
+}
+
+/// Where a group went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number: one more than that of the group before, from 1.
+    pub sequence: u64,
+    /// It is the first of its file. Now is the time to make what is in older files durable elsewhere, and to release them.
+    pub begins_file: bool,
+}
+
+impl<D: Directory> Journal<D> {
+    /// Opens a journal, or begins one, and replays the groups after `applied`, in order and without a hole. `path` is what
+    /// errors and the helper's thread are called by. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]. It may be opened again, and groups that were replayed are replayed again.
+    pub fn open(
+        directory: D,
+        path: &Path,
+        options: JournalOptions,
+        salts: Salts,
+        applied: u64,
+        replay: &mut Replay<'_>,
+    ) -> Result<Self, OpenError> {
+        let named = path.to_owned();
+        let scanned = scan(&directory, applied, replay).map_err(|error| match error {
+            ScanError::Io(source) => OpenError::Io { directory: named.clone(), source },
+            ScanError::Foreign(name) => OpenError::Foreign { directory: named.clone(), name },
+            ScanError::NewerFormat(found) => OpenError::NewerFormat { directory: named.clone(), found },
+            ScanError::Damaged(damage) => OpenError::Damaged { directory: named.clone(), damage },
+            ScanError::Replay(sequence, source) => OpenError::Replay { directory: named.clone(), sequence, source },
+        })?;
+        let opened = Self::begin(directory, path, options, salts, scanned);
+        opened.map_err(|source| OpenError::Io { directory: named, source })
+    }
+
+    fn begin(
+        directory: D,
+        path: &Path,
+        options: JournalOptions,
+        salts: Salts,
+        scanned: Scanned<D::File>,
+    ) -> io::Result<Self> {
+        let Scanned { files, last, leftovers } = scanned;
+        for name in leftovers {
+            directory.remove(&name)?;
+        }
+        let helper = match options.prepares_ahead {
+            true => Some(Helper::start(directory.clone(), path)?),
+            false => None,
+        };
+        let mut journal = Self {
+            directory,
+            options,
+            salts,
+            helper,
+            under_way: None,
+            active: None,
+            full: VecDeque::new(),
+            prepared: VecDeque::new(),
+            next_number: files.last().map_or(1, |found| found.id.number + 1),
+            last: last.unwrap_or(0),
+            released: 0,
+            buffer: Blocks::default(),
+            failed: false,
+        };
+        let written = files.iter().rposition(|found| found.last.is_some());
+        for (place, Found { id, file, bytes, end, last }) in files.into_iter().enumerate() {
+            let prepared = Prepared { id, file, bytes };
+            if written.is_some_and(|written| place <= written) {
+                journal.fill_active();
+                journal.active = Some(Active { prepared, at: end, last });
+            } else {
+                // Nothing in it was ever acknowledged.
+                journal.prepared.push_back(prepared);
+            }
+        }
+        // A process that was killed may have left its last group in the cache of the system; it counts from now on.
+        if let Some(active) = &journal.active {
+            active.prepared.file.sync()?;
+        }
+        journal.look_ahead();
+        Ok(journal)
+    }
+
+    /// The last group; 0 before the first.
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Appends a group: what `encode` puts into the blocks. It is durable, whole, when this returns. Blocks for one write and
+    /// one fsync, and for the making of a file if none is ready.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn append(&mut self, encode: impl FnOnce(&mut Blocks)) -> Result<Appended, JournalError> {
+        if self.failed {
+            return Err(JournalError::Failed(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.buffer.clear(BUFFER_BYTES);
+        self.buffer.begin_frame();
+        encode(&mut self.buffer);
+        let bytes = self.buffer.group_bytes();
+        if bytes > GROUP_BYTES_MAX {
+            return Err(JournalError::TooLarge { bytes });
+        }
+        let needed = frame_bytes(bytes) as u64;
+        let fits = |active: &Active<D::File>| active.prepared.bytes.saturating_sub(active.at) >= needed;
+        let begins_file = !self.active.as_ref().is_some_and(fits);
+        if begins_file {
+            self.next_file(needed)?;
+        }
+        let Some(active) = &mut self.active else { return Err(JournalError::Full) };
+        let sequence = self.last + 1;
+        let Prepared { id, file, .. } = &active.prepared;
+        self.buffer.end_frame(*id, active.at, sequence);
+        if let Err(error) = file.write(&self.buffer, active.at).and_then(|()| file.sync()) {
+            self.failed = true;
+            return Err(JournalError::Failed(error));
+        }
+        active.at += needed;
+        active.last = Some(sequence);
+        self.last = sequence;
+        self.look_ahead();
+        Ok(Appended { sequence, begins_file })
+    }
+
+    /// Groups up to this one are not needed here any more.
+    pub fn release(&mut self, sequence: u64) {
+        self.released = self.released.max(sequence);
+    }
+
+    fn fill_active(&mut self) {
+        if let Some(Active { prepared, last, .. }) = self.active.take() {
+            self.full.push_back(Full { number: prepared.id.number, bytes: prepared.bytes, last });
+        }
+    }
+
+    /// Goes on to a file with room for a frame. Smaller ones on the way stay empty.
+    fn next_file(&mut self, needed: u64) -> Result<(), JournalError> {
+        let needed = needed + BLOCK;
+        loop {
+            if self.prepared.is_empty() {
+                self.prepare_now(needed)?;
+            }
+            let Some(prepared) = self.prepared.pop_front() else { continue };
+            let enough = prepared.bytes >= needed;
+            self.fill_active();
+            self.active = Some(Active { prepared, at: BLOCK, last: None });
+            if enough {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the file that is being prepared, or makes one.
+    fn prepare_now(&mut self, needed: u64) -> Result<(), JournalError> {
+        if let (Some(work), Some(helper)) = (self.under_way, &self.helper) {
+            let done = helper.wait();
+            self.take(work, done);
+            if !self.prepared.is_empty() {
+                return Ok(());
+            }
+        }
+        let work = self.preparation(needed.max(self.options.file_bytes));
+        match self.take(work, work.run(&self.directory)) {
+            None => Ok(()),
+            Some(error) if error.kind() == io::ErrorKind::StorageFull => Err(JournalError::Full),
+            Some(error) => {
+                self.failed = true;
+                Err(JournalError::Failed(error))
+            }
+        }
+    }
+
+    /// Lets the helper do what the next appends would wait for.
+    fn look_ahead(&mut self) {
+        let Some(helper) = &self.helper else { return };
+        if let Some(work) = self.under_way {
+            let Some(done) = helper.poll() else { return };
+            // An append that needs the file tries again, and says what is wrong.
+            let _failed = self.take(work, done);
+        }
+        let work = if self.prepared.is_empty() {
+            self.preparation(self.options.file_bytes)
+        } else if let Some(old) = self.pop_released(REUSED_MAX) {
+            Work::Remove(old)
+        } else {
+            return;
+        };
+        if self.helper.as_ref().is_some_and(|helper| helper.begin(work)) {
+            self.under_way = Some(work);
+        } else {
+            let _failed = self.take(work, Err(io::ErrorKind::BrokenPipe.into()));
+        }
+    }
+
+    fn take(&mut self, work: Work, done: Done<D::File>) -> Option<io::Error> {
+        self.under_way = None;
+        match done {
+            Ok(prepared) => {
+                self.prepared.extend(prepared);
+                None
+            }
+            Err(error) => {
+                // The same number and the same old file again: neither row of numbers may get a hole.
+                let old = match work {
+                    Work::Prepare { id, old, .. } => {
+                        self.next_number = id.number;
+                        old
+                    }
+                    Work::Remove(old) => Some(old),
+                };
+                if let Some(old) = old {
+                    self.full.push_front(old);
+                }
+                Some(error)
+            }
+        }
+    }
+
+    /// The next file, out of the oldest one if that may go and has the size.
+    fn preparation(&mut self, bytes: u64) -> Work {
+        let id = FileId { number: self.next_number, salt: (self.salts)() };
+        self.next_number += 1;
+        let fits = self.full.front().is_some_and(|full| full.bytes == bytes);
+        let old = if fits { self.pop_released(0) } else { None };
+        Work::Prepare { id, bytes, old }
+    }
+
+    /// Takes the oldest file if nothing in it is needed, nor in `keep` more.
+    fn pop_released(&mut self, keep: usize) -> Option<Full> {
+        // The file of the last group stays: it says where the journal ends.
+        let gone = |full: &Full| full.last.is_none_or(|last| last <= self.released && last != self.last);
+        if self.full.get(keep).is_some_and(gone) { self.full.pop_front() } else { None }
+    }
+}
+
+impl<D: Directory> fmt::Debug for Journal<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { directory, last, released, failed, .. } = self;
+        let mut shown = f.debug_struct("Journal");
+        shown.field("directory", directory).field("last", last).field("released", released).field("failed", failed);
+        shown.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,41 @@
+//! A write-ahead log in files that are written before they are needed, and used again.
+//!
+//! ```text
+//!  append(group) ─► frame: header, checksum, bytes, padding ─► one write ─► one fdatasync ─► sequence number
+//!                                            │ no room
+//!                                            ▼
+//!                    the next file: prepared ahead by a thread, or on the spot
+//!
+//!  0000000007.journal   full; its groups are needed until `release`  ─► used again under the next number, or removed
+//!  0000000008.journal   being written
+//!  0000000009.journal   prepared
+//! ```
+//!
+//! An fsync of a file that has grown, or into space that was only reserved, makes the file system commit its own journal as
+//! well; one of bytes that were written before does not. So a file is filled with zeros first, and used again when nobody
+//! needs what is in it. What was in it before is never taken for something new: checksums cover a number that each use of a
+//! file draws anew.
+//!
+//! A group is on stable storage, whole, when [`Journal::append`] returns, and groups are replayed in their order. One that
+//! was being written in a crash may be there or not, as a whole. A frame that cannot be read with good ones behind it is
+//! damage, and the journal does not open: it was acknowledged. The last frame alone cannot be told from a torn one.
+//!
+//! Reading order: [`frame`] (bytes), [`directory`] (what is needed of a file system), `recovery` (what a directory says),
+//! [`journal`], [`rocks`] (a database on top).
+
+pub mod directory;
+mod error;
+pub mod frame;
+mod helper;
+pub mod journal;
+mod recovery;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+
+pub use directory::{Directory, RealDirectory};
+pub use error::{Damage, JournalError, OpenError};
+pub use frame::{BLOCK_BYTES, Blocks};
+pub use journal::{Appended, Journal, JournalOptions, Salts};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! What a directory says of the journal in it.
+
+use std::io;
+
+use crate::directory::{Directory, JournalFile};
+use crate::error::Damage;
+use crate::frame::{self, BLOCK, BLOCK_BYTES, FileId, FrameHeader, HeaderError};
+
+/// Read at once.
+const WINDOW_BYTES: usize = 256 << 10;
+const SUFFIX: &str = ".journal";
+/// What is being prepared has it.
+const UNFINISHED: &str = ".tmp";
+
+/// The name of a file.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{number:010}{SUFFIX}")
+}
+
+/// The name of a file that is being prepared to be that one.
+pub(crate) fn unfinished_name(number: u64) -> String {
+    format!("{number:010}{UNFINISHED}")
+}
+
+/// Why it says nothing.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    Io(io::Error),
+    Foreign(String),
+    NewerFormat(u32),
+    Damaged(Damage),
+    Replay(u64, Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<io::Error> for ScanError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A file that has a header.
+#[derive(Debug)]
+pub(crate) struct Found<F> {
+    pub(crate) id: FileId,
+    pub(crate) file: F,
+    pub(crate) bytes: u64,
+    /// Where its frames end.
+    pub(crate) end: u64,
+    /// The last group in it.
+    pub(crate) last: Option<u64>,
+}
+
+/// Everything that a directory says. The groups end in the last file that has any.
+#[derive(Debug)]
+pub(crate) struct Scanned<F> {
+    /// In their order.
+    pub(crate) files: Vec<Found<F>>,
+    /// The last group.
+    pub(crate) last: Option<u64>,
+    /// What an interrupted preparation left.
+    pub(crate) leftovers: Vec<String>,
+}
+
+/// Takes a group and its bytes.
+pub(crate) type Replay<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// Reads everything, and hands over the groups after `applied`.
+pub(crate) fn scan<D: Directory>(
+    directory: &D,
+    applied: u64,
+    replay: &mut Replay<'_>,
+) -> Result<Scanned<D::File>, ScanError> {
+    let (numbers, leftovers) = sort_names(directory.names()?)?;
+    let mut scanned = Scanned { files: Vec::with_capacity(numbers.len()), last: None, leftovers };
+    for number in numbers {
+        let before = scanned.files.last().map(|found| found.id.number);
+        if before.is_some_and(|before| before + 1 != number) {
+            return Err(ScanError::Damaged(Damage::FileMissing { number: number - 1 }));
+        }
+        let mut found = open(directory, number)?;
+        read_groups(&mut found, &mut scanned.last, applied, replay)?;
+        scanned.files.push(found);
+    }
+    if scanned.last.unwrap_or(0) < applied {
+        return Err(ScanError::Damaged(Damage::Ends { known: applied, last: scanned.last }));
+    }
+    Ok(scanned)
+}
+
+fn sort_names(names: Vec<String>) -> Result<(Vec<u64>, Vec<String>), ScanError> {
+    let (mut numbers, mut leftovers) = (Vec::new(), Vec::new());
+    for name in names {
+        if name.ends_with(UNFINISHED) {
+            leftovers.push(name);
+            continue;
+        }
+        let number = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok());
+        match number.filter(|number| file_name(*number) == name && *number > 0) {
+            Some(number) => numbers.push(number),
+            None => return Err(ScanError::Foreign(name)),
+        }
+    }
+    numbers.sort_unstable();
+    Ok((numbers, leftovers))
+}
+
+fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, ScanError> {
+    let name = file_name(number);
+    let file = directory.open(&name)?;
+    let mut block = [0; BLOCK_BYTES];
+    let read = file.read(&mut block, 0)?;
+    // Its header was durable before it had this name.
+    match frame::decode_file_header(block.get(..read).unwrap_or_default()) {
+        Ok(id) if id.number == number => Ok(Found { id, bytes: file.bytes()?, file, end: BLOCK, last: None }),
+        Ok(_) | Err(HeaderError::Unreadable) => Err(ScanError::Damaged(Damage::Header { name })),
+        Err(HeaderError::Version(found)) => Err(ScanError::NewerFormat(found)),
+    }
+}
+
+/// Reads the groups of a file, up to the first place where none is, and makes sure that none is behind it.
+fn read_groups<F: JournalFile>(
+    found: &mut Found<F>,
+    last: &mut Option<u64>,
+    applied: u64,
+    replay: &mut Replay<'_>,
+) -> Result<(), ScanError> {
+    let mut frames = Frames { file: &found.file, id: found.id, bytes: found.bytes, window: Vec::new(), window_at: 0 };
+    let name = || file_name(found.id.number);
+    while let Some((header, group)) = frames.at(found.end)? {
+        let sequence = header.sequence;
+        match *last {
+            Some(before) if before.checked_add(1) != Some(sequence) => {
+                let damage = Damage::Frame { sequence: before + 1, name: name(), at: found.end, later: sequence };
+                return Err(ScanError::Damaged(damage));
+            }
+            None if sequence > applied.saturating_add(1) => {
+                return Err(ScanError::Damaged(Damage::Begins { needed: applied + 1, first: sequence }));
+            }
+            Some(_) | None => {}
+        }
+        if sequence > applied {
+            replay(sequence, group).map_err(|source| ScanError::Replay(sequence, source))?;
+        }
+        found.end += header.frame_bytes() as u64;
+        (found.last, *last) = (Some(sequence), Some(sequence));
+    }
+    let mut at = found.end + BLOCK;
+    while at < found.bytes {
+        if let Some((header, _)) = frames.at(at)? {
+            let sequence = last.map_or(1, |last| last.saturating_add(1));
+            let damage = Damage::Frame { sequence, name: name(), at: found.end, later: header.sequence };
+            return Err(ScanError::Damaged(damage));
+        }
+        at += BLOCK;
+    }
+    Ok(())
+}
+
+/// Reads frames of a file.
+struct Frames<'a, F> {
+    file: &'a F,
+    id: FileId,
+    bytes: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<F: JournalFile> Frames<'_, F> {
+    /// The frame at a place and its group, if there is one.
+    fn at(&mut self, at: u64) -> io::Result<Option<(FrameHeader, &[u8])>> {
+        let Some(header) = FrameHeader::decode(self.bytes(at, BLOCK_BYTES)?) else { return Ok(None) };
+        // No more memory than the file has bytes, whatever the header says.
+        if header.frame_bytes() as u64 > self.bytes.saturating_sub(at) {
+            return Ok(None);
+        }
+        let id = self.id;
+        let frame = self.bytes(at, header.frame_bytes())?;
+        Ok(header.open(id, at, frame).map(|group| (header, group)))
+    }
+
+    /// Some bytes, fewer at the end of the file.
+    fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let inside = |window_at: u64, window: &[u8]| {
+            let from = usize::try_from(at.checked_sub(window_at)?).ok()?;
+            (from.checked_add(length)? <= window.len()).then_some(from)
+        };
+        if inside(self.window_at, &self.window).is_none() {
+            let rest = usize::try_from(self.bytes.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.window.resize(length.max(WINDOW_BYTES).min(rest), 0);
+            self.window_at = at;
+            let read = self.file.read(&mut self.window, at)?;
+            self.window.truncate(read);
+        }
+        let from = usize::try_from(at - self.window_at).unwrap_or(usize::MAX);
+        let end = from.saturating_add(length).min(self.window.len());
+        Ok(self.window.get(from..end).unwrap_or_default())
+    }
+}

@@ -1,0 +1,339 @@
+//! The promises of a journal, on a directory that crashes and on a real one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use crate::directory::memory::MemoryDirectory;
+use crate::frame::{BLOCK, BLOCK_BYTES, FileId, FrameHeader};
+use crate::{Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, RealDirectory, Salts};
+
+const FILE_BLOCKS: u64 = 8;
+const SMALL: JournalOptions = JournalOptions { file_bytes: FILE_BLOCKS * BLOCK, prepares_ahead: false };
+
+type Groups = BTreeMap<u64, Vec<u8>>;
+
+fn counting() -> Salts {
+    let mut salt = 0;
+    Box::new(move || {
+        salt += 1;
+        salt
+    })
+}
+
+fn open_with<D: Directory>(
+    directory: &D,
+    options: JournalOptions,
+    applied: u64,
+) -> Result<(Journal<D>, Groups), OpenError> {
+    let mut groups = Groups::new();
+    let mut take = |sequence: u64, group: &[u8]| {
+        assert_eq!(groups.insert(sequence, group.to_vec()), None, "each once");
+        Ok(())
+    };
+    let journal = Journal::open(directory.clone(), Path::new("here"), options, counting(), applied, &mut take)?;
+    Ok((journal, groups))
+}
+
+fn open<D: Directory>(directory: &D, applied: u64) -> Result<(Journal<D>, Groups), OpenError> {
+    open_with(directory, SMALL, applied)
+}
+
+fn append<D: Directory>(journal: &mut Journal<D>, group: &[u8]) -> Result<Appended, JournalError> {
+    journal.append(|blocks| blocks.put(group))
+}
+
+/// A group that says which one it is.
+fn group(number: u64, bytes: usize) -> Vec<u8> {
+    number.to_le_bytes().iter().copied().cycle().take(bytes).collect()
+}
+
+#[track_caller]
+fn damage(opened: Result<(Journal<MemoryDirectory>, Groups), OpenError>) -> Damage {
+    match opened {
+        Err(OpenError::Damaged { damage, .. }) => damage,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Append {
+        bytes: usize,
+    },
+    /// What is older than so many groups is needed no more.
+    Release {
+        kept: u64,
+    },
+    Reopen,
+    /// The machine stops after so many more calls to the disk.
+    StopAfter {
+        changes: u64,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (0..6 * BLOCK_BYTES).prop_map(|bytes| Act::Append { bytes }),
+        2 => (0..40_usize).prop_map(|bytes| Act::Append { bytes }),
+        1 => (8 * BLOCK_BYTES..20 * BLOCK_BYTES).prop_map(|bytes| Act::Append { bytes }),
+        3 => (0..4_u64).prop_map(|kept| Act::Release { kept }),
+        1 => Just(Act::Reopen),
+        2 => (0..12_u64).prop_map(|changes| Act::StopAfter { changes }),
+    ]
+}
+
+/// What must be there, and what may.
+#[derive(Debug, Default)]
+struct Model {
+    acknowledged: Groups,
+    /// In a crash.
+    in_flight: Option<(u64, Vec<u8>)>,
+    /// Known elsewhere.
+    applied: u64,
+}
+
+impl Model {
+    /// Compares, and goes on with what is there.
+    fn check(&mut self, replayed: &Groups) {
+        let mut expected: Groups =
+            self.acknowledged.range(self.applied + 1..).map(|(at, group)| (*at, group.clone())).collect();
+        if let Some((sequence, group)) = self.in_flight.take()
+            && replayed.contains_key(&sequence)
+        {
+            expected.insert(sequence, group.clone());
+            self.acknowledged.insert(sequence, group);
+        }
+        assert_eq!(replayed.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        assert!(*replayed == expected, "the bytes are others");
+    }
+}
+
+fn play(acts: Vec<Act>, survives: &[bool]) {
+    let directory = MemoryDirectory::new();
+    let mut survives = survives.iter().copied().cycle();
+    let mut model = Model::default();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    for (number, act) in acts.into_iter().enumerate() {
+        match act {
+            Act::Append { bytes } => {
+                let group = group(number as u64, bytes);
+                let sequence = journal.last() + 1;
+                match append(&mut journal, &group) {
+                    Ok(appended) => {
+                        assert_eq!(appended.sequence, sequence);
+                        model.acknowledged.insert(sequence, group);
+                    }
+                    Err(_) => model.in_flight = Some((sequence, group)),
+                }
+            }
+            Act::Release { kept } => {
+                model.applied = model.applied.max(journal.last().saturating_sub(kept));
+                journal.release(model.applied);
+            }
+            Act::Reopen => {}
+            Act::StopAfter { changes } => {
+                directory.stop_after(changes);
+                continue;
+            }
+        }
+        if directory.is_stopped() || matches!(act, Act::Reopen) {
+            drop(journal);
+            if directory.is_stopped() {
+                directory.crash(|| survives.next().unwrap_or_default());
+            }
+            // It may stop while it opens, too; a crash ends that.
+            let opened = open(&directory, model.applied).or_else(|_| {
+                assert!(directory.is_stopped());
+                directory.crash(|| survives.next().unwrap_or_default());
+                open(&directory, model.applied)
+            });
+            let groups;
+            (journal, groups) = opened.unwrap();
+            model.check(&groups);
+            assert_eq!(journal.last(), model.acknowledged.last_key_value().map_or(0, |(last, _)| *last));
+        }
+    }
+    directory.crash(|| survives.next().unwrap_or_default());
+    let (_, groups) = open(&directory, model.applied).unwrap();
+    model.check(&groups);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_acknowledged_is_replayed_after_any_crash(
+        acts in proptest::collection::vec(act(), 1..60),
+        survives in proptest::collection::vec(any::<bool>(), 1..40),
+    ) {
+        play(acts, &survives);
+    }
+
+    #[test]
+    fn a_bit_that_flips_is_noticed_or_is_in_padding(
+        sizes in proptest::collection::vec(0..3 * BLOCK_BYTES, 2..12),
+        at in any::<proptest::sample::Index>(),
+        file in 1..4_u64,
+    ) {
+        let directory = MemoryDirectory::new();
+        let (mut journal, _) = open(&directory, 0).unwrap();
+        let groups: Groups = sizes.iter().zip(1..).map(|(bytes, number)| (number, group(number, *bytes))).collect();
+        for group in groups.values() {
+            append(&mut journal, group).unwrap();
+        }
+        drop(journal);
+        let at = at.index((FILE_BLOCKS * BLOCK) as usize);
+        directory.damage(&crate::recovery::file_name(file), at);
+        match open(&directory, 0) {
+            Err(OpenError::Damaged { .. }) => {}
+            Err(OpenError::NewerFormat { .. }) => panic!("its checksum covers the version"),
+            Err(other) => panic!("{other}"),
+            Ok((_, found)) => {
+                // The last group alone cannot be told from one that was being written.
+                let last = groups.len() as u64;
+                prop_assert!(found == groups || found == groups.range(..last).map(|(at, group)| (*at, group.clone())).collect::<Groups>());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), salt in any::<u64>()) {
+        let _header = crate::frame::decode_file_header(&bytes);
+        if let Some(header) = FrameHeader::decode(&bytes) {
+            prop_assert_eq!(header.open(FileId { number: 1, salt }, BLOCK, &bytes), None);
+        }
+    }
+}
+
+#[test]
+fn files_are_used_again_and_their_number_stays_small() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    for number in 1..=200 {
+        let appended = append(&mut journal, &group(number, 3000)).unwrap();
+        assert_eq!(appended, Appended { sequence: number, begins_file: (number - 1) % (FILE_BLOCKS - 1) == 0 });
+        journal.release(number - 1);
+        assert!(directory.names().unwrap().len() <= 3, "{:?}", directory.names());
+    }
+    drop(journal);
+    assert_eq!(open(&directory, 199).unwrap().1, Groups::from([(200, group(200, 3000))]));
+}
+
+#[test]
+fn without_what_was_acknowledged_it_does_not_open() {
+    let filled = || {
+        let directory = MemoryDirectory::new();
+        let (mut journal, _) = open(&directory, 0).unwrap();
+        for number in 1..=30 {
+            append(&mut journal, &group(number, 5000)).unwrap();
+        }
+        directory
+    };
+    let directory = filled();
+    assert_eq!(directory.names().unwrap().len(), 10, "three groups of two blocks each in a file");
+    directory.remove("0000000004.journal").unwrap();
+    assert_eq!(damage(open(&directory, 0)), Damage::FileMissing { number: 4 });
+
+    let directory = filled();
+    directory.remove("0000000001.journal").unwrap();
+    assert_eq!(damage(open(&directory, 0)), Damage::Begins { needed: 1, first: 4 });
+    assert!(open(&directory, 3).is_ok(), "what it held is known elsewhere");
+
+    let directory = filled();
+    assert_eq!(damage(open(&directory, 31)), Damage::Ends { known: 31, last: Some(30) });
+    assert_eq!(damage(open(&MemoryDirectory::new(), 7)), Damage::Ends { known: 7, last: None });
+
+    let directory = filled();
+    directory.damage("0000000002.journal", 100 + BLOCK_BYTES);
+    let name = "0000000002.journal".to_owned();
+    assert_eq!(damage(open(&directory, 0)), Damage::Frame { sequence: 4, name, at: BLOCK, later: 5 });
+
+    let directory = filled();
+    directory.damage("0000000002.journal", 20);
+    assert_eq!(damage(open(&directory, 0)), Damage::Header { name: "0000000002.journal".to_owned() });
+
+    let directory = filled();
+    directory.create("notes.txt", BLOCK).unwrap();
+    assert!(matches!(open(&directory, 0), Err(OpenError::Foreign { name, .. }) if name == "notes.txt"));
+}
+
+#[test]
+fn a_full_disk_refuses_a_group_and_takes_the_next_one_when_there_is_room() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    directory.limit(Some(2 * FILE_BLOCKS as usize));
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(error) = append(&mut journal, &group(number, 5000)) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, JournalError::Full), "{refused:?}");
+    assert_eq!(journal.last(), 6);
+    // Released files are used again without more room.
+    journal.release(3);
+    assert_eq!(append(&mut journal, &group(7, 5000)).unwrap(), Appended { sequence: 7, begins_file: true });
+    for number in 8..=9 {
+        append(&mut journal, &group(number, 5000)).unwrap();
+    }
+    assert!(matches!(append(&mut journal, &group(10, 5000)), Err(JournalError::Full)));
+    directory.limit(None);
+    assert_eq!(append(&mut journal, &group(10, 5000)).unwrap().sequence, 10);
+    drop(journal);
+    assert_eq!(open(&directory, 3).unwrap().1, (4..=10).map(|number| (number, group(number, 5000))).collect());
+}
+
+#[test]
+fn a_group_that_does_not_fit_a_file_gets_one_of_its_own() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    for (number, bytes) in [(1, 10), (2, 100 * BLOCK_BYTES), (3, 10)] {
+        assert_eq!(
+            append(&mut journal, &group(number, bytes)).unwrap(),
+            Appended { sequence: number, begins_file: true }
+        );
+    }
+    drop(journal);
+    let (_, groups) = open(&directory, 0).unwrap();
+    assert_eq!(
+        groups,
+        [(1, 10), (2, 100 * BLOCK_BYTES), (3, 10)].map(|(number, bytes)| (number, group(number, bytes))).into()
+    );
+}
+
+#[test]
+fn a_journal_in_a_file_system_prepares_ahead_and_uses_files_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("journal");
+    let options = JournalOptions { file_bytes: 16 * BLOCK, prepares_ahead: true };
+    let directory = RealDirectory::open(&path).unwrap();
+    let (mut journal, _) = open_with(&directory, options, 0).unwrap();
+    for number in 1..=300 {
+        append(&mut journal, &group(number, 100)).unwrap();
+        journal.release(number.saturating_sub(20));
+    }
+    drop(journal);
+    // One that is written, one that is ready, and what the twenty groups and the one to be used again take.
+    assert!(directory.names().unwrap().len() <= 6, "{:?}", directory.names());
+    std::fs::write(path.join("0000000099.tmp"), "left").unwrap();
+    let (journal, groups) = open_with(&RealDirectory::open(&path).unwrap(), options, 280).unwrap();
+    assert_eq!((journal.last(), groups), (300, (281..=300).map(|number| (number, group(number, 100))).collect()));
+    drop(journal);
+    assert!(directory.names().unwrap().iter().all(|name| name.ends_with(".journal")));
+}
+
+#[test]
+fn a_failed_write_ends_it() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    append(&mut journal, b"one").unwrap();
+    directory.stop_after(1);
+    assert!(matches!(append(&mut journal, b"two"), Err(JournalError::Failed(_))));
+    directory.crash(|| true);
+    assert!(matches!(append(&mut journal, b"three"), Err(JournalError::Failed(_))), "nobody knows what is there");
+    drop(journal);
+    assert_eq!(open(&directory, 0).unwrap().1.len(), 2, "all of it survived");
+}
