@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("turns", &[]),
+    // docs/adr/0009-metadata-members-have-a-journal-of-their-own.md
+    ("journal", &[]),
     ("wire", &["types"]),
     ("loglet", &["types", "wire"]),
     ("sequencer", &["types", "wire", "loglet"]),
     ("logserver", &["types", "wire", "turns"]),
     ("metadata", &["types", "wire"]),
-    ("raft", &["types", "wire", "metadata", "turns"]),
+    ("raft", &["types", "wire", "metadata", "turns", "journal"]),
     ("etcd", &["types", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),

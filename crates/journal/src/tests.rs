@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use crate::directory::JournalFile;
 use crate::directory::memory::MemoryDirectory;
 use crate::frame::{BLOCK, BLOCK_BYTES, FileId, FrameHeader};
 use crate::{Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, RealDirectory, Salts};
@@ -323,6 +324,29 @@ fn a_journal_in_a_file_system_prepares_ahead_and_uses_files_again() {
     assert_eq!((journal.last(), groups), (300, (281..=300).map(|number| (number, group(number, 100))).collect()));
     drop(journal);
     assert!(directory.names().unwrap().iter().all(|name| name.ends_with(".journal")));
+}
+
+/// What a file has in it, without zeros at the ends of blocks: lines of `place bytes`, in hex.
+#[test]
+fn a_file_has_its_golden_bytes() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    append(&mut journal, b"first").unwrap();
+    append(&mut journal, b"second").unwrap();
+    let mut text = String::new();
+    let file = directory.open("0000000001.journal").unwrap();
+    for at in (0..file.bytes().unwrap()).step_by(BLOCK_BYTES) {
+        let mut block = [0; BLOCK_BYTES];
+        file.read(&mut block, at).unwrap();
+        let Some(last) = block.iter().rposition(|byte| *byte != 0) else { continue };
+        let hex: String = block[..=last].iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push_str(&format!("{at:04x} {hex}\n"));
+    }
+    let path = format!("{}/testdata/format/file.hex", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the format changed: {path}");
 }
 
 #[test]
