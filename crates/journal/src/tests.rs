@@ -114,6 +114,7 @@ impl Model {
 fn play(acts: Vec<Act>, survives: &[bool]) {
     let directory = MemoryDirectory::new();
     let mut survives = survives.iter().copied().cycle();
+    let mut survives = || survives.next().unwrap_or_default();
     let mut model = Model::default();
     let (mut journal, _) = open(&directory, 0).unwrap();
     for (number, act) in acts.into_iter().enumerate() {
@@ -142,12 +143,13 @@ fn play(acts: Vec<Act>, survives: &[bool]) {
         if directory.is_stopped() || matches!(act, Act::Reopen) {
             drop(journal);
             if directory.is_stopped() {
-                directory.crash(|| survives.next().unwrap_or_default());
+                // The process alone, or all of the machine.
+                if survives() { directory.kill() } else { directory.crash(&mut survives) }
             }
-            // It may stop while it opens, too; a crash ends that.
+            // It may stop while it opens, too.
             let opened = open(&directory, model.applied).or_else(|_| {
                 assert!(directory.is_stopped());
-                directory.crash(|| survives.next().unwrap_or_default());
+                directory.crash(&mut survives);
                 open(&directory, model.applied)
             });
             let groups;
@@ -156,7 +158,7 @@ fn play(acts: Vec<Act>, survives: &[bool]) {
             assert_eq!(journal.last(), model.acknowledged.last_key_value().map_or(0, |(last, _)| *last));
         }
     }
-    directory.crash(|| survives.next().unwrap_or_default());
+    directory.crash(&mut survives);
     let (_, groups) = open(&directory, model.applied).unwrap();
     model.check(&groups);
 }
@@ -324,6 +326,48 @@ fn a_journal_in_a_file_system_prepares_ahead_and_uses_files_again() {
     assert_eq!((journal.last(), groups), (300, (281..=300).map(|number| (number, group(number, 100))).collect()));
     drop(journal);
     assert!(directory.names().unwrap().iter().all(|name| name.ends_with(".journal")));
+}
+
+#[test]
+fn a_preparation_that_is_refused_is_done_again_and_leaves_no_hole() {
+    for changes in 0..4 {
+        let directory = MemoryDirectory::new();
+        let (mut journal, _) = open(&directory, 0).unwrap();
+        for number in 1..=12 {
+            append(&mut journal, &group(number, 5000)).unwrap();
+        }
+        journal.release(9);
+        directory.refuse_after(changes);
+        assert!(matches!(append(&mut journal, &group(13, 5000)), Err(JournalError::Full)), "change {changes}");
+        for number in 13..=20 {
+            append(&mut journal, &group(number, 5000)).unwrap();
+        }
+        drop(journal);
+        let (journal, groups) = open(&directory, 9).unwrap();
+        assert_eq!(groups.into_keys().collect::<Vec<_>>(), (10..=20).collect::<Vec<_>>(), "change {changes}");
+        drop(journal);
+    }
+}
+
+#[test]
+fn the_file_of_the_last_group_stays_when_files_change_their_size() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    append(&mut journal, &group(1, 5 * BLOCK_BYTES)).unwrap();
+    drop(journal);
+    // A smaller file is prepared, and nothing gets into it.
+    let smaller = JournalOptions { file_bytes: 4 * BLOCK, ..SMALL };
+    let (mut journal, _) = open_with(&directory, smaller, 1).unwrap();
+    directory.stop_after(4);
+    append(&mut journal, &group(2, 2 * BLOCK_BYTES)).unwrap_err();
+    drop(journal);
+    directory.crash(|| false);
+    let (mut journal, _) = open(&directory, 1).unwrap();
+    journal.release(1);
+    directory.stop_after(5);
+    append(&mut journal, &group(2, 5 * BLOCK_BYTES)).unwrap_err();
+    directory.crash(|| false);
+    assert_eq!(open(&directory, 1).unwrap().0.last(), 1);
 }
 
 /// What a file has in it, without zeros at the ends of blocks: lines of `place bytes`, in hex.

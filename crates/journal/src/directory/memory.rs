@@ -27,6 +27,8 @@ struct State {
     /// Calls that change something, before the machine stops in the middle of one.
     stop_after: Option<u64>,
     stopped: bool,
+    /// Calls that change something, before one is refused.
+    refuse_after: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +56,14 @@ impl State {
     /// `Ok(true)` if the machine stops in the middle of this call: it does its work and gives no answer.
     fn change(&mut self) -> io::Result<bool> {
         self.check()?;
+        match &mut self.refuse_after {
+            Some(0) => {
+                self.refuse_after = None;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         match &mut self.stop_after {
             Some(0) => self.stopped = true,
             Some(left) => *left -= 1,
@@ -99,6 +109,18 @@ impl MemoryDirectory {
             file.unsynced.retain(|_, _| survives());
             file.sync();
         }
+    }
+
+    /// What kill -9 does: nothing that was written is lost, and what was not synced still is not. The directory can be used
+    /// again.
+    pub fn kill(&self) {
+        let mut state = self.state.lock();
+        (state.stopped, state.stop_after) = (false, None);
+    }
+
+    /// The change that follows `changes` more is refused, as by a full disk, and does nothing.
+    pub fn refuse_after(&self, changes: u64) {
+        self.state.lock().refuse_after = Some(changes);
     }
 
     /// Room for so many blocks in all files; `None` for any number.
