@@ -21,6 +21,7 @@ mod chaos {
     pub mod load;
     pub mod many_logs;
 }
+mod disk;
 mod rows;
 #[path = "../it/support"]
 mod support {
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use self::chaos::load::{Load, Shape};
 use self::chaos::many_logs;
+use self::disk::DiskWatch;
 use self::rows::Row;
 use self::summary::{LEGEND, Samples, header, line};
 use self::support::cluster::Cluster;
@@ -58,7 +60,7 @@ fn main() {
     for row in Row::ALL.into_iter().filter(|row| is_wanted(row.name())) {
         let told = Cluster::run(3, &below, |mut cluster| {
             let load = Load::start(&cluster, "measured", LOAD);
-            let measured = row.measure(&mut cluster, &load, &below, repetitions);
+            let measured = row.measure(&mut cluster, &load, &DiskWatch::start(&below), repetitions);
             load.finish(&cluster);
             cluster.check();
             measured

@@ -1,8 +1,5 @@
 //! What happens to the cluster in each row, and how long the writers of a log wait for it.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bifrost::{Log, ReconfigureOptions};
@@ -10,13 +7,12 @@ use bifrost_types::SegmentState;
 use tokio::time::sleep;
 
 use super::chaos::load::Load;
-use super::summary::{Measured, Samples};
+use super::disk::DiskWatch;
+use super::summary::Measured;
 use super::support::cluster::Cluster;
 
-/// Writes of one look at the disk.
-const CANARIES: u32 = 5;
-/// Bytes of each.
-const CANARY_BYTES: usize = 4096;
+/// A disk that takes longer than this for 4 KiB stalls: as long as the shortest gap that is aimed at.
+const STALL: Duration = Duration::from_millis(20);
 /// Before a repetition: what follows a closed segment, up to the disks that look whether they miss something of it, is over then.
 const REST: Duration = Duration::from_millis(1500);
 /// Between two attempts to put the sequencer where a repetition wants it.
@@ -73,20 +69,25 @@ impl Row {
         }
     }
 
-    pub fn measure(self, cluster: &mut Cluster, load: &Load, below: &Path, repetitions: u32) -> Measured {
+    pub fn measure(self, cluster: &mut Cluster, load: &Load, disk: &DiskWatch, repetitions: u32) -> Measured {
         let log = load.logs().next().expect("a log").clone();
         let mut measured = Measured::default();
-        for _ in 0..repetitions {
+        while measured.gaps.len() < repetitions && measured.all.len() < repetitions * 2 {
             load.runtime().block_on(self.prepare(cluster, &log));
             load.await_progress(&load.mark(), "before a repetition");
             std::thread::sleep(REST);
-            measured.canary.push(canary(below));
-            let mark = load.mark();
+            let (mark, begun) = (load.mark(), Instant::now());
             let (node, closed_before) = (sequencer(cluster, &log), log.chain().segments.len());
             self.happens(cluster, load, &log, node);
             let from = load.mark();
             load.await_progress(&from, self.name());
-            measured.gaps.push(load.gaps(&mark)[0]);
+            let (gap, ended) = (load.gaps(&mark)[0], Instant::now());
+            let canary = disk.worst(begun, ended);
+            measured.all.push(gap);
+            if canary < STALL {
+                measured.gaps.push(gap);
+                measured.canary.push(canary);
+            }
             self.put_right(cluster, node);
             load.runtime().block_on(cluster.await_metadata_everywhere());
             load.await_progress(&load.mark(), "after a repetition");
@@ -158,18 +159,4 @@ fn note_closes(log: &Log, before: usize, measured: &mut Measured) {
             measured.closes.push(Duration::from_micros(timings.total_micros));
         }
     }
-}
-
-/// What the disk takes now, under the same load: the median of some 4 KiB writes with fdatasync.
-fn canary(below: &Path) -> Duration {
-    let path = below.join("failover-canary");
-    let mut file = File::create(&path).expect("a file");
-    let mut taken = Samples::default();
-    for _ in 0..CANARIES {
-        let begun = Instant::now();
-        file.write_all(&[0xb1; CANARY_BYTES]).and_then(|()| file.sync_data()).expect("a disk");
-        taken.push(begun.elapsed());
-    }
-    std::fs::remove_file(&path).expect("it was made");
-    taken.quantile(0.5)
 }

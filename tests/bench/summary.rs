@@ -5,7 +5,8 @@ use std::time::Duration;
 
 pub const LEGEND: &str = "\
 ms: milliseconds. gap: the longest time without an acknowledged append, as four writers of one log saw it.
-canary: median of five 4 KiB write + fdatasync just before each repetition, beside the running load.
+canary: the slowest 4 KiB write + fdatasync during each repetition, some hundred a second beside the running load.
+A repetition during which one took more than 20 ms is made again; stalled: how many were, and what the slowest of them took.
 seal, close: what the chain says of the segments that were closed meanwhile; close is from announcement to decision.";
 
 /// Times of one kind.
@@ -15,6 +16,10 @@ pub struct Samples {
 }
 
 impl Samples {
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.all.len()).expect("a bench ends")
+    }
+
     pub fn push(&mut self, time: Duration) {
         self.all.push(time);
     }
@@ -42,7 +47,11 @@ impl fmt::Display for Samples {
 /// What a row has seen.
 #[derive(Debug, Default)]
 pub struct Measured {
+    /// While the disk did not stall.
     pub gaps: Samples,
+    /// Of every repetition.
+    pub all: Samples,
+    /// Beside `gaps`.
     pub canary: Samples,
     pub seals: Samples,
     pub closes: Samples,
@@ -50,8 +59,8 @@ pub struct Measured {
 
 pub fn header() -> String {
     format!(
-        "{:<38} {:>8} {:>8} {:>8} {:>16} {:>14} {:>14}",
-        "row", "gap p50", "p99 ms", "max ms", "canary p50 p99", "seal p50 p99", "close p50 p99"
+        "{:<38} {:>8} {:>8} {:>8} {:>14} {:>14} {:>14} {:>14}",
+        "row", "gap p50", "p99 ms", "max ms", "canary p50 p99", "stalled max", "seal p50 p99", "close p50 p99"
     )
 }
 
@@ -61,8 +70,12 @@ pub fn line(name: &str, measured: &Measured) -> String {
         let [p50, p99, _] = samples.three();
         format!("{p50:.1} {p99:.1}")
     };
+    let stalled = match measured.all.len() - measured.gaps.len() {
+        0 => "0".to_owned(),
+        stalled => format!("{stalled} {:.1}", measured.all.quantile(1.0).as_secs_f64() * 1e3),
+    };
     format!(
-        "{name:<38} {p50:>8.1} {p99:>8.1} {max:>8.1} {:>16} {:>14} {:>14}",
+        "{name:<38} {p50:>8.1} {p99:>8.1} {max:>8.1} {:>14} {stalled:>14} {:>14} {:>14}",
         two(&measured.canary),
         two(&measured.seals),
         two(&measured.closes)

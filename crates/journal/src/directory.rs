@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use crate::frame::{BLOCK_BYTES, Blocks};
 
 /// Zeros that are written at once.
-const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {

@@ -206,7 +206,7 @@ impl JournalFile for MemoryFile {
     fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
-        assert!(at % BLOCK == 0 && blocks.len() % BLOCK_BYTES == 0, "whole blocks");
+        assert!(at.is_multiple_of(BLOCK) && blocks.len().is_multiple_of(BLOCK_BYTES), "whole blocks");
         let file = state.files.get_mut(&self.number).ok_or(io::ErrorKind::NotFound)?;
         let first = usize::try_from(at / BLOCK).unwrap_or(usize::MAX);
         for (place, block) in blocks.bytes().as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {
