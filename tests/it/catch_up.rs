@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bifrost_types::limits::STORE_MESSAGE_BYTES;
+
 use super::support::server::Cluster;
 
 /// Only a node that never catches up gets here.
@@ -51,9 +53,9 @@ fn a_server_that_was_killed_gets_what_it_misses_and_says_how_far_it_is() {
     let done = caught_up["bytes_done"].as_u64().expect("a number");
     let total = value(&metrics, "bifrost_catch_up_bytes_total");
     let missed = ((266 - 10) * RECORD_BYTES) as f64;
-    // What a step stored that missed its deadline, while the disk stalled, is found by the next look and counted by nobody.
-    let counted = total >= missed || metrics.contains("bifrost_catch_up_failures_total{");
-    assert!(counted && total < missed * 2.0 && done as f64 <= total, "{total} of {missed}: {caught_up} {metrics}");
+    // The sequencer may have been giving it a stretch of the open segment when that was closed, and that one arrives.
+    let counted = missed - STORE_MESSAGE_BYTES as f64..missed * 2.0;
+    assert!(counted.contains(&total) && done as f64 <= total, "{total} of {missed}: {caught_up} {metrics}");
     assert_eq!((&caught_up["bytes_left"], &caught_up["percent"]), (&0.into(), &100.into()), "{caught_up}");
     assert!(caught_up["since_last_byte_millis"].is_u64() && caught_up["last_error"].is_null(), "{caught_up}");
     assert_eq!(value(&metrics, "bifrost_catch_up_done_bytes"), done as f64);
