@@ -120,6 +120,26 @@ pub enum DiskError {
     Stopped,
 }
 
+impl DiskError {
+    /// Whether what is stored is not what was stored.
+    pub(crate) const fn is_damage(&self) -> bool {
+        match self {
+            Self::Format(_)
+            | Self::Codec { .. }
+            | Self::Hole { .. }
+            | Self::NotCovered { .. }
+            | Self::BadSnapshot { .. }
+            | Self::Lost => true,
+            Self::Engine(_)
+            | Self::NotAscending { .. }
+            | Self::CommittedRemoved { .. }
+            | Self::OtherMember { .. }
+            | Self::Foreign
+            | Self::Stopped => false,
+        }
+    }
+}
+
 impl From<DiskError> for StorageError {
     fn from(error: DiskError) -> Self {
         StorageIOError::write(AnyError::new(&error)).into()

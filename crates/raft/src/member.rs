@@ -84,6 +84,19 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+impl StartError {
+    /// Whether what was acknowledged is missing or cannot be read: another attempt fails as well, and the votes of the
+    /// member are not to be counted any more.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_damage(),
+            #[cfg(feature = "rocksdb")]
+            Self::Open(error) => error.is_damage(),
+            Self::Options(_) | Self::Config(_) | Self::Raft(_) | Self::Thread(_) => false,
+        }
+    }
+}
+
 /// Why the group was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AdminError {

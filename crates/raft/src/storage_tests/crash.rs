@@ -260,6 +260,36 @@ fn copy_into(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()
 
 #[cfg(feature = "rocksdb")]
 #[tokio::test]
+async fn a_damaged_journal_is_damage_and_one_that_is_gone_too() {
+    use std::fs;
+
+    use crate::StartError;
+    use crate::engine::rocks::RocksEngine;
+
+    let dir = tempfile::TempDir::new().unwrap();
+    let disk = Disk::new(Arc::new(RocksEngine::open(dir.path()).unwrap()));
+    let (mut log, mut machine) = crate::machine::open(&disk, MemberId::from(ME)).unwrap();
+    for next in &script() {
+        assert!(step(&mut log, &mut machine, next).await);
+    }
+    drop((disk, log, machine));
+    let journal = dir.path().join("journal");
+    let file = journal.join("0000000001.journal");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[2 * 4096 + 50] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let refused = StartError::from(RocksEngine::open(dir.path()).unwrap_err());
+    assert!(refused.is_damage(), "{refused:?}");
+    fs::remove_dir_all(&journal).unwrap();
+    let refused = StartError::from(RocksEngine::open(dir.path()).unwrap_err());
+    assert!(refused.is_damage(), "{refused:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let elsewhere = StartError::from(RocksEngine::open(file.path()).unwrap_err());
+    assert!(!elsewhere.is_damage(), "{elsewhere:?}");
+}
+
+#[cfg(feature = "rocksdb")]
+#[tokio::test]
 async fn rocksdb_has_what_was_answered_when_the_process_is_killed() {
     use crate::engine::rocks::RocksEngine;
 

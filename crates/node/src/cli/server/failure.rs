@@ -7,6 +7,7 @@ use bifrost::local_node::NodeError;
 use super::super::error::{CliError, ErrorCode};
 use super::super::failures::plain;
 use crate::config::KeyName;
+use crate::metadata_member::MemberError;
 use crate::process::state::DirectoryError;
 use crate::process::{ProcessError, Refused};
 use crate::server::ServerError;
@@ -85,6 +86,12 @@ pub(super) fn not_started(error: &ProcessError) -> CliError {
         ProcessError::Node(ServerError::Node(NodeError::Open(bifrost_logserver::OpenError::InUse { directory }))) => {
             CliError::new(ErrorCode::InUse, format!("{} is in use by another process", directory.display()))
                 .with_advice("stop that one, or give this node a node.data_dir of its own")
+        }
+        ProcessError::Member(MemberError::Start(damaged)) if damaged.is_damage() => {
+            CliError::new(ErrorCode::Refused, "the log of the metadata member is damaged").because(damaged).with_advice(
+                "keep its directory `metadata` for a look. If the other members are a majority: `bifrost metadata \
+                 remove-member NODE`, move that directory away, and start it again; it joins as a new member",
+            )
         }
         ProcessError::NoId
         | ProcessError::Etcd(_)
