@@ -49,6 +49,7 @@ impl DiskWatch {
                 return touching.map(|(begun, ended)| *ended - *begun).max().unwrap_or_default();
             }
             drop(writes);
+            assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()), "the disk watch ended early");
             thread::sleep(PAUSE);
         }
     }

@@ -72,7 +72,7 @@ impl Row {
     pub fn measure(self, cluster: &mut Cluster, load: &Load, disk: &DiskWatch, repetitions: u32) -> Measured {
         let log = load.logs().next().expect("a log").clone();
         let mut measured = Measured::default();
-        while measured.gaps.len() < repetitions && measured.all.len() < repetitions * 2 {
+        while measured.gaps.len() < repetitions && measured.stalled.len() < repetitions {
             load.runtime().block_on(self.prepare(cluster, &log));
             load.await_progress(&load.mark(), "before a repetition");
             std::thread::sleep(REST);
@@ -83,10 +83,11 @@ impl Row {
             load.await_progress(&from, self.name());
             let (gap, ended) = (load.gaps(&mark)[0], Instant::now());
             let canary = disk.worst(begun, ended);
-            measured.all.push(gap);
             if canary < STALL {
                 measured.gaps.push(gap);
                 measured.canary.push(canary);
+            } else {
+                measured.stalled.push(gap);
             }
             self.put_right(cluster, node);
             load.runtime().block_on(cluster.await_metadata_everywhere());

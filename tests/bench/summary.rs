@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const LEGEND: &str = "\
 ms: milliseconds. gap: the longest time without an acknowledged append, as four writers of one log saw it.
 canary: the slowest 4 KiB write + fdatasync during each repetition, some hundred a second beside the running load.
-A repetition during which one took more than 20 ms is made again; stalled: how many were, and what the slowest of them took.
+A repetition during which one took 20 ms or more is made again; stalled: how many were, and what the slowest of them took.
 seal, close: what the chain says of the segments that were closed meanwhile; close is from announcement to decision.";
 
 /// Times of one kind.
@@ -49,8 +49,8 @@ impl fmt::Display for Samples {
 pub struct Measured {
     /// While the disk did not stall.
     pub gaps: Samples,
-    /// Of every repetition.
-    pub all: Samples,
+    /// While it did.
+    pub stalled: Samples,
     /// Beside `gaps`.
     pub canary: Samples,
     pub seals: Samples,
@@ -70,9 +70,9 @@ pub fn line(name: &str, measured: &Measured) -> String {
         let [p50, p99, _] = samples.three();
         format!("{p50:.1} {p99:.1}")
     };
-    let stalled = match measured.all.len() - measured.gaps.len() {
+    let stalled = match measured.stalled.len() {
         0 => "0".to_owned(),
-        stalled => format!("{stalled} {:.1}", measured.all.quantile(1.0).as_secs_f64() * 1e3),
+        stalled => format!("{stalled} {:.1}", measured.stalled.quantile(1.0).as_secs_f64() * 1e3),
     };
     format!(
         "{name:<38} {p50:>8.1} {p99:>8.1} {max:>8.1} {:>14} {stalled:>14} {:>14} {:>14}",

@@ -104,11 +104,6 @@ impl RealDirectory {
         Ok(directory)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether writes go past the page cache.
     pub const fn is_direct(&self) -> bool {
         self.direct

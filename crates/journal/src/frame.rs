@@ -78,7 +78,7 @@ pub fn decode_file_header(block: &[u8]) -> Result<FileId, HeaderError> {
     if zero != 0 { Err(HeaderError::Unreadable) } else { Ok(id) }
 }
 
-/// What the header of a frame says. Nothing of it is to be believed before [`is_intact`].
+/// What the header of a frame says. Nothing of it is to be believed before [`open`](Self::open).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Of the group.

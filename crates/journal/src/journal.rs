@@ -53,6 +53,9 @@ pub struct Journal<D: Directory> {
     last: u64,
     released: u64,
     buffer: Blocks,
+    /// The last file could not be made. On a full disk another attempt would take what is left from everybody else, so the
+    /// next one is made when an append needs it.
+    no_room: bool,
     failed: bool,
 }
 
@@ -127,6 +130,7 @@ impl<D: Directory> Journal<D> {
             last: last.unwrap_or(0),
             released: 0,
             buffer: Blocks::default(),
+            no_room: false,
             failed: false,
         };
         let written = files.iter().rposition(|found| found.last.is_some());
@@ -144,7 +148,6 @@ impl<D: Directory> Journal<D> {
         if let Some(active) = &journal.active {
             active.prepared.file.sync()?;
         }
-        journal.look_ahead();
         Ok(journal)
     }
 
@@ -171,11 +174,11 @@ impl<D: Directory> Journal<D> {
         }
         let needed = frame_bytes(bytes) as u64;
         let fits = |active: &Active<D::File>| active.prepared.bytes.saturating_sub(active.at) >= needed;
-        let begins_file = !self.active.as_ref().is_some_and(fits);
-        if begins_file {
+        if !self.active.as_ref().is_some_and(fits) {
             self.next_file(needed)?;
         }
         let Some(active) = &mut self.active else { return Err(JournalError::Full) };
+        let begins_file = active.last.is_none();
         let sequence = self.last + 1;
         let Prepared { id, file, .. } = &active.prepared;
         self.buffer.end_frame(*id, active.at, sequence);
@@ -230,7 +233,9 @@ impl<D: Directory> Journal<D> {
         let work = self.preparation(needed.max(self.options.file_bytes));
         match self.take(work, work.run(&self.directory)) {
             None => Ok(()),
-            Some(error) if error.kind() == io::ErrorKind::StorageFull => Err(JournalError::Full),
+            Some(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Err(JournalError::Full)
+            }
             Some(error) => {
                 self.failed = true;
                 Err(JournalError::Failed(error))
@@ -246,7 +251,7 @@ impl<D: Directory> Journal<D> {
             // An append that needs the file tries again, and says what is wrong.
             let _failed = self.take(work, done);
         }
-        let work = if self.prepared.is_empty() {
+        let work = if self.prepared.is_empty() && !self.no_room {
             self.preparation(self.options.file_bytes)
         } else if let Some(old) = self.pop_released(REUSED_MAX) {
             Work::Remove(old)
@@ -260,10 +265,20 @@ impl<D: Directory> Journal<D> {
         }
     }
 
+    /// Returns when the helper has nothing to do.
+    #[cfg(test)]
+    pub(crate) fn wait_for_helper(&mut self) {
+        if let (Some(work), Some(helper)) = (self.under_way, &self.helper) {
+            let done = helper.wait();
+            self.take(work, done);
+        }
+    }
+
     fn take(&mut self, work: Work, done: Done<D::File>) -> Option<io::Error> {
         self.under_way = None;
         match done {
             Ok(prepared) => {
+                self.no_room &= prepared.is_none();
                 self.prepared.extend(prepared);
                 None
             }
@@ -271,6 +286,7 @@ impl<D: Directory> Journal<D> {
                 // The same number and the same old file again: neither row of numbers may get a hole.
                 let old = match work {
                     Work::Prepare { id, old, .. } => {
+                        self.no_room = true;
                         self.next_number = id.number;
                         old
                     }

@@ -36,6 +36,7 @@ pub use directory::{Directory, RealDirectory};
 pub use error::{Damage, JournalError, OpenError};
 pub use frame::{BLOCK_BYTES, Blocks};
 pub use journal::{Appended, Journal, JournalOptions, Salts};
+pub use recovery::Replay;
 
 #[cfg(test)]
 mod tests;

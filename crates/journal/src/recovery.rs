@@ -62,7 +62,7 @@ pub(crate) struct Scanned<F> {
 }
 
 /// Takes a group and its bytes.
-pub(crate) type Replay<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type Replay<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 /// Reads everything, and hands over the groups after `applied`.
 pub(crate) fn scan<D: Directory>(

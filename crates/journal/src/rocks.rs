@@ -129,6 +129,7 @@ impl JournaledDb {
         let path = directory.join(DIRECTORY);
         let io = |source| DbOpenError::Io { directory: directory.to_owned(), source };
         let files = RealDirectory::open(&path).map_err(io)?;
+        tracing::debug!(directory = %path.display(), direct = files.is_direct(), "a journal is opened");
         let position = position(&db)?.ok_or_else(|| DbOpenError::Position { directory: directory.to_owned() })?;
         let mut replay = |sequence: u64, group: &[u8]| Ok(replay(&db, group, sequence)?);
         let journal = Journal::open(files, &path, journal, salts, position, &mut replay)?;

@@ -350,6 +350,38 @@ fn a_preparation_that_is_refused_is_done_again_and_leaves_no_hole() {
 }
 
 #[test]
+fn what_could_not_be_made_ahead_is_made_when_it_is_needed_and_not_before() {
+    let directory = MemoryDirectory::new();
+    directory.limit(Some(FILE_BLOCKS as usize));
+    let options = JournalOptions { prepares_ahead: true, ..SMALL };
+    let (mut journal, _) = open_with(&directory, options, 0).unwrap();
+    append(&mut journal, b"1").unwrap();
+    // The helper has tried, and was refused.
+    journal.wait_for_helper();
+    directory.limit(None);
+    for number in 2..FILE_BLOCKS {
+        append(&mut journal, &group(number, 10)).unwrap();
+        journal.wait_for_helper();
+        assert_eq!(directory.names().unwrap(), ["0000000001.journal"], "group {number}");
+    }
+    assert_eq!(append(&mut journal, b"8").unwrap(), Appended { sequence: FILE_BLOCKS, begins_file: true });
+    journal.wait_for_helper();
+    assert_eq!(directory.names().unwrap().len(), 3, "and from then on ahead again");
+}
+
+#[test]
+fn a_file_that_was_too_small_for_a_refused_group_begins_with_the_next_one() {
+    let directory = MemoryDirectory::new();
+    let options = JournalOptions { prepares_ahead: true, ..SMALL };
+    let (mut journal, _) = open_with(&directory, options, 0).unwrap();
+    append(&mut journal, b"1").unwrap();
+    journal.wait_for_helper();
+    directory.limit(Some(2 * FILE_BLOCKS as usize));
+    assert!(matches!(append(&mut journal, &group(2, 9 * BLOCK_BYTES)), Err(JournalError::Full)));
+    assert_eq!(append(&mut journal, b"2").unwrap(), Appended { sequence: 2, begins_file: true });
+}
+
+#[test]
 fn the_file_of_the_last_group_stays_when_files_change_their_size() {
     let directory = MemoryDirectory::new();
     let (mut journal, _) = open(&directory, 0).unwrap();
