@@ -40,14 +40,14 @@ pub(crate) fn run(input: &[u8]) {
     if let Ok(Announce::Write(next)) = announce(&chain, &wanted) {
         assert!(known.is_none(), "C4: an operation that is over is not announced again");
         in_order(&chain, &next);
-        if let Ok(Decide::Write(decided)) = decide(&next, op, tail, Timings::default()) {
+        if let Ok(Decide::Write(decided)) = decide(&next, op, tail.into(), Timings::default()) {
             in_order(&next, &decided);
             assert_eq!(outcome(&decided, op).map(|finished| finished.tail), Some(tail), "C4: the outcome is kept");
             assert_eq!(decided.last().is_some_and(|last| last.decided_tail().is_none()), !close);
         }
     }
     if let Some(pending) = &chain.pending {
-        if let Ok(Decide::Write(decided)) = decide(&chain, pending.op, tail, Timings::default()) {
+        if let Ok(Decide::Write(decided)) = decide(&chain, pending.op, tail.into(), Timings::default()) {
             in_order(&chain, &decided);
         }
         if let Ok(Some(next)) = replace_successor(&chain, pending.op, successor) {

@@ -29,6 +29,7 @@ async fn doctored(world: &World, name: &str, records: u64) -> LogId {
     let closed = &mut next.segments[0];
     closed.state = SegmentState::Sealed {
         tail: offset(records + 1),
+        lost_from: None,
         op: op(1),
         actor: Actor::Operator,
         reason: CloseReason::Requested,

@@ -276,7 +276,7 @@ fn check_chain(world: &World, setting: Setting, then: Then, chain: &Chain, winne
             assert_eq!(tail, offset(setting.tail()), "another tail than without an interruption");
         }
         let reason = CloseReason::Requested;
-        SegmentState::Sealed { tail, op: op(winner), actor: Actor::Operator, reason, timings }
+        SegmentState::Sealed { tail, lost_from: None, op: op(winner), actor: Actor::Operator, reason, timings }
     });
     match successor(world, winner, setting) {
         None => assert_eq!(chain.segments.len(), 1, "closed for good"),

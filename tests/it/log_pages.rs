@@ -37,7 +37,7 @@ fn long(mut chain: Chain) -> Chain {
             opened_at_millis: 0,
         };
         let Ok(chain::Announce::Write(announced)) = chain::announce(&chain, &wanted) else { panic!("it is open") };
-        let decided = chain::decide(&announced, op, LogletOffset::FIRST, Timings::default());
+        let decided = chain::decide(&announced, op, LogletOffset::FIRST.into(), Timings::default());
         let Ok(chain::Decide::Write(decided)) = decided else { panic!("it is announced") };
         chain = decided;
     }

@@ -1,5 +1,6 @@
 //! Records whose only copies are on disks that are gone: a reader waits and says for which ones, until an operator has given
-//! every one of them up. What a node says of its own disk is no such word.
+//! every one of them up. What a node says of its own disk is no such word. A log whose open segment was on such disks goes on
+//! after the same word.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,6 +13,9 @@ use serde_json::json;
 
 use super::support::server::Cluster;
 use super::support::tool::objects;
+
+/// No LSN below it is given again: 2^40 may have been, and nobody is left to say.
+const FIRST_AFTER: u64 = (1 << 40) + 1;
 
 /// Only a reader that says nothing gets here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,4 +82,47 @@ fn records_of_wiped_disks_are_waited_for_until_an_operator_gives_the_disks_up() 
     assert_eq!(read.code, 6, "{read:?}");
     assert!(read.stdout.contains("gap: LSN 1 to 2 lost\n") && read.stdout.contains("three\n"), "{read:?}");
     assert!(read.stderr.contains("2 positions of log `orders` are lost"), "{read:?}");
+}
+
+#[test]
+fn a_log_goes_on_when_too_many_disks_of_its_open_segment_are_given_up() {
+    let mut cluster = Cluster::of(1);
+    for _ in 0..4 {
+        cluster.add(|command| {
+            command.env("BIFROST__NODE__ROLES", "log-server,sequencer");
+        });
+    }
+    cluster.run(0, ["log", "create", "orders", "--replication", "2"], b"").ok();
+    cluster.run(0, ["reconfigure", "orders", "--nodeset", "N1,N2,N3", "--sequencer", "N2"], b"").ok();
+    cluster.run(0, ["append", "orders"], b"one\ntwo\n").ok();
+    for node in [1, 2] {
+        cluster.kill(node);
+        fs::remove_dir_all(cluster.directory(node).join("log-server")).expect("a wiped disk");
+    }
+    let append = || cluster.run(0, ["append", "orders", "--timeout", "3s", "--output", "json"], b"three\n");
+    let waits = |told: &str| told.contains("N2") && told.contains("N3") && told.contains("waits for 1 of");
+    let told = append().error(7);
+    assert!(waits(&told.to_string()), "{told}");
+
+    // One of them may come back and be enough.
+    cluster.run(0, ["node", "set-state", "N2", "data-loss", "--yes"], b"").ok();
+    append().error(7);
+    cluster.run(0, ["node", "set-state", "N3", "data-loss", "--yes"], b"").ok();
+    let appended = cluster.run(0, ["append", "orders", "--output", "json"], b"four\n").objects();
+    assert_eq!(appended[0]["lsn"], json!(FIRST_AFTER));
+
+    let described = &cluster.run(0, ["log", "describe", "orders", "--output", "json"], b"").objects()[0];
+    let closed = &described["segments"][1];
+    assert_eq!((&closed["lost_from"], &closed["tail"]), (&json!(3), &json!(FIRST_AFTER)), "{described}");
+    let described = cluster.run(0, ["log", "describe", "orders"], b"").ok();
+    assert!(described.contains("lost from LSN 3: nothing is left from there to the tail"), "{described}");
+
+    let read = cluster.run(0, ["read", "orders", "--output", "json"], b"");
+    let (code, events) = (read.code, objects(&read.stdout));
+    let texts: Vec<_> = events.iter().filter_map(|event| event["text"].as_str()).collect();
+    assert_eq!((code, texts), (6, vec!["one", "two", "four"]));
+    assert_eq!(events[2], json!({"type": "gap", "from": 3, "end": FIRST_AFTER, "kind": "lost"}));
+    // The one who has what is left has nothing to catch up.
+    let described = &cluster.run(0, ["node", "describe", "N1", "--output", "json"], b"").objects()[0];
+    assert_eq!(described["catch_up"]["records_left"], json!(0), "{described}");
 }

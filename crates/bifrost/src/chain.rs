@@ -117,11 +117,26 @@ pub enum Decide {
     Gone,
 }
 
-/// T2: close the last segment at `tail` and open the successor, in one value (C1).
+/// Where a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// The decided tail.
+    pub tail: LogletOffset,
+    /// From here to the tail nothing was found, at most the tail: see [`SegmentState::Sealed`].
+    pub lost_from: Option<LogletOffset>,
+}
+
+impl From<LogletOffset> for End {
+    fn from(tail: LogletOffset) -> Self {
+        Self { tail, lost_from: None }
+    }
+}
+
+/// T2: close the last segment at `end` and open the successor, in one value (C1).
 ///
 /// # Errors
 /// [`ChainError`] when positions run out or the chain is damaged.
-pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> Result<Decide, ChainError> {
+pub fn decide(chain: &Chain, op: OpId, end: End, timings: Timings) -> Result<Decide, ChainError> {
     if let Some(finished) = outcome(chain, op) {
         return Ok(Decide::Finished(finished));
     }
@@ -131,7 +146,9 @@ pub fn decide(chain: &Chain, op: OpId, tail: LogletOffset, timings: Timings) -> 
     if last.index() != pending.segment || last.decided_tail().is_some() {
         return Err(ChainError::Damaged);
     }
-    last.state = SegmentState::Sealed { tail, op, actor: pending.actor.clone(), reason: pending.reason, timings };
+    let End { tail, lost_from } = end;
+    let (actor, reason) = (pending.actor.clone(), pending.reason);
+    last.state = SegmentState::Sealed { tail, lost_from, op, actor, reason, timings };
     let base_lsn = tail.to_lsn(last.base_lsn)?;
     let mut successor = None;
     if let Some(params) = pending.successor.clone() {
@@ -177,6 +194,7 @@ pub fn validate(chain: &Chain) -> Result<(), ChainError> {
             return Err(ChainError::Damaged);
         }
         match segment.decided_tail() {
+            Some(_) if segment.held_tail() > segment.decided_tail() => return Err(ChainError::Damaged),
             Some(tail) => base_lsn = tail.to_lsn(base_lsn).map_err(|_| ChainError::Damaged)?,
             None if segment.index() != last.index() => return Err(ChainError::Damaged),
             None => {}

@@ -11,6 +11,7 @@ use bifrost_wire::log_server::LogServer;
 use bifrost_wire::metadata::{Changes, MetadataError, Revision};
 use bifrost_wire::node::NodeService;
 use bifrost_wire::sequencer::Sequencers;
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::{debug, warn};
@@ -241,5 +242,15 @@ impl Peers for Directory {
     fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>> {
         let known = self.inner.known.read();
         known.nodes.get(&node)?.services.as_ref().map(|services| services.log_server.clone())
+    }
+
+    fn who_is_lost(&self, nodeset: &Nodeset) -> BoxFuture<'static, Option<NodeSet>> {
+        let (directory, nodeset) = (self.clone(), nodeset.clone());
+        Box::pin(async move {
+            // The nodeset was read from a chain before this began, so what is read now is no older.
+            let as_of =
+                directory.refresh().await.inspect_err(|error| debug!(%error, "nobody can say who is lost")).ok()?;
+            Some(directory.declared_lost(&nodeset, as_of).0)
+        })
     }
 }

@@ -25,7 +25,7 @@ use tracing::{debug, info};
 
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
-use crate::chain::{self, Announce, ChainError, Decide};
+use crate::chain::{self, Announce, ChainError, Decide, End};
 use crate::clock::now_millis;
 use crate::cluster::fresh_op;
 use crate::placement::PlanError;
@@ -122,8 +122,8 @@ pub enum Step {
 pub struct Candidate {
     /// For which operation.
     pub op: OpId,
-    /// The candidate (S2), on a write quorum (S3).
-    pub tail: LogletOffset,
+    /// The candidate (S2), on a write quorum (S3), or as much as is left of it.
+    pub end: End,
     /// How long it took.
     pub timings: Timings,
 }
@@ -150,7 +150,7 @@ impl Intent {
                     let last = chain.last().ok_or(ChainError::Damaged)?;
                     Ok(Step::Close { op: pending.op, params: last.params.clone() })
                 }
-                Some(candidate) => match chain::decide(chain, candidate.op, candidate.tail, candidate.timings)? {
+                Some(candidate) => match chain::decide(chain, candidate.op, candidate.end, candidate.timings)? {
                     Decide::Write(decided) => Ok(Step::Decide { pending, decided }),
                     Decide::Finished(_) | Decide::Gone => Err(ChainError::Damaged),
                 },
@@ -362,7 +362,7 @@ impl Reconfigurer {
                     written = Some(read);
                     candidate = Some(Candidate {
                         op,
-                        tail: closed.candidate_tail,
+                        end: End { tail: closed.candidate_tail, lost_from: closed.lost_from },
                         timings: Timings {
                             seal_micros: micros(closed.seal_time),
                             repair_micros: micros(closed.repair_time),

@@ -98,6 +98,7 @@ pub(crate) fn closed(chain: &Chain, tail: u64) -> Chain {
     let last = next.segments.last_mut().expect("never empty");
     last.state = SegmentState::Sealed {
         tail: offset(tail),
+        lost_from: None,
         op: pending.op,
         actor: pending.actor,
         reason: pending.reason,

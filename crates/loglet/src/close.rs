@@ -26,6 +26,18 @@
 //!
 //! Repair tells a copy `C`, never the candidate (S4): a candidate is a proposal, and a reader must not see what the
 //! decision may drop.
+//!
+//! # When disks are lost for good
+//!
+//! What waits for a disk that an operator declared lost would wait for ever. Whoever is blocked asks which ones were, and
+//! calls *left* all the others.
+//!
+//! - No write quorum can be made of what is left: the lowest safe tail is proposed with the copies that there are. It is
+//!   as safe as ever; catching up spreads what is left as far as it goes.
+//! - No f-majority can be made of it: nobody can say what was acknowledged. Once everybody who is left is sealed, the end of
+//!   the segment's range is proposed, so that no offset that might have been acknowledged, or read, is ever given to
+//!   another record. What is above the highest local tail that is left is lost, and the decision says so
+//!   ([`Closed::lost_from`]).
 
 mod copy;
 mod driver;
@@ -35,6 +47,7 @@ mod view;
 
 use std::time::Duration;
 
+use bifrost_types::limits::SEGMENT_OFFSETS_MAX;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletOffset, LogletParams, NodeIndex, NodeSet, OpId};
 use bifrost_wire::RpcError;
@@ -49,6 +62,12 @@ use crate::quorum::{Missing, Quorum, QuorumError};
 
 /// Copies that are repaired at the same time at most; each holds one chunk in memory.
 const REPAIRS_MAX: usize = 8;
+
+/// First offset that no sequencer ever gives.
+const END_OF_RANGE: LogletOffset = match LogletOffset::new(SEGMENT_OFFSETS_MAX + 1) {
+    Some(end) => end,
+    None => LogletOffset::MAX,
+};
 
 /// Consecutive encoded batches that a source gave. Not empty: `first_offset <= from < end` of the read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +147,8 @@ pub enum Event {
         /// Why.
         error: MemberError,
     },
+    /// The answer to [`Effect::AskWhoIsLost`]; `None` if nobody could say.
+    DeclaredLost(Option<NodeSet>),
 }
 
 /// What is to be done.
@@ -166,6 +187,9 @@ pub enum Effect {
     },
     /// It waits for disks; told once per change.
     Blocked(Blocked),
+    /// Find out which disks an operator declared lost; answer with [`Event::DeclaredLost`]. Asked once each time the
+    /// clock rings while it is blocked.
+    AskWhoIsLost,
     /// Ready for the deciding transaction. Last effect.
     Done(Closed),
     /// It cannot go on. Last effect.
@@ -185,6 +209,10 @@ pub struct CloseLoglet {
     local_tails: Vec<Option<LogletOffset>>,
     committed_tail: LogletOffset,
     decided_tail: Option<LogletOffset>,
+    /// Members that an operator gave up, by the last answer.
+    lost: NodeSet,
+    /// Somebody was asked who is lost since the clock last rang.
+    asked: bool,
     began_at: Option<Duration>,
     sealed_at: Option<Duration>,
     moved_at: Duration,
@@ -210,6 +238,8 @@ impl CloseLoglet {
             copies,
             committed_tail: LogletOffset::FIRST,
             decided_tail: None,
+            lost: NodeSet::EMPTY,
+            asked: false,
             began_at: None,
             sealed_at: None,
             moved_at: Duration::ZERO,
@@ -229,7 +259,7 @@ impl CloseLoglet {
         self.began_at.get_or_insert(now);
         let failed = match event {
             Event::RetryDue => {
-                self.retry_at = None;
+                (self.retry_at, self.asked) = (None, false);
                 None
             }
             Event::Sealed { index, state } => {
@@ -253,6 +283,10 @@ impl CloseLoglet {
                 None
             }
             Event::RepairFailed { target, error } => self.on_repair_failed(now, target, error),
+            Event::DeclaredLost(lost) => {
+                self.lost = lost.unwrap_or(self.lost);
+                None
+            }
         };
         match failed {
             Some(error) => self.fail(error, out),
@@ -394,7 +428,7 @@ impl CloseLoglet {
     fn advance(&mut self, now: Duration, out: &mut Vec<Effect>) {
         if let Some(decided) = self.decided_tail {
             // The transaction that decided was preceded by S3, so there is nothing left to copy either.
-            return self.finish(now, decided, out);
+            return self.finish(now, decided, None, out);
         }
         let lowest_safe = self.lowest_safe_tail();
         if let Some(lowest_safe) = lowest_safe {
@@ -402,7 +436,7 @@ impl CloseLoglet {
             let stored = self.highest_stored_tail();
             let short = plant::is(Plant::RepairOffByOne) && stored.advance(1) == Ok(lowest_safe);
             if lowest_safe <= stored.max(self.committed_tail) || short {
-                return self.finish(now, lowest_safe.max(stored), out);
+                return self.finish(now, lowest_safe.max(stored), None, out);
             }
         }
         self.seal(now, out);
@@ -413,14 +447,45 @@ impl CloseLoglet {
                 self.why_not_stored(lowest_safe)
             }
         };
+        if blocked.is_some()
+            && let Some((candidate_tail, lost_from)) = self.best_of_what_is_left(lowest_safe)
+        {
+            return self.finish(now, candidate_tail, lost_from, out);
+        }
         if blocked != self.blocked {
             self.blocked = blocked;
             out.extend(self.blocked.clone().map(Effect::Blocked));
         }
+        if self.blocked.is_some() && !self.asked {
+            self.asked = true;
+            out.push(Effect::AskWhoIsLost);
+        }
         self.set_timer(out);
     }
 
-    fn finish(&mut self, now: Duration, candidate_tail: LogletOffset, out: &mut Vec<Effect>) {
+    /// The candidate when the disks that are not declared lost can never be enough, and from where on it covers nothing
+    /// that they hold. `None` while they can, or while one of them must be heard first.
+    fn best_of_what_is_left(&self, lowest_safe: Option<LogletOffset>) -> Option<(LogletOffset, Option<LogletOffset>)> {
+        let left = self.quorum.complement(self.lost);
+        if let Some(lowest_safe) = lowest_safe {
+            let holders = self.with_local_tail(|tail| tail >= lowest_safe);
+            let missing = self.quorum.missing_for_write_quorum(holders, left)?;
+            return (!missing.within_reach).then(|| (lowest_safe.max(self.highest_stored_tail()), None));
+        }
+        let sealed = self.sealed();
+        let missing = self.quorum.missing_for_f_majority(sealed, left)?;
+        let heard = left.iter().all(|index| sealed.contains(index));
+        let lost_from = self.local_tails.iter().flatten().max().copied().unwrap_or(LogletOffset::FIRST);
+        (!missing.within_reach && heard).then_some((END_OF_RANGE, Some(lost_from)))
+    }
+
+    fn finish(
+        &mut self,
+        now: Duration,
+        candidate_tail: LogletOffset,
+        lost_from: Option<LogletOffset>,
+        out: &mut Vec<Effect>,
+    ) {
         if candidate_tail < self.committed_tail {
             let error =
                 CloseError::CommittedBeyondSealed { committed_tail: self.committed_tail, sealed_tail: candidate_tail };
@@ -432,6 +497,7 @@ impl CloseLoglet {
         self.blocked = None;
         out.push(Effect::Done(Closed {
             candidate_tail,
+            lost_from,
             committed_tail: self.committed_tail,
             decided_tail: self.decided_tail,
             sealed: self.sealed(),
@@ -521,6 +587,13 @@ impl CloseLoglet {
         let hopeful = self.which(SeenCopy::is_hopeful);
         if self.quorum.missing_for_f_majority(sealed, hopeful)?.within_reach {
             return None;
+        }
+        let left = self.quorum.complement(self.lost);
+        if !self.lost.is_empty() && !self.quorum.missing_for_f_majority(sealed, left)?.within_reach {
+            let of: NodeSet = left.iter().filter(|index| !sealed.contains(*index)).collect();
+            return Some(
+                self.blocked_on(Wanted::EveryoneLeft, Missing { at_least: of.count(), of, within_reach: false }),
+            );
         }
         let missing = self.quorum.missing_for_f_majority(sealed, self.quorum.all())?;
         Some(self.blocked_on(Wanted::Seals, missing))

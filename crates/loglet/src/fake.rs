@@ -7,8 +7,8 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bifrost_types::{
-    DiskId, Generation, Location, LogId, LogletId, LogletOffset, LogletParams, Member, NodeGeneration, NodeId, Nodeset,
-    OpId, ReplicationProperty, SegmentIndex,
+    DiskId, Generation, Location, LogId, LogletId, LogletOffset, LogletParams, Member, NodeGeneration, NodeId, NodeSet,
+    Nodeset, OpId, ReplicationProperty, SegmentIndex,
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{
@@ -178,17 +178,30 @@ impl LogServer for MemoryFake {
 
 /// Servers by node.
 #[derive(Debug, Default)]
-pub(crate) struct FakePeers(BTreeMap<NodeId, Arc<MemoryFake>>);
+pub(crate) struct FakePeers {
+    servers: BTreeMap<NodeId, Arc<MemoryFake>>,
+    lost: Mutex<NodeSet>,
+}
 
 impl FakePeers {
     pub(crate) fn server(&self, number: u32) -> &MemoryFake {
-        &self.0[&node(number)]
+        &self.servers[&node(number)]
+    }
+
+    /// An operator gives the disks of these members up.
+    pub(crate) fn declare_lost(&self, lost: NodeSet) {
+        *self.lost.lock().expect("no test panics while it holds the lock") = lost;
     }
 }
 
 impl Peers for FakePeers {
     fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>> {
-        self.0.get(&node).cloned().map(|server| server as Arc<dyn LogServer>)
+        self.servers.get(&node).cloned().map(|server| server as Arc<dyn LogServer>)
+    }
+
+    fn who_is_lost(&self, _: &Nodeset) -> BoxFuture<'static, Option<NodeSet>> {
+        let lost = *self.lost.lock().expect("no test panics while it holds the lock");
+        Box::pin(async move { Some(lost) })
     }
 }
 
@@ -199,7 +212,7 @@ pub(crate) fn cluster(tails: &[(u64, u64)], replication: &str) -> (LogletParams,
     let servers = params.nodeset.members().iter().zip(tails);
     let peers = servers
         .map(|(member, &(local, committed))| (member.node, Arc::new(MemoryFake::new(member.disk, local, committed))));
-    (params.clone(), FakePeers(peers.collect()))
+    (params.clone(), FakePeers { servers: peers.collect(), lost: Mutex::default() })
 }
 
 /// A loglet on nodes given as `1` or `1:zone` or `1:region.zone`; disk ids equal node ids.

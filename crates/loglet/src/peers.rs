@@ -1,12 +1,13 @@
 //! The members of a nodeset as something to call.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_types::NodeId;
+use bifrost_types::{NodeId, NodeSet, Nodeset};
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, LogServer};
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -14,6 +15,13 @@ use tokio::time::Instant;
 pub trait Peers: Send + Sync + std::fmt::Debug {
     /// The log server of a node, or `None` while its address is not known or after the node was removed.
     fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>>;
+
+    /// Which members have disks that an operator gave up, as of now: they will never answer again. `None` if that cannot be
+    /// found out now; the caller asks again. By default nobody can say.
+    fn who_is_lost(&self, nodeset: &Nodeset) -> BoxFuture<'static, Option<NodeSet>> {
+        let _ = nodeset;
+        Box::pin(ready(None))
+    }
 }
 
 /// Why one member of a nodeset gave no answer.

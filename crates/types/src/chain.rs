@@ -60,6 +60,9 @@ pub enum SegmentState {
     Sealed {
         /// The decided tail: first offset that is not part of the segment.
         tail: LogletOffset,
+        /// From here to the tail nothing was found: so many disks were declared lost that nobody could say where the
+        /// segment ended, and the tail is the end of its range. `None` when the end is known.
+        lost_from: Option<LogletOffset>,
         /// The reconfiguration that closed it.
         op: OpId,
         /// Who asked for it.
@@ -93,6 +96,14 @@ impl Segment {
         match self.state {
             SegmentState::Open => None,
             SegmentState::Sealed { tail, .. } => Some(tail),
+        }
+    }
+
+    /// Where what copies may hold ends: the decided tail unless the end of the segment is lost. `None` while open.
+    pub fn held_tail(&self) -> Option<LogletOffset> {
+        match self.state {
+            SegmentState::Open => None,
+            SegmentState::Sealed { tail, lost_from, .. } => Some(lost_from.unwrap_or(tail)),
         }
     }
 }

@@ -45,7 +45,8 @@ pub use tombstone::{decode_tombstone, encode_tombstone};
 /// Most stores of one store message, and most answers of one answer to them.
 pub const MESSAGE_ITEMS_MAX: usize = WINDOW_BATCHES;
 
-/// The format version that metadata values are written with, and the only one that is read; a node's record has its own.
+/// The format version that metadata values are written with, and the only one that is read, but for node records
+/// and for chains with a segment whose end is lost, which have 2.
 pub const VALUE_FORMAT_VERSION: u32 = 1;
 
 /// Why bytes are not the message that they should be. `field` is the path of the protobuf field, as in

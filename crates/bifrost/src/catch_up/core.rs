@@ -299,7 +299,8 @@ impl Core {
                 // What is trimmed is wanted no more: see `start`.
                 Some(case) => case.share = share,
                 None => {
-                    let case = Case { share, stage: Stage::New, lossy: false, failed: 0, due };
+                    let lossy = share.end < share.decided_tail;
+                    let case = Case { share, stage: Stage::New, lossy, failed: 0, due };
                     self.cases.insert(at, case);
                 }
             }
@@ -341,7 +342,7 @@ impl Core {
         match outcome {
             Outcome::Prepared { whole_tail } => {
                 let looked = whole_tail.max(case.share.from);
-                if looked >= case.share.decided_tail {
+                if looked >= case.share.end {
                     self.settle(at);
                 } else {
                     case.stage = Stage::Looking { looked, holes: VecDeque::new() };
@@ -368,7 +369,7 @@ impl Core {
         self.progress.records_left = self.progress.records_left.saturating_add(missing);
         holes.extend(found);
         *looked = until.max(*looked);
-        if *looked >= case.share.decided_tail || holes.len() >= HOLES_MAX {
+        if *looked >= case.share.end || holes.len() >= HOLES_MAX {
             case.stage = Stage::Behind { looked: *looked, holes: std::mem::take(holes) };
             case.go_on();
         }
@@ -455,7 +456,7 @@ impl Core {
         assert_eq!(self.progress.records_left, missing, "records are miscounted");
         for (at, case) in &self.cases {
             assert!(!self.settled.contains(at), "{at:?} is a case and settled");
-            assert!(case.share.from < case.share.decided_tail, "{at:?} has nothing to hold");
+            assert!(case.share.from < case.share.end, "{at:?} has nothing to hold");
         }
     }
 }
@@ -490,7 +491,7 @@ impl Case {
         if let Stage::Behind { looked, holes } = &self.stage
             && holes.is_empty()
         {
-            self.stage = if *looked < self.share.decided_tail {
+            self.stage = if *looked < self.share.end {
                 Stage::Looking { looked: *looked, holes: VecDeque::new() }
             } else {
                 Stage::Filled

@@ -177,7 +177,7 @@ impl Driver {
         let mut logs = BTreeMap::new();
         let (node, disk) = (self.node, self.disk);
         let chains = self.catalog.visit_chains(|stored| {
-            logs.insert(stored.chain.log, (stored.revision, shares(&stored.chain, node.node, disk)));
+            logs.insert(stored.chain.log, (stored.revision, shares(&stored, node.node, disk)));
         });
         let chains = chains.await?;
         let (records, nodes) = self.catalog.nodes().await?;
@@ -266,9 +266,7 @@ impl Driver {
 fn chain_event(change: &Change, node: NodeGeneration, disk: DiskId) -> Option<Event> {
     let (log, stored) = Catalog::chain_change(change)?;
     Some(match stored {
-        Some(stored) => {
-            Event::LogSeen { log, revision: stored.revision, shares: shares(&stored.chain, node.node, disk) }
-        }
+        Some(stored) => Event::LogSeen { log, revision: stored.revision, shares: shares(&stored, node.node, disk) },
         None => Event::LogGone { log },
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bifrost_loglet::peers::Peers;
 use bifrost_loglet::read::{GapKind, Item, ReadOptions, read_range};
 use bifrost_logserver::LogServerHandle;
-use bifrost_types::{KeyFilter, LogletOffset, LogletParams, NodeId, NodeSet, StorageState};
+use bifrost_types::{KeyFilter, LogletOffset, NodeId, NodeSet};
 use bifrost_wire::log_server::{
     CallError, LogServer, ReadReply, ReadRequest, RepairRequest, SealRequest, SettleRequest, TrimRequest,
 };
@@ -21,6 +21,7 @@ use crate::directory::Directory;
 
 /// Bytes of the own copy that are read in one step.
 const LOOK_BYTES: u64 = 4 << 20;
+
 /// Who carries steps out.
 #[derive(Debug, Clone)]
 pub(super) struct Hands {
@@ -80,15 +81,15 @@ impl Hands {
             loglet,
             disk: self.log_server.disk(),
             from,
-            until: Some(share.decided_tail),
+            until: Some(share.end),
             filter: KeyFilter::Any,
             credit_bytes: LOOK_BYTES,
-            readable_tail: share.decided_tail,
+            readable_tail: share.end,
         };
         let stream = self.log_server.read(request).await;
         let mut stream = stream.map_err(|source| CatchUpError::Here { loglet, source })?;
         let (mut until, mut holes, mut bytes) = (from, Vec::new(), 0_u64);
-        while until < share.decided_tail && bytes < LOOK_BYTES && holes.len() < HOLES_MAX {
+        while until < share.end && bytes < LOOK_BYTES && holes.len() < HOLES_MAX {
             match stream.replies.recv().await {
                 Some(Ok(ReadReply::Batch { end, batch, .. })) => {
                     bytes = bytes.saturating_add(u64::try_from(batch.len()).unwrap_or(u64::MAX));
@@ -104,7 +105,7 @@ impl Hands {
                 None => return Err(CatchUpError::Unreadable { loglet }),
             }
         }
-        Ok(Outcome::Looked { until: until.min(share.decided_tail), holes, bytes })
+        Ok(Outcome::Looked { until: until.min(share.end), holes, bytes })
     }
 
     /// Gets the start of a hole from whoever has it, verified by the checksums of its appender's client (R2), and stores it
@@ -113,7 +114,7 @@ impl Hands {
         let loglet = share.params.id;
         let credit_bytes = NonZeroU64::try_from(self.chunk_bytes).unwrap_or(NonZeroU64::MAX);
         let options = ReadOptions {
-            declared_lost: self.not_asked(&share.params),
+            declared_lost: self.not_asked(share).await,
             credit_bytes,
             spread: u64::from(self.node.get()),
             ..ReadOptions::default()
@@ -145,8 +146,8 @@ impl Hands {
             loglet,
             disk: self.log_server.disk(),
             op: share.op,
-            // Everything below a decided tail is on a write quorum (S3).
-            committed_tail: share.decided_tail,
+            // Everything below a decided tail is on a write quorum (S3), or nobody has it any more.
+            committed_tail: share.end,
             first_offset,
             batches,
         };
@@ -155,16 +156,14 @@ impl Hands {
         Ok(Outcome::Copied { until: end, bytes, lost: false })
     }
 
-    /// Ourselves, since we miss it, and the disks that are lost: declared so, or their node was removed (R3).
-    fn not_asked(&self, params: &LogletParams) -> NodeSet {
-        let records = self.directory.records();
-        let lost = params.nodeset.iter().filter(|(_, member)| {
-            let record = records.iter().find(|record| record.id.node == member.node);
-            member.node == self.node
-                || record.is_none_or(|record| {
-                    record.storage == StorageState::DataLoss || record.disk.is_some_and(|disk| disk != member.disk)
-                })
-        });
-        lost.map(|(index, _)| index).collect()
+    /// Ourselves, since we miss it, and the disks that an operator gave up (R3).
+    async fn not_asked(&self, share: &Share) -> NodeSet {
+        let nodeset = &share.params.nodeset;
+        let (mut lost, unheard) = self.directory.declared_lost(nodeset, share.named_at);
+        // Perhaps it was taken away.
+        if unheard && let Some(now) = self.directory.who_is_lost(nodeset).await {
+            lost = now;
+        }
+        lost.iter().chain(nodeset.index_of(self.node)).collect()
     }
 }

@@ -63,7 +63,7 @@ fn announced(chain: &Chain, wanted: &Reconfiguration) -> Chain {
 }
 
 fn decided(chain: &Chain, number: u128, tail: u64) -> Chain {
-    match decide(chain, op(number), offset(tail), Timings::default()) {
+    match decide(chain, op(number), offset(tail).into(), Timings::default()) {
         Ok(Decide::Write(next)) => next,
         other => panic!("not decided: {other:?}"),
     }
@@ -100,7 +100,7 @@ fn closing_opens_the_successor_exactly_at_the_decided_tail() {
     let outcome =
         Finished { op: op(2), segment: SegmentIndex::FIRST, tail: offset(11), successor: Some(SegmentIndex::new(1)) };
     assert_eq!(announce(&chain, &wanted(2, 0, Some(successor(2)))), Ok(Announce::Finished(outcome.clone())));
-    assert_eq!(decide(&chain, op(2), offset(99), Timings::default()), Ok(Decide::Finished(outcome)));
+    assert_eq!(decide(&chain, op(2), offset(99).into(), Timings::default()), Ok(Decide::Finished(outcome)));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn whoever_finds_another_operation_pending_joins_it() {
     let pending = chain.pending.clone().expect("announced");
     assert_eq!(announce(&chain, &wanted(3, 0, None)), Ok(Announce::Pending(pending.clone())));
     assert_eq!(announce(&chain, &wanted(2, 0, None)), Ok(Announce::Pending(pending)), "its own, as it was announced");
-    assert_eq!(decide(&chain, op(3), offset(1), Timings::default()), Ok(Decide::Gone));
+    assert_eq!(decide(&chain, op(3), offset(1).into(), Timings::default()), Ok(Decide::Gone));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_operation_is_not_carried_out_twice_however_late_it_is_asked_for() {
         let again = announce(&chain, &wanted(100, segment, Some(successor(1))));
         assert_eq!(again, Ok(Announce::Finished(outcome.clone())), "asked about segment {segment}");
     }
-    assert_eq!(decide(&chain, op(100), offset(9), Timings::default()), Ok(Decide::Finished(outcome)));
+    assert_eq!(decide(&chain, op(100), offset(9).into(), Timings::default()), Ok(Decide::Finished(outcome)));
 }
 
 #[test]
@@ -187,10 +187,10 @@ fn what_runs_out_is_an_error_and_changes_nothing() {
     assert_eq!(raise_trim_point(&last_version, lsn(1)), Err(ChainError::Exhausted));
     let mut last_index = announced(&first(), &wanted(2, 0, Some(successor(2))));
     last_index.next_segment = SegmentIndex::new(u32::MAX);
-    assert_eq!(decide(&last_index, op(2), offset(1), Timings::default()), Err(ChainError::Exhausted));
+    assert_eq!(decide(&last_index, op(2), offset(1).into(), Timings::default()), Err(ChainError::Exhausted));
     let mut late = announced(&after_closing(1), &wanted(2, 1, Some(successor(2))));
     late.segments[1].base_lsn = Lsn::MAX;
-    assert_eq!(decide(&late, op(2), offset(2), Timings::default()), Err(ChainError::Exhausted));
+    assert_eq!(decide(&late, op(2), offset(2).into(), Timings::default()), Err(ChainError::Exhausted));
 }
 
 #[test]
@@ -336,7 +336,8 @@ fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
             replace_successor(seen, op(*number), successor(*sequencer)).expect("few attempts")
         }
         Action::Decide { op: number, records } => {
-            match decide(seen, op(*number), offset(1 + records), Timings::default()).expect("positions are left") {
+            match decide(seen, op(*number), offset(1 + records).into(), Timings::default()).expect("positions are left")
+            {
                 Decide::Write(next) => Some(next),
                 Decide::Finished(finished) => {
                     model.tell(&finished);

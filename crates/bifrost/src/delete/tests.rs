@@ -43,7 +43,8 @@ fn carried_out(chain: &Chain, intent: &Intent) -> Chain {
     let Ok(crate::reconfigure::Step::Write(announced)) = intent.next_step(chain, None, 0) else {
         panic!("not announced")
     };
-    let Ok(Decide::Write(decided)) = chain::decide(&announced, intent.op, LogletOffset::FIRST, Timings::default())
+    let Ok(Decide::Write(decided)) =
+        chain::decide(&announced, intent.op, LogletOffset::FIRST.into(), Timings::default())
     else {
         panic!("not decided")
     };

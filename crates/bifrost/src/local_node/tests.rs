@@ -361,7 +361,7 @@ async fn a_loglet_that_the_replica_knows_is_not_asked_for_and_any_other_one_is()
         panic!("nothing is pending")
     };
     let read = world.replace(&first, announced).await.unwrap();
-    let decided = chain::decide(&read.chain, op, LogletOffset::FIRST, Timings::default()).unwrap();
+    let decided = chain::decide(&read.chain, op, LogletOffset::FIRST.into(), Timings::default()).unwrap();
     let Decide::Write(decided) = decided else { panic!("it is pending") };
     let next = world.replace(&read, decided).await.unwrap().chain.last().unwrap().params.clone();
     assert_eq!(source.open_loglet(next.id).await.as_ref(), Ok(&next));

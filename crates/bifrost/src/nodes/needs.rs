@@ -181,7 +181,7 @@ mod tests {
 
     fn decided(chain: &Chain, number: u128, records: u32) -> Chain {
         let tail = LogletOffset::FIRST.advance(u64::from(records)).expect("in range");
-        match chain::decide(chain, op(number), tail, Timings::default()) {
+        match chain::decide(chain, op(number), tail.into(), Timings::default()) {
             Ok(Decide::Write(chain)) => chain,
             other => unreachable!("{other:?}"),
         }

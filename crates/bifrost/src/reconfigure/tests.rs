@@ -47,7 +47,7 @@ fn intent(number: u128, successor: Option<Successor>) -> Intent {
 }
 
 fn candidate(number: u128, tail: u64) -> Option<Candidate> {
-    Some(Candidate { op: op(number), tail: offset(tail), timings: Timings::default() })
+    Some(Candidate { op: op(number), end: offset(tail).into(), timings: Timings::default() })
 }
 
 fn written(step: Result<Step, ChainError>) -> Chain {

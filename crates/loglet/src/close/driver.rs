@@ -35,7 +35,7 @@ impl Default for CloseOptions {
 /// Seals the loglet on an f-majority, finds a candidate for its tail and repairs what lies below it: everything before
 /// the deciding transaction. Calls all members at once and returns on the first answers that suffice; a server that is
 /// dead or slow is not waited for. As long as they do not suffice it goes on for ever with back-off, and says in
-/// `progress` which disks it waits for.
+/// `progress` which disks it waits for; one that an operator declares lost is then not waited for any more.
 ///
 /// # Errors
 /// [`CloseError`]: wrong parameters, a newer operation, or a broken invariant. Never because of a server that does not
@@ -69,6 +69,7 @@ pub async fn close_loglet(
                     calls.push(servers.repair(target, committed_tail, chunk));
                 }
                 Effect::RetryAt { at } => retry_at = Some(origin + at),
+                Effect::AskWhoIsLost => calls.push(servers.who_is_lost()),
                 Effect::Blocked(blocked) => {
                     metrics::close_blocked();
                     tracing::warn!(loglet = %params.id, %op, %blocked, "closing is blocked");
@@ -114,6 +115,11 @@ impl Servers<'_> {
         let member = self.params.nodeset.member(index).ok_or(MemberError::AddressUnknown)?;
         let server = self.peers.log_server(member.node).ok_or(MemberError::AddressUnknown)?;
         Ok((server, member.clone()))
+    }
+
+    fn who_is_lost(&self) -> BoxFuture<'static, Event> {
+        let answer = tokio::time::timeout(self.options.seal_deadline, self.peers.who_is_lost(&self.params.nodeset));
+        Box::pin(async move { Event::DeclaredLost(answer.await.ok().flatten()) })
     }
 
     fn seal(&self, index: NodeIndex) -> BoxFuture<'static, Event> {

@@ -17,6 +17,9 @@ pub struct Closed {
     /// The proposal for the decided tail: at least every acknowledged offset + 1 (S2), and everything in
     /// `[committed_tail, candidate_tail)` is on a write quorum (S3). Equal to `decided_tail` when that is known.
     pub candidate_tail: LogletOffset,
+    /// From here to the candidate nothing was found: too many disks were declared lost to know where the loglet ended, so
+    /// the candidate is the end of its range.
+    pub lost_from: Option<LogletOffset>,
     /// The highest committed tail that a sealed copy reported.
     pub committed_tail: LogletOffset,
     /// Where the loglet ended, if a copy was told already: another actor's transaction came first, read the chain.
@@ -92,6 +95,8 @@ pub struct Blocked {
 pub enum Wanted {
     /// An f-majority of sealed copies (S1).
     Seals,
+    /// The seal of every disk that is not declared lost: of the others there can be no f-majority any more.
+    EveryoneLeft,
     /// A write quorum that holds everything below the candidate tail (S3).
     Copies {
         /// The candidate tail.
@@ -128,6 +133,7 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.wanted {
             Wanted::Seals => f.write_str("sealing waits")?,
+            Wanted::EveryoneLeft => f.write_str("sealing what is left waits")?,
             Wanted::Copies { candidate_tail } => write!(f, "repair up to {candidate_tail} waits")?,
         }
         write!(f, " for {} of:", self.at_least)?;

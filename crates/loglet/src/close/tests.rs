@@ -66,6 +66,11 @@ fn event(params: &LogletParams, command: &Command) -> Event {
             },
         },
         "repaired" => Event::Repaired { target: index(params, command, "n"), state: state(command, Some(op(1))) },
+        "lost" => {
+            let member = |name: String| params.nodeset.index_of(name.parse().expect("a node")).expect("a member");
+            Event::DeclaredLost(Some(command.list("nodes").into_iter().map(member).collect()))
+        }
+        "lost-unknown" => Event::DeclaredLost(None),
         "repair-failed" => Event::RepairFailed { target: index(params, command, "n"), error: error(command) },
         other => panic!("no command {other}"),
     }
@@ -108,11 +113,13 @@ fn print(params: &LogletParams, effect: &Effect) -> String {
         }
         Effect::RetryAt { at } => format!("retry at={}", at.as_millis()),
         Effect::Blocked(blocked) => format!("blocked: {blocked}"),
+        Effect::AskWhoIsLost => "who is lost?".to_owned(),
         Effect::Done(closed) => {
             let sealed: Vec<String> = closed.sealed.iter().map(|index| name(&index).to_string()).collect();
             let decided = closed.decided_tail.map(|tail| format!(" decided={tail}")).unwrap_or_default();
+            let lost = closed.lost_from.map(|from| format!(" lost-from={from}")).unwrap_or_default();
             format!(
-                "done candidate={} committed={}{decided} sealed=({}) seal={}ms repair={}ms bytes={}",
+                "done candidate={}{lost} committed={}{decided} sealed=({}) seal={}ms repair={}ms bytes={}",
                 closed.candidate_tail,
                 closed.committed_tail,
                 sealed.join(","),
@@ -138,6 +145,7 @@ fn every_event_may_come_in_every_state() {
         "repaired n=2 local=1",
         "repair-failed n=3 error=not-sealed",
         "sealed n=2 local=5 decided=7",
+        "lost nodes=(2,3)",
         "due",
     ];
     let params = params(&["1".to_owned(), "2".to_owned(), "3".to_owned()], "2");

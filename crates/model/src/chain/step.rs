@@ -53,7 +53,8 @@ impl Chains {
             reason: CloseReason::Requested,
             successor: successor.clone(),
         };
-        let candidate = actor.candidate.map(|(op, tail)| Candidate { op, tail, timings: Timings::default() });
+        let candidate =
+            actor.candidate.map(|(op, tail)| Candidate { op, end: tail.into(), timings: Timings::default() });
         Some(intent.next_step(chain, candidate, 0))
     }
 

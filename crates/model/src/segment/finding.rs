@@ -42,7 +42,8 @@ impl Segment {
                             finder.retry = true;
                         }
                     }
-                    Effect::Blocked(_) => {}
+                    // No operator gives a disk up here.
+                    Effect::Blocked(_) | Effect::AskWhoIsLost => {}
                     Effect::Done(closed) => self.closed(state, number, &closed),
                     Effect::Failed(CloseError::Superseded { .. }) => {
                         self.seen.note(Witness::Superseded);
@@ -223,7 +224,7 @@ impl Segment {
             return;
         };
         let chain = state.chain.as_deref().unwrap_or(announced);
-        let candidate = Candidate { op: intent.op, tail: candidate, timings: Timings::default() };
+        let candidate = Candidate { op: intent.op, end: candidate.into(), timings: Timings::default() };
         match (intent.next_step(chain, Some(candidate), 0), state.decided) {
             (Ok(Step::Decide { decided: next, .. }), None) => self.decided(state, op, next),
             (Ok(Step::Tell { outcome, .. }), Some(decided)) => {

@@ -41,6 +41,7 @@ fn params(index: u32) -> LogletParams {
 fn chain() -> Chain {
     let sealed = SegmentState::Sealed {
         tail: offset(4),
+        lost_from: None,
         op: op(5),
         actor: Actor::Operator,
         reason: CloseReason::Requested,

@@ -2,8 +2,8 @@
 
 use bifrost_types::limits::{CHAIN_FINISHED_MAX, LOG_NAME_BYTES_MAX};
 use bifrost_types::{
-    Actor, Chain, CloseReason, Finished, LogId, Lsn, Reconfiguration, Segment, SegmentIndex, SegmentState, Successor,
-    Timings,
+    Actor, Chain, CloseReason, Finished, LogId, LogletOffset, Lsn, Reconfiguration, Segment, SegmentIndex,
+    SegmentState, Successor, Timings,
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,6 +11,9 @@ use prost::Message as _;
 use super::topology::{counts, members, nodeset, replication};
 use super::{DecodeError, VALUE_FORMAT_VERSION, at_most, id128, id128_bytes, non_zero, optional, required};
 use crate::pb;
+
+/// Of a chain with a segment whose end is lost. All others have [`VALUE_FORMAT_VERSION`].
+const LOST_END_VERSION: u32 = 2;
 
 /// The metadata value of a chain.
 pub fn encode_chain(chain: &Chain) -> Bytes {
@@ -98,8 +101,9 @@ impl From<&SegmentState> for pb::segment::State {
     fn from(state: &SegmentState) -> Self {
         match state {
             SegmentState::Open => Self::Open(pb::segment::Open {}),
-            SegmentState::Sealed { tail, op, actor, reason, timings } => Self::Sealed(pb::segment::Sealed {
+            SegmentState::Sealed { tail, lost_from, op, actor, reason, timings } => Self::Sealed(pb::segment::Sealed {
                 tail: tail.get(),
+                lost_from: lost_from.map(LogletOffset::get),
                 op: id128_bytes(op.get()),
                 actor: Some(actor.into()),
                 reason: reason_value(*reason),
@@ -117,6 +121,7 @@ impl TryFrom<pb::segment::State> for SegmentState {
             pb::segment::State::Open(_) => Self::Open,
             pb::segment::State::Sealed(sealed) => Self::Sealed {
                 tail: non_zero("Segment.Sealed.tail", sealed.tail)?,
+                lost_from: optional("Segment.Sealed.lost_from", sealed.lost_from)?,
                 op: id128("Segment.Sealed.op", &sealed.op)?,
                 actor: required("Segment.Sealed.actor", sealed.actor)?.try_into()?,
                 reason: reason("Segment.Sealed.reason", sealed.reason)?,
@@ -227,7 +232,8 @@ impl TryFrom<pb::FinishedReconfiguration> for Finished {
 impl From<&Chain> for pb::Chain {
     fn from(chain: &Chain) -> Self {
         Self {
-            format_version: VALUE_FORMAT_VERSION,
+            // A build that does not know of it would drop it with its next write.
+            format_version: if ends_lost(&chain.segments) { LOST_END_VERSION } else { VALUE_FORMAT_VERSION },
             log: chain.log.get(),
             name: chain.name.clone(),
             version: chain.version,
@@ -244,7 +250,7 @@ impl TryFrom<pb::Chain> for Chain {
     type Error = DecodeError;
 
     fn try_from(value: pb::Chain) -> Result<Self, DecodeError> {
-        if value.format_version != VALUE_FORMAT_VERSION {
+        if !matches!(value.format_version, VALUE_FORMAT_VERSION | LOST_END_VERSION) {
             return Err(DecodeError::FormatVersion { field: "Chain.format_version", version: value.format_version });
         }
         if let Some(name) = &value.name {
@@ -266,6 +272,10 @@ impl TryFrom<pb::Chain> for Chain {
     }
 }
 
+fn ends_lost(segments: &[Segment]) -> bool {
+    segments.iter().any(|segment| matches!(segment.state, SegmentState::Sealed { lost_from: Some(_), .. }))
+}
+
 /// The pointer order of a chain, which everything past this edge relies on.
 fn check(chain: &Chain) -> Result<(), DecodeError> {
     let last = check_segments("Chain.segments", chain.log, &chain.segments)?;
@@ -276,7 +286,7 @@ fn check(chain: &Chain) -> Result<(), DecodeError> {
 }
 
 /// The pointer order of segments: of this log, at least one, in order of index and contiguous in LSN, all but the last
-/// sealed. Returns the last index.
+/// sealed, none lost from beyond its end. Returns the last index.
 pub(super) fn check_segments(
     field: &'static str,
     log: LogId,
@@ -294,6 +304,9 @@ pub(super) fn check_segments(
         if earlier.index() >= later.index() || tail.to_lsn(earlier.base_lsn) != Ok(later.base_lsn) {
             return inconsistent;
         }
+    }
+    if segments.iter().any(|segment| segment.held_tail() > segment.decided_tail()) {
+        return inconsistent;
     }
     Ok(last.index())
 }

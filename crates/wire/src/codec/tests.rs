@@ -199,6 +199,7 @@ fn two_segments() -> pb::Chain {
     };
     let sealed = pb::segment::Sealed {
         tail: 11,
+        lost_from: None,
         op: id128_bytes(5),
         actor: Some(pb::Actor { actor: Some(pb::actor::Actor::Operator(pb::actor::Operator {})) }),
         reason: pb::CloseReason::Requested.into(),
@@ -248,7 +249,7 @@ fn a_chain_whose_segments_do_not_join_is_refused() {
 
 #[test]
 fn a_value_of_another_format_version_is_refused() {
-    for version in [0, VALUE_FORMAT_VERSION + 1] {
+    for version in [0, 3] {
         let chain = pb::Chain { format_version: version, ..two_segments() };
         let refused = DecodeError::FormatVersion { field: "Chain.format_version", version };
         assert_eq!(decode_chain(&chain.encode_to_vec()), Err(refused));

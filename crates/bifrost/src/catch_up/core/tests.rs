@@ -38,7 +38,8 @@ fn share(of: u64, segment: u32, decided_tail: u64) -> Share {
         replication: ReplicationProperty::nodes(NonZeroU8::new(2).unwrap()),
         sequencer: NodeGeneration::new(node(1), Generation::FIRST),
     };
-    Share { params, op: OpId::try_from(9).unwrap(), from: at(1), decided_tail: at(decided_tail) }
+    let (op, end) = (OpId::try_from(9).unwrap(), at(decided_tail));
+    Share { params, named_at: 1, op, from: at(1), end, decided_tail: end }
 }
 
 fn options() -> CatchUpOptions {

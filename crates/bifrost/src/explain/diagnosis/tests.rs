@@ -75,6 +75,7 @@ fn closed() -> Chain {
     let mut chain = open();
     chain.segments[0].state = SegmentState::Sealed {
         tail: offset(5),
+        lost_from: None,
         op: op(),
         actor: Actor::Operator,
         reason: CloseReason::Requested,

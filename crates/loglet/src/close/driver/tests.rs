@@ -72,6 +72,26 @@ async fn a_wrong_disk_is_lost_and_not_empty() {
 }
 
 #[tokio::test]
+async fn disks_that_are_given_up_are_not_waited_for() {
+    let (params, peers) = cluster(&[(9, 5), (12, 12), (12, 12)], "2");
+    peers.server(2).set_disk(98);
+    peers.server(3).set_disk(99);
+    let progress = watch::Sender::new(CloseProgress::default());
+    let mut seen = progress.subscribe();
+    let options = quick();
+    let closing = close_loglet(&params, op(1), &peers, options, &progress);
+    let watching = async {
+        seen.wait_for(|progress| progress.blocked.is_some()).await.expect("still closing");
+        peers.declare_lost(params.nodeset.indexes().skip(1).collect());
+    };
+    let (closed, ()) = tokio::join!(closing, watching);
+    let closed = closed.expect("closed");
+    assert_eq!(closed.lost_from, Some(offset(9)));
+    assert_eq!(closed.candidate_tail, offset((1 << 40) + 1), "nobody is ever given an offset again that may have been");
+    assert_eq!(closed.committed_tail, offset(5));
+}
+
+#[tokio::test]
 async fn lost_replies_are_asked_for_again() {
     let (params, peers) = cluster(&[(9, 5), (3, 2), (9, 9)], "2");
     peers.server(3).set_fault(Fault::Down);

@@ -88,10 +88,12 @@ struct World {
     network: Vec<Message>,
     decided: Option<u64>,
     now: Duration,
+    /// Any number of disks may be lost.
+    disaster: bool,
 }
 
 impl World {
-    fn new(places: &[&str], replication: &str, two_ops: bool) -> Self {
+    fn new(places: &[&str], replication: &str, two_ops: bool, disaster: bool) -> Self {
         let params = params(&places.iter().map(|place| (*place).to_owned()).collect::<Vec<_>>(), replication);
         let ops = [op(1), op(if two_ops { 2 } else { 1 })];
         Self {
@@ -107,6 +109,7 @@ impl World {
             network: Vec::new(),
             decided: None,
             now: Duration::ZERO,
+            disaster,
             params,
         }
     }
@@ -136,7 +139,7 @@ impl World {
             }
             (6, _) if pick.is_multiple_of(4) => self.restart_finder(finder),
             (6, _) => self.servers[server].restart(),
-            (7, _) if pick.is_multiple_of(8) => self.lose(server),
+            (7, _) if pick.is_multiple_of(if self.disaster { 2 } else { 8 }) => self.lose(server),
             (8, Some(message)) => {
                 let message = self.network[message].clone();
                 self.deliver(message);
@@ -161,10 +164,14 @@ impl World {
         finder.done = false;
     }
 
-    /// Wipes one disk for good, if the others can still do everything.
+    /// Wipes one disk for good, if the others can still do everything, or if that is not asked for.
     fn lose(&mut self, server: usize) {
         let indexes = || self.params.nodeset.indexes();
         let left: NodeSet = indexes().filter(|index| index.get() != server).collect();
+        if self.disaster {
+            self.servers[server].lost = true;
+            return;
+        }
         let enough = self.quorum.is_f_majority(left) && self.quorum.is_write_quorum(left);
         self.servers[server].lost |= enough && !self.servers.iter().any(|server| server.lost);
     }
@@ -178,6 +185,11 @@ impl World {
                 Effect::Seal { .. } | Effect::Read { .. } | Effect::Repair { .. } => {
                     let (life, op) = (self.finders[number].life, self.finders[number].op);
                     self.network.push(Message::Call { finder: number, life, op, effect });
+                }
+                Effect::AskWhoIsLost => {
+                    let life = self.finders[number].life;
+                    let event = Event::DeclaredLost(Some(self.holders(|server| server.lost)));
+                    self.network.push(Message::Reply { finder: number, life, event, lost: Event::DeclaredLost(None) });
                 }
                 Effect::RetryAt { .. } | Effect::Blocked(_) => {}
                 Effect::Done(closed) => self.done(number, &closed),
@@ -197,9 +209,21 @@ impl World {
             return;
         }
         assert!(tail >= self.committed, "S2: {tail} drops acknowledged records below {}", self.committed);
-        for at in 1..tail {
-            let on = self.holders(|server| server.ever.contains(&at));
-            assert!(self.quorum.is_write_quorum(on), "S3: {at} below {tail} is on {on:?} only");
+        let left = self.holders(|server| !server.lost);
+        if let Some(lost_from) = closed.lost_from {
+            assert!(!self.quorum.is_f_majority(left), "what is left is enough to know the end");
+            assert!(tail > self.next, "an offset that was given may be given again");
+            // What another finder copies at the same time may be beyond.
+            let beyond = |server: &Server| server.from_sequencer.iter().any(|at| *at >= lost_from.get());
+            let beyond = self.holders(|server| !server.lost && beyond(server));
+            assert!(beyond.is_empty(), "{beyond:?} have records that are told to be lost");
+        } else {
+            let enough = self.quorum.is_write_quorum(left);
+            for at in 1..tail {
+                let on = self.holders(|server| server.ever.contains(&at));
+                let stored = self.quorum.is_write_quorum(on) || (!enough && !on.is_empty());
+                assert!(stored, "S3: {at} below {tail} is on {on:?} only");
+            }
         }
         if self.decided.is_none() {
             self.decided = Some(tail);
@@ -364,12 +388,13 @@ proptest! {
     fn no_schedule_loses_an_acknowledged_record_or_gets_stuck(
         topology in 0..TOPOLOGIES.len(),
         two_ops in any::<bool>(),
+        disaster in any::<bool>(),
         schedule in prop::collection::vec((any::<u8>(), any::<usize>()), 1..160),
     ) {
         #[cfg(bifrost_plant)]
         bifrost_types::plant::set_from_env();
         let (places, replication) = TOPOLOGIES[topology];
-        let mut world = World::new(places, replication, two_ops);
+        let mut world = World::new(places, replication, two_ops, disaster);
         for (kind, pick) in schedule {
             world.act(kind, pick);
         }
@@ -384,7 +409,7 @@ fn the_random_schedules_reach_what_they_are_for() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..400 {
         let (places, replication) = TOPOLOGIES[round % TOPOLOGIES.len()];
-        let mut world = World::new(places, replication, round % 2 == 0);
+        let mut world = World::new(places, replication, round % 2 == 0, round % 3 == 0);
         for _ in 0..120 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             world.act((seed >> 33) as u8, (seed >> 41) as usize);
@@ -396,8 +421,9 @@ fn the_random_schedules_reach_what_they_are_for() {
             ("repair", repaired),
             ("committed", world.committed > 1),
             ("dropped", decided < world.next),
-            ("kept unacknowledged", decided > world.committed),
+            ("kept unacknowledged", world.committed < decided && decided <= world.next),
             ("lost disk", world.servers.iter().any(|server| server.lost)),
+            ("lost end", decided > world.next),
         ] {
             *seen.entry(what).or_default() += usize::from(happened);
         }

@@ -62,6 +62,8 @@ struct SegmentReport {
     sequencer: String,
     nodeset: Vec<MemberReport>,
     closed: Option<ClosedReport>,
+    /// From this LSN to the tail nothing is left; nobody can say how much of it was ever written.
+    lost_from: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,7 +158,14 @@ fn segment_report(segment: &Segment, tail: &Result<Lsn, TailUnknown>, nodes: &[N
             })
             .collect(),
         closed,
+        lost_from: lost_from(segment).map(Lsn::get),
     }
+}
+
+/// First LSN of a segment whose end is lost.
+fn lost_from(segment: &Segment) -> Option<Lsn> {
+    let SegmentState::Sealed { lost_from, .. } = segment.state else { return None };
+    lost_from?.to_lsn(segment.base_lsn).ok()
 }
 
 /// First LSN after a segment.
@@ -220,6 +229,12 @@ fn text(
             );
             let closed = format!("{:>8} by {actor} ({reason}), operation {op}: {times}", "closed");
             text += &format!("{}\n", context.paint(Style::Dim, closed));
+        }
+        if let Some(from) = lost_from(segment) {
+            let told =
+                "nothing is left from there to the tail; too many disks were declared lost to know where it ended";
+            let told = format!("{:>8} from LSN {from}: {told}", "lost");
+            text += &format!("{}\n", context.paint(Style::Warning, told));
         }
     }
     text

@@ -348,10 +348,12 @@ fn finished() -> impl Strategy<Value = Finished> {
     })
 }
 
-type SegmentParts = ((Nodeset, ReplicationProperty, NodeGeneration), (u64, OpId, Actor, CloseReason, Timings));
+type SegmentParts =
+    ((Nodeset, ReplicationProperty, NodeGeneration), (u64, Option<u64>, OpId, Actor, CloseReason, Timings));
 
 fn segment_parts() -> impl Strategy<Value = SegmentParts> {
-    ((nodeset(), replication(), node()), (1..1_000_000_u64, id128(), actor(), reason(), timings()))
+    let sealed = (1..1_000_000_u64, prop::option::of(any::<u64>()), id128(), actor(), reason(), timings());
+    ((nodeset(), replication(), node()), sealed)
 }
 
 /// Contiguous segments; the last one is open or not.
@@ -359,7 +361,7 @@ fn segments(log: LogId, parts: Vec<SegmentParts>, open: bool) -> Vec<Segment> {
     let count = parts.len();
     let mut base_lsn = Lsn::FIRST;
     let mut segments = Vec::new();
-    for (index, ((nodeset, replication, sequencer), (tail, op, actor, reason, timings))) in
+    for (index, ((nodeset, replication, sequencer), (tail, lost_from, op, actor, reason, timings))) in
         parts.into_iter().enumerate()
     {
         let tail = LogletOffset::new(tail).expect("at least 1");
@@ -367,7 +369,8 @@ fn segments(log: LogId, parts: Vec<SegmentParts>, open: bool) -> Vec<Segment> {
         let state = if open && index + 1 == count {
             SegmentState::Open
         } else {
-            SegmentState::Sealed { tail, op, actor, reason, timings }
+            let lost_from = lost_from.and_then(|from| LogletOffset::new(1 + from % tail.get()));
+            SegmentState::Sealed { tail, lost_from, op, actor, reason, timings }
         };
         segments.push(Segment { base_lsn, params: LogletParams { id, nodeset, replication, sequencer }, state });
         base_lsn = tail.to_lsn(base_lsn).expect("small numbers");

@@ -57,6 +57,7 @@ fn chain() -> Chain {
     let timings = Timings { seal_micros: 300, repair_micros: 20, total_micros: 900 };
     let sealed = SegmentState::Sealed {
         tail: offset(11),
+        lost_from: None,
         op: op(1),
         actor: Actor::Node(life(2)),
         reason: CloseReason::HandOver,
@@ -114,6 +115,16 @@ fn the_chain_value_is_pinned() {
     let golden = include_str!("../../../testdata/chain-v1.hex");
     assert_eq!(decode_chain(&unhex(golden)), Ok(chain()), "an old value cannot be read any more");
     assert_eq!(hex(&encode_chain(&chain())), golden.trim(), "the value changed; readers of the old build must cope");
+}
+
+#[test]
+fn the_chain_value_with_a_lost_end_is_pinned() {
+    let mut chain = chain();
+    let SegmentState::Sealed { lost_from, .. } = &mut chain.segments[0].state else { panic!("it is closed") };
+    *lost_from = Some(offset(7));
+    let golden = include_str!("../../../testdata/chain-v2.hex");
+    assert_eq!(hex(&encode_chain(&chain)), golden.trim(), "the value changed; readers of the old build must cope");
+    assert_eq!(decode_chain(&unhex(golden)), Ok(chain), "an old value cannot be read any more");
 }
 
 #[test]
