@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("loglet", &["types", "wire"]),
     ("sequencer", &["types", "wire", "loglet"]),
-    ("logserver", &["types", "wire", "turns"]),
+    ("logserver", &["types", "wire", "turns", "journal"]),
     ("metadata", &["types", "wire"]),
     ("raft", &["types", "wire", "metadata", "turns", "journal"]),
     ("etcd", &["types", "metadata"]),

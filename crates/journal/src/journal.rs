@@ -15,6 +15,8 @@ use crate::recovery::{Found, Replay, ScanError, Scanned, scan};
 const REUSED_MAX: usize = 1;
 /// Memory that is kept between groups.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes of a file that is made when there was no room for an ordinary one.
+const SMALL_FILE_BYTES: u64 = 256 << 10;
 
 /// How a journal keeps its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ pub struct Journal<D: Directory> {
     released: u64,
     buffer: Blocks,
     /// The last file could not be made. On a full disk another attempt would take what is left from everybody else, so the
-    /// next one is made when an append needs it.
+    /// next one is made when an append needs it, and small.
     no_room: bool,
     failed: bool,
 }
@@ -193,9 +195,18 @@ impl<D: Directory> Journal<D> {
         Ok(Appended { sequence, begins_file })
     }
 
+    /// Refuses every group from now on: whoever takes the groups could not take one.
+    pub const fn fail(&mut self) {
+        self.failed = true;
+    }
+
     /// Groups up to this one are not needed here any more.
     pub fn release(&mut self, sequence: u64) {
-        self.released = self.released.max(sequence);
+        if sequence > self.released {
+            self.released = sequence;
+            // What they were needed for was written elsewhere, so there is room again.
+            self.no_room = false;
+        }
     }
 
     fn fill_active(&mut self) {
@@ -230,11 +241,13 @@ impl<D: Directory> Journal<D> {
                 return Ok(());
             }
         }
-        let work = self.preparation(needed.max(self.options.file_bytes));
+        let small = self.no_room;
+        let wanted = if small { SMALL_FILE_BYTES.min(self.options.file_bytes) } else { self.options.file_bytes };
+        let work = self.preparation(needed.max(wanted));
         match self.take(work, work.run(&self.directory)) {
             None => Ok(()),
             Some(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                Err(JournalError::Full)
+                if small { Err(JournalError::Full) } else { self.prepare_now(needed) }
             }
             Some(error) => {
                 self.failed = true;
@@ -278,7 +291,7 @@ impl<D: Directory> Journal<D> {
         self.under_way = None;
         match done {
             Ok(prepared) => {
-                self.no_room &= prepared.is_none();
+                self.no_room &= prepared.as_ref().is_none_or(|made| made.bytes < self.options.file_bytes);
                 self.prepared.extend(prepared);
                 None
             }

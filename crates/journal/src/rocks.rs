@@ -18,15 +18,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
-use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, Options, WriteBatch};
+use rocksdb::{ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, Options, WriteBatch};
 use thiserror::Error;
 
 use crate::directory::RealDirectory;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Journal, JournalOptions, Salts};
 
-/// Below the directory of the database.
-const DIRECTORY: &str = "journal";
+/// Where the files are, below the directory of the database.
+pub const DIRECTORY: &str = "journal";
 /// The number of the last group that is in the database, under an empty key. A build that does not know of the journal
 /// does not know this family either, and RocksDB refuses to open a database without all of them.
 const APPLIED: &str = "journal";
@@ -74,6 +74,38 @@ pub enum DbOpenError {
         /// The database.
         directory: PathBuf,
     },
+}
+
+impl DbOpenError {
+    /// Whether what is stored is not what was stored.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(error) => error.kind() == ErrorKind::Corruption,
+            Self::Journal(OpenError::Damaged { .. } | OpenError::Replay { .. }) => !self.is_full(),
+            Self::Position { .. } => true,
+            Self::Journal(_) | Self::Io { .. } => false,
+        }
+    }
+
+    /// Whether there is too little room to open it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => is_full(error),
+            Self::Journal(OpenError::Replay { source, .. }) => {
+                matches!(source.downcast_ref(), Some(GroupError::Database(error)) if is_full(error))
+            }
+            Self::Journal(OpenError::Io { source, .. }) | Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Journal(_) | Self::Position { .. } => false,
+        }
+    }
+}
+
+/// Whether RocksDB found no room. It tells the reason in words only. A quota that is used up is a full disk of its own.
+pub fn is_full(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    text.contains("No space left on device") || text.contains("Disk quota exceeded")
 }
 
 /// Why a batch was not written. After any error but a full journal nobody may use it any more.
@@ -138,7 +170,7 @@ impl JournaledDb {
         Ok(Self { db, writer: Mutex::new(Writer { journal, lazy: Vec::new(), lazy_bytes: 0 }), checkpoints })
     }
 
-    /// For reading.
+    /// For reading, flushing and compacting.
     pub fn db(&self) -> &DB {
         &self.db
     }
@@ -151,7 +183,8 @@ impl JournaledDb {
         // Held until the batch is applied: they are, in the order of their numbers.
         let mut writer = self.writer.lock();
         let sequence = writer.append(Some(&batch), &self.checkpoints)?;
-        Ok(apply(&self.db, batch, sequence)?)
+        // What the database has of the journal must not have a hole: only a new life may go on after this.
+        Ok(apply(&self.db, batch, sequence).inspect_err(|_| writer.journal.fail())?)
     }
 
     /// Writes a batch that is visible when this returns, and durable with the next one that is.
@@ -162,10 +195,10 @@ impl JournaledDb {
         let mut writer = self.writer.lock();
         writer.lazy_bytes = writer.lazy_bytes.saturating_add(batch.size_in_bytes());
         writer.lazy.push(batch.data().to_vec());
-        self.db.write_without_wal(batch)?;
+        self.db.write_without_wal(batch).inspect_err(|_| writer.journal.fail())?;
         if writer.lazy_bytes > LAZY_BYTES_MAX {
             let sequence = writer.append(None, &self.checkpoints)?;
-            apply(&self.db, WriteBatch::default(), sequence)?;
+            apply(&self.db, WriteBatch::default(), sequence).inspect_err(|_| writer.journal.fail())?;
         }
         Ok(())
     }
@@ -243,6 +276,7 @@ impl Checkpoints {
             while let Ok(sequence) = wants.recv() {
                 match db.flush_cfs_opt(&handles, &FlushOptions::default()) {
                     Ok(()) => drop(done.fetch_max(sequence, Ordering::AcqRel)),
+                    Err(error) if error.kind() == ErrorKind::ShutdownInProgress => return,
                     // Writes fail from now on, and the journal keeps what it has.
                     Err(error) => tracing::error!(%error, "a database cannot flush what is in its journal"),
                 }

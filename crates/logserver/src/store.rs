@@ -203,6 +203,14 @@ pub enum Cause {
     #[cfg(feature = "rocksdb")]
     #[error(transparent)]
     Rocks(#[from] rocksdb::Error),
+    /// The journal in front of RocksDB said so.
+    #[cfg(feature = "rocksdb")]
+    #[error(transparent)]
+    Journal(#[from] bifrost_journal::JournalError),
+    /// The store could not be opened anew.
+    #[cfg(feature = "rocksdb")]
+    #[error(transparent)]
+    Open(#[from] bifrost_journal::rocks::DbOpenError),
     /// The thread that worked on it is gone.
     #[error("the operation was abandoned")]
     Abandoned,

@@ -109,7 +109,10 @@ impl Explanation {
             | Diagnosis::OrphanedSeal { lacks: Some(lack), .. }
             | Diagnosis::SequencerGone { lacks: Some(lack), .. }
             | Diagnosis::BeingDeleted { lacks: Some(lack), .. }
-            | Diagnosis::NoWriteQuorum { lacks: lack } => format!("start {}, {again}", self.addresses(&lack.of)),
+            | Diagnosis::NoWriteQuorum { lacks: lack } => format!(
+                "start {}, {again}; a disk that is lost for good is given up with `bifrost node set-state NODE data-loss`",
+                self.addresses(&lack.of)
+            ),
             Diagnosis::Reconfiguring { .. } | Diagnosis::OrphanedSeal { .. } | Diagnosis::SequencerGone { .. } => {
                 format!("`bifrost reconfigure {log}` finishes it now")
             }

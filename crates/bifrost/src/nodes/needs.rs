@@ -1,9 +1,10 @@
 //! What of the logs depends on one node, and what it would cost to lose it: a pure look at chains.
 
 use bifrost_loglet::quorum::Quorum;
-use bifrost_types::{Chain, LogletId, LogletOffset, LogletParams, NodeId, NodeSet, Segment};
+use bifrost_types::{Chain, LogletId, LogletOffset, LogletParams, Member, NodeId, NodeSet, Nodeset, Segment};
 
 use crate::catalog::{Catalog, CatalogError};
+use crate::declared_lost::{Known, declared_lost};
 
 /// So many needs are listed; more are only counted.
 pub const NEEDS_MAX: usize = 1000;
@@ -43,7 +44,7 @@ pub enum Why {
     Pending,
 }
 
-/// What follows for a segment if a node never comes back, and nobody else is lost. Ordered from least to most.
+/// What follows for a segment if a node never comes back, and nobody else is lost but whom an operator gave up. Ordered from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
     /// Another node must take over.
@@ -52,7 +53,8 @@ pub enum Cost {
     FewerCopies,
     /// It takes no more appends until it was reconfigured.
     NoAppends,
-    /// Records may have been on this node only: they are lost then, and an open segment cannot be closed.
+    /// Records may have been on this node only: they are lost then, and an open segment cannot be closed before an operator
+    /// has given the disk up.
     MayLoseRecords,
 }
 
@@ -60,7 +62,18 @@ impl Needs {
     /// Reads all chains, linearizably.
     pub(super) async fn find(catalog: &Catalog, node: NodeId) -> Result<Self, CatalogError> {
         let mut needs = Self::default();
-        catalog.visit_every_chain(|stored| needs.add(&stored.chain, node)).await?;
+        let (records, as_of) = catalog.nodes().await?;
+        let visit = catalog.visit_every_chain(|stored| {
+            let lost = |nodeset: &Nodeset| {
+                declared_lost(nodeset, |member| match records.iter().find(|record| record.id.node == member.node) {
+                    Some(record) => Known::Record(record),
+                    None if stored.revision <= as_of => Known::Removed,
+                    None => Known::Unheard,
+                })
+            };
+            needs.add(&stored.chain, node, lost);
+        });
+        visit.await?;
         Ok(needs)
     }
 
@@ -74,7 +87,7 @@ impl Needs {
         self.more.saturating_add(u64::try_from(self.listed.len()).unwrap_or(u64::MAX))
     }
 
-    fn add(&mut self, chain: &Chain, node: NodeId) {
+    fn add(&mut self, chain: &Chain, node: NodeId, lost: impl Fn(&Nodeset) -> NodeSet) {
         let mut push = |loglet, why, cost| {
             if self.listed.len() < NEEDS_MAX {
                 self.listed.push(Need { loglet, name: chain.name.clone(), why, cost });
@@ -90,7 +103,7 @@ impl Needs {
             }
             if params.nodeset.index_of(node).is_some() && (open || has_records(chain, segment)) {
                 let why = if open { Why::OpenCopy } else { Why::ClosedCopy };
-                push(params.id, why, cost(params, node, open));
+                push(params.id, why, cost(params, node, lost(&params.nodeset), open));
             }
         }
         let pending = chain.pending.as_ref();
@@ -104,7 +117,7 @@ impl Needs {
 
 /// Whether a closed segment has records that are not trimmed.
 fn has_records(chain: &Chain, segment: &Segment) -> bool {
-    let Some(tail) = segment.decided_tail() else { return true };
+    let Some(tail) = segment.held_tail() else { return true };
     let trimmed = chain.trim_point.and_then(|point| LogletOffset::from_lsn(point, segment.base_lsn));
     let first = match trimmed {
         None => Some(LogletOffset::FIRST),
@@ -113,10 +126,12 @@ fn has_records(chain: &Chain, segment: &Segment) -> bool {
     first.is_some_and(|first| first < tail)
 }
 
-fn cost(params: &LogletParams, node: NodeId, open: bool) -> Cost {
+fn cost(params: &LogletParams, node: NodeId, lost: NodeSet, open: bool) -> Cost {
     // Such a loglet could never take a record.
     let Ok(quorum) = Quorum::new(&params.nodeset, &params.replication) else { return Cost::FewerCopies };
-    let others: NodeSet = params.nodeset.iter().filter(|(_, member)| member.node != node).map(|(at, _)| at).collect();
+    let is_other = |member: &Member, at| member.node != node && !lost.contains(at);
+    let others = params.nodeset.iter().filter(|(at, member)| is_other(member, *at));
+    let others: NodeSet = others.map(|(at, _)| at).collect();
     if !quorum.is_f_majority(others) {
         Cost::MayLoseRecords
     } else if open && !quorum.is_write_quorum(others) {
@@ -189,7 +204,7 @@ mod tests {
 
     fn needs(chain: &Chain, number: u32) -> Vec<(u32, Why, Cost)> {
         let mut needs = Needs::default();
-        needs.add(chain, node(number));
+        needs.add(chain, node(number), |_| NodeSet::EMPTY);
         needs.listed.iter().map(|need| (need.loglet.segment.get(), need.why, need.cost)).collect()
     }
 
@@ -203,6 +218,19 @@ mod tests {
         assert_eq!(needs(&two, 2), [(0, Why::OpenCopy, Cost::NoAppends)]);
         let alone = created(successor(&[2, 3], 1));
         assert_eq!(needs(&alone, 3), [(0, Why::OpenCopy, Cost::MayLoseRecords)]);
+    }
+
+    #[test]
+    fn a_copy_whose_disk_was_given_up_is_no_other_copy() {
+        let chain = created(successor(&[1, 2, 3], 2));
+        let cost_without = |lost: &[u32]| {
+            let lost = |nodeset: &Nodeset| lost.iter().filter_map(|number| nodeset.index_of(node(*number))).collect();
+            let mut needs = Needs::default();
+            needs.add(&chain, node(3), lost);
+            needs.listed.first().map(|need| need.cost)
+        };
+        assert_eq!(cost_without(&[]), Some(Cost::FewerCopies));
+        assert_eq!(cost_without(&[2]), Some(Cost::MayLoseRecords));
     }
 
     #[test]
@@ -229,7 +257,7 @@ mod tests {
     fn the_list_is_bounded_and_the_rest_is_counted() {
         let chain = created(successor(&[1, 2], 2));
         let mut needs = Needs::default();
-        (0..NEEDS_MAX + 3).for_each(|_| needs.add(&chain, node(2)));
+        (0..NEEDS_MAX + 3).for_each(|_| needs.add(&chain, node(2), |_| NodeSet::EMPTY));
         assert_eq!((needs.listed.len(), needs.more), (NEEDS_MAX, 3));
         assert_eq!(needs.count(), 1003);
     }

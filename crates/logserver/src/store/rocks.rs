@@ -1,4 +1,5 @@
-//! The store on disk: one RocksDB whose WAL is synced once per group.
+//! The store on disk: one RocksDB behind a journal that is synced once per group. RocksDB's own WAL in place of the journal
+//! can be chosen.
 //!
 //! Batches are values of one column family, under (loglet, first offset); states of another. At a flush the batches
 //! move to blob files, so that compaction sorts keys and does not rewrite payloads again and again.
@@ -7,6 +8,7 @@
 //! the store opens the database anew, under its lock, once there is room. Reads go on until then.
 
 mod ballast;
+mod database;
 mod open;
 mod options;
 mod reclaim;
@@ -20,14 +22,15 @@ use std::{fs, io};
 
 use bifrost_types::{LogletId, LogletOffset};
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
 use self::ballast::Ballast;
+use self::database::OpenDatabase;
+use self::open::create;
 pub use self::open::{OpenError, check_directory};
-use self::open::{create, is_full, open_database};
-pub use self::options::RocksOptions;
+pub use self::options::{RocksOptions, WriteAheadLog};
 use self::reclaim::{Reclaim, reclaim};
 use self::scan::read;
 use crate::space::{BallastStep, Look, Marks};
@@ -65,7 +68,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Database {
-    Open(DB),
+    Open(OpenDatabase),
     /// It was closed to be opened anew, and there was no room for that.
     NoRoom,
     Closed,
@@ -90,10 +93,10 @@ impl RocksStore {
         let total_bytes = total_bytes(directory).map_err(failed)?;
         let marks = options.space.marks(total_bytes, options.write_buffer_bytes as u64);
         let ballast = Ballast::new(directory, marks.ballast_bytes);
-        let database = match open_database(directory, options) {
+        let database = match OpenDatabase::open(directory, options) {
             Err(OpenError::Full { .. }) if ballast.is_there() => {
                 ballast.give_up().map_err(failed)?;
-                open_database(directory, options)?
+                OpenDatabase::open(directory, options)?
             }
             opened => opened?,
         };
@@ -114,6 +117,10 @@ impl RocksStore {
 impl Shared {
     /// Uses the database; it stays the same one until this returns.
     fn with<T>(&self, work: impl FnOnce(&DB) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.with_open(|database| work(database.db()))
+    }
+
+    fn with_open<T>(&self, work: impl FnOnce(&OpenDatabase) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &*self.database.read() {
             Database::Open(database) => work(database),
             Database::NoRoom => Err(StoreError::Full),
@@ -122,8 +129,8 @@ impl Shared {
     }
 
     fn commit(&self, group: &Group) -> Result<(), StoreError> {
-        match self.with(|database| self.write(database, group)) {
-            Err(StoreError::Full) if self.reopen()? => self.with(|database| self.write(database, group)),
+        match self.with_open(|database| self.write(database, group)) {
+            Err(StoreError::Full) if self.reopen()? => self.with_open(|database| self.write(database, group)),
             outcome => outcome,
         }
     }
@@ -156,7 +163,7 @@ impl Shared {
         }
         // Closes it first: the lock of the directory is not shared.
         *database = Database::NoRoom;
-        match open_database(&self.directory, &self.options) {
+        match OpenDatabase::open(&self.directory, &self.options) {
             Ok(opened) => {
                 *database = Database::Open(opened);
                 tracing::info!(directory = %self.directory.display(), "there is room again, the store was opened anew");
@@ -164,14 +171,15 @@ impl Shared {
             }
             Err(OpenError::Full { .. }) => Ok(false),
             Err(OpenError::Damaged { source, .. } | OpenError::Failed { source, .. }) => {
-                Err(StoreError::Failed { cause: source.into() })
+                Err(StoreError::Failed { cause: (*source).into() })
             }
             // Somebody else took the directory in between, or took it away.
             Err(_) => Err(abandoned()),
         }
     }
 
-    fn write(&self, db: &DB, group: &Group) -> Result<(), StoreError> {
+    fn write(&self, database: &OpenDatabase, group: &Group) -> Result<(), StoreError> {
+        let db = database.db();
         let batches = family(db, BATCHES);
         let states = family(db, STATES);
         // Room for the payloads and for the key, frame and header of each change: the buffer does not grow by doubling.
@@ -203,9 +211,7 @@ impl Shared {
                 }
             }
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        db.write_opt(batch, &options).map_err(write_error)?;
+        database.write(batch)?;
         for (first, end) in dropped {
             // Gives whole files back at once; the range tombstone above would wait for a compaction. What it cannot
             // drop stays hidden behind that tombstone, so a failure costs space and nothing else.
@@ -305,10 +311,12 @@ fn total_bytes(directory: &Path) -> io::Result<u64> {
     Ok(found.f_blocks.saturating_mul(found.f_frsize))
 }
 
-/// Bytes of the WAL files of a database.
+/// Bytes of the WAL files of a database, and of those of a journal in front of it.
 fn wal_bytes(database: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(database) else { return 0 };
-    let files = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
+    let entries = [database.to_owned(), database.join(bifrost_journal::rocks::DIRECTORY)];
+    let entries = entries.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    let is_wal = |path: &Path| path.extension().is_some_and(|extension| extension == "log" || extension == "journal");
+    let files = entries.filter(|entry| is_wal(&entry.path()));
     files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).fold(0, u64::saturating_add)
 }
 
@@ -334,10 +342,6 @@ fn lowest_kept<'a>(
 
 fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("open creates both column families and nothing drops them")
-}
-
-fn write_error(error: rocksdb::Error) -> StoreError {
-    if is_full(&error) { StoreError::Full } else { StoreError::Failed { cause: error.into() } }
 }
 
 const fn abandoned() -> StoreError {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bifrost_journal::JournalOptions;
 use bifrost_journal::rocks::{DbOpenError, JournaledDb, WriteError};
-use bifrost_journal::{JournalOptions, OpenError};
 use bifrost_metadata::rocks::{is_locked, options};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rocksdb::{Direction, ErrorKind, IteratorMode, ReadOptions, WriteBatch};
+use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -86,17 +86,8 @@ impl RocksOpenError {
     /// Whether what is stored is not what was stored.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
-            Self::Storage { source: DbOpenError::Database(error), .. } => error.kind() == ErrorKind::Corruption,
-            Self::Storage {
-                source: DbOpenError::Journal(OpenError::Damaged { .. } | OpenError::Replay { .. }),
-                ..
-            }
-            | Self::Storage { source: DbOpenError::Position { .. }, .. } => true,
-            Self::Storage { source: DbOpenError::Journal(_) | DbOpenError::Io { .. }, .. }
-            | Self::InUse { .. }
-            | Self::Foreign { .. }
-            | Self::Missing { .. }
-            | Self::Thread { .. } => false,
+            Self::Storage { source, .. } => source.is_damage(),
+            Self::InUse { .. } | Self::Foreign { .. } | Self::Missing { .. } | Self::Thread { .. } => false,
         }
     }
 }

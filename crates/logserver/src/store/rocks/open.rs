@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind};
+use bifrost_journal::rocks::DbOpenError;
+use rocksdb::ErrorKind;
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
+use super::DIRECTORY;
 use super::ballast::Ballast;
-use super::options::RocksOptions;
-use super::{BATCHES, DIRECTORY, STATES};
 use crate::marker::Marker;
 use crate::options::InvalidOption;
 
@@ -76,9 +76,18 @@ pub enum OpenError {
     Damaged {
         /// Which directory.
         directory: PathBuf,
-        /// What RocksDB found.
+        /// What was found.
         #[source]
-        source: rocksdb::Error,
+        source: Box<DbOpenError>,
+    },
+    /// It was written behind a journal, and RocksDB alone does not know what is in that.
+    #[error(
+        "the store in {} was written with a journal in front of it; set storage.wal to \"journal\"",
+        directory.display()
+    )]
+    Journaled {
+        /// Which directory.
+        directory: PathBuf,
     },
     /// The directory cannot be made.
     #[error("cannot create the data directory {}; check the path and its owner", directory.display())]
@@ -94,9 +103,9 @@ pub enum OpenError {
     Failed {
         /// Which directory.
         directory: PathBuf,
-        /// What RocksDB said.
+        /// What was said.
         #[source]
-        source: rocksdb::Error,
+        source: Box<DbOpenError>,
     },
 }
 
@@ -154,32 +163,21 @@ pub(super) fn create(directory: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Opens RocksDB, or makes an empty one.
-pub(super) fn open_database(directory: &Path, options: &RocksOptions) -> Result<DB, OpenError> {
-    let families = [
-        ColumnFamilyDescriptor::new(BATCHES, options.batches()),
-        ColumnFamilyDescriptor::new(STATES, options.states()),
-        // Not used, and set all the same: out of space RocksDB goes on once the largest write buffer of any family
-        // would fit, and the default one takes 64 MiB.
-        ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.states()),
-    ];
-    DB::open_cf_descriptors(&options.database(), directory.join(DIRECTORY), families)
-        .map_err(|source| refusal(directory, source))
-}
-
-fn refusal(directory: &Path, source: rocksdb::Error) -> OpenError {
-    let directory = directory.to_owned();
-    let locked = source.as_ref().contains("/LOCK: ");
-    match source.kind() {
-        _ if is_full(&source) => OpenError::Full { directory },
-        ErrorKind::IOError if locked => OpenError::InUse { directory },
-        ErrorKind::Corruption => OpenError::Damaged { directory, source },
-        _ => OpenError::Failed { directory, source },
+impl OpenError {
+    pub(super) fn of(directory: &Path, error: DbOpenError) -> Self {
+        let directory = directory.to_owned();
+        match &error {
+            error if error.is_full() => Self::Full { directory },
+            DbOpenError::Database(error)
+                if error.as_ref().contains("/LOCK: ") && error.kind() == ErrorKind::IOError =>
+            {
+                Self::InUse { directory }
+            }
+            DbOpenError::Database(error) if error.as_ref().ends_with("Column families not opened: journal") => {
+                Self::Journaled { directory }
+            }
+            damage if damage.is_damage() => Self::Damaged { directory, source: Box::new(error) },
+            _ => Self::Failed { directory, source: Box::new(error) },
+        }
     }
-}
-
-/// RocksDB tells the reason in words only. A quota that is used up is a full disk of its own.
-pub(super) fn is_full(error: &rocksdb::Error) -> bool {
-    let text = error.as_ref();
-    text.contains("No space left on device") || text.contains("Disk quota exceeded")
 }

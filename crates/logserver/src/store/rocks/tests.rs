@@ -11,13 +11,19 @@ use crate::copy::DurableState;
 use crate::store::conformance::{self, Lives};
 use crate::testing::*;
 
-struct Directory(TempDir);
+const WALS: [WriteAheadLog; 2] = [WriteAheadLog::Journal, WriteAheadLog::RocksDb];
+
+fn with(wal: WriteAheadLog) -> RocksOptions {
+    RocksOptions { wal, ..RocksOptions::default() }
+}
+
+struct Directory(TempDir, WriteAheadLog);
 
 impl Lives for Directory {
     type Store = RocksStore;
 
     async fn open(&mut self) -> RocksStore {
-        RocksStore::open(self.0.path(), &RocksOptions::default()).unwrap()
+        RocksStore::open(self.0.path(), &with(self.1)).unwrap()
     }
 
     async fn close(&mut self, store: RocksStore) {
@@ -35,7 +41,24 @@ fn appends(count: u64) -> Group {
 
 #[tokio::test]
 async fn the_contract_holds() {
-    conformance::run(&mut Directory(TempDir::new().unwrap())).await;
+    for wal in WALS {
+        conformance::run(&mut Directory(TempDir::new().unwrap(), wal)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_rocksdb_alone_wrote_goes_on_with_a_journal_and_there_is_no_way_back() {
+    let directory = TempDir::new().unwrap();
+    for wal in [WriteAheadLog::RocksDb, WriteAheadLog::Journal, WriteAheadLog::Journal] {
+        let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
+        store.commit(appends(3)).await.unwrap();
+        let chunk = store.read(loglet(1, 0), at(1), at(4), usize::MAX).await.unwrap();
+        assert_eq!(chunk.parts, [1, 2, 3].map(|first| Stored::Batch(placed(first, 1))));
+    }
+    match RocksStore::open(directory.path(), &with(WriteAheadLog::RocksDb)) {
+        Err(error @ OpenError::Journaled { .. }) => assert!(error.to_string().contains("storage.wal"), "{error}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -174,26 +197,35 @@ async fn check_damage(store: &RocksStore, records: u64, written: Vec<Stored>) {
 
 #[tokio::test]
 async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
-    let directory = TempDir::new().unwrap();
-    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
-    for _ in 0..4 {
-        store.commit(appends(20)).await.unwrap();
-    }
-    // As a crash leaves it: nothing but the WAL.
-    let copy = TempDir::new().unwrap();
-    fs::create_dir_all(copy.path().join(DIRECTORY)).unwrap();
-    for path in files(directory.path(), "") {
-        if !path.ends_with("LOCK") {
-            fs::copy(&path, copy.path().join(DIRECTORY).join(path.file_name().unwrap())).unwrap();
+    for wal in WALS {
+        let directory = TempDir::new().unwrap();
+        let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
+        for _ in 0..4 {
+            store.commit(appends(20)).await.unwrap();
         }
-    }
-    let log = files(copy.path(), ".log").pop().unwrap();
-    let mut bytes = fs::read(&log).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&log, bytes).unwrap();
-    match RocksStore::open(copy.path(), &RocksOptions::default()) {
-        Err(OpenError::Damaged { .. }) => {}
-        other => panic!("acknowledged groups behind the damage were dropped silently: {other:?}"),
+        // As a crash leaves it: nothing but the WAL.
+        let copy = TempDir::new().unwrap();
+        for below in ["", "journal"] {
+            let [from, to] = [directory.path(), copy.path()].map(|root| root.join(DIRECTORY).join(below));
+            fs::create_dir_all(&to).unwrap();
+            let Ok(entries) = fs::read_dir(&from) else { continue };
+            for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                if !path.ends_with("LOCK") {
+                    fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        let (log, at) = match wal {
+            WriteAheadLog::Journal => (copy.path().join(DIRECTORY).join("journal/0000000001.journal"), 4096 + 100),
+            WriteAheadLog::RocksDb => (files(copy.path(), ".log").pop().unwrap(), 100),
+        };
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        match RocksStore::open(copy.path(), &with(wal)) {
+            Err(OpenError::Damaged { .. }) => {}
+            other => panic!("{wal:?}: acknowledged groups behind the damage were dropped silently: {other:?}"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
+use bifrost_logserver::WriteAheadLog;
 use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX};
 
 use super::{MEMORY_MAX, between, number};
@@ -13,6 +14,13 @@ use crate::config::value::Rejected;
 const DEV_NODES_MAX: u64 = 64;
 /// Most memory that a sequencer may keep for copies that are behind.
 const RETAINED_BYTES_MAX: u64 = 1 << 30;
+
+const fn wal_name(wal: WriteAheadLog) -> &'static str {
+    match wal {
+        WriteAheadLog::Journal => "journal",
+        WriteAheadLog::RocksDb => "rocksdb",
+    }
+}
 
 pub(super) const KEYS: &[Key] = keys! {
     dev.nodes Count {
@@ -52,6 +60,18 @@ pub(super) const KEYS: &[Key] = keys! {
     }
     "Copies of each record of a log that is made without --replication: a number of nodes, or domains such as \
      \"{zone: 2, node: 3}\". Empty means what the cluster has, at first two nodes. --replication says the same."
+
+    storage.wal Text {
+        |config| wal_name(config.storage.wal).to_owned(),
+        |config, text| {
+            let named = [WriteAheadLog::Journal, WriteAheadLog::RocksDb].into_iter().find(|wal| wal_name(*wal) == text);
+            config.storage.wal = named.ok_or_else(|| Rejected::Range("\"journal\" or \"rocksdb\"".to_owned()))?;
+            Ok(())
+        }
+    }
+    "What appends are durable in before they are acknowledged: \"journal\", files that are written before they are \
+     needed and used again, or \"rocksdb\", that database's own log, whose fsync costs three times as much. A directory \
+     that was used with the journal cannot be opened without it any more."
 
     storage.write_buffer_bytes Bytes (storage.write_buffer_bytes)
     "Bytes of writes kept in memory before they move to files, 1 MiB to 16 GiB. At 50 MB/s the default is a flush a \
