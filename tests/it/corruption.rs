@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bifrost::local_node::NodeError;
 use bifrost::{Appender, Bifrost, Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
-use bifrost_logserver::OpenError;
+use bifrost_logserver::{OpenError, RocksOptions, WriteAheadLog};
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterError, LocalClusterOptions};
 use bifrost_node::server::ServerError;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::copies::contents;
 use crate::counters::Counters;
 use crate::faults::{Faults, rng_of, seed_of};
+use crate::support::files::copy;
 
 /// Begins every payload; what follows up to the next slash is the number of the record.
 const PATTERN: &[u8] = b"bifrost-corruption/";
@@ -161,16 +162,36 @@ async fn a_reader_goes_around_damage_on_every_disk() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_whose_wal_is_damaged_refuses_to_open_and_the_others_go_on() -> anyhow::Result<()> {
-    const RECORDS: usize = 300;
     let mut random = rng_of(seed_of("corruption of the WAL"), 2);
+    for wal in [WriteAheadLog::Journal, WriteAheadLog::RocksDb] {
+        damaged_wal(wal, &mut random).await?;
+    }
+    Ok(())
+}
+
+async fn damaged_wal(wal: WriteAheadLog, random: &mut impl rand::Rng) -> anyhow::Result<()> {
+    const RECORDS: usize = 300;
     let directory = tempfile::tempdir()?;
     let directory = Some(directory.path().to_owned());
-    let (cluster, bifrost, log) = start(LocalClusterOptions { directory, ..LocalClusterOptions::default() }).await?;
+    let rocks = RocksOptions { wal, ..RocksOptions::default() };
+    let (cluster, bifrost, log) =
+        start(LocalClusterOptions { directory, rocks, ..LocalClusterOptions::default() }).await?;
     let appender = log.appender();
-    append(&appender, 0, RECORDS).await?;
+    append(&appender, 0, RECORDS - 1).await?;
+    // Not at the end: there it would be a group that was never finished.
+    append(&appender, RECORDS - 1, RECORDS).await?;
     let store = cluster.directory_of(0).context("on disk")?.join("db");
+    // As a kill leaves it: whoever stops in good order moves everything out of the WAL.
+    let killed = store.with_extension("killed");
+    copy(&store, &killed);
     cluster.stop_node(0).await;
-    let damaged = damage(&store, "log", &mut random, |number| number / 10 == RECORDS / 20)?;
+    std::fs::remove_dir_all(&store)?;
+    std::fs::rename(&killed, &store)?;
+    let (files, ending) = match wal {
+        WriteAheadLog::Journal => (store.join("journal"), "journal"),
+        WriteAheadLog::RocksDb => (store, "log"),
+    };
+    let damaged = damage(&files, ending, random, |number| number / 10 == RECORDS / 20)?;
     assert!(!damaged.is_empty(), "the payloads were not in the WAL");
     let refused = cluster.start_node(0).await.expect_err("acknowledged records would silently be gone");
     assert!(
@@ -178,7 +199,7 @@ async fn a_store_whose_wal_is_damaged_refuses_to_open_and_the_others_go_on() -> 
             &refused,
             LocalClusterError::Node { source: ServerError::Node(NodeError::Open(OpenError::Damaged { .. })), .. }
         ),
-        "not a typed refusal: {refused:?}"
+        "{wal:?}: not a typed refusal: {refused:?}"
     );
     append(&appender, RECORDS, 2 * RECORDS).await?;
     require_all(&log, 2 * RECORDS).await?;

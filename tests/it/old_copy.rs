@@ -2,23 +2,10 @@
 //! put back.
 
 use std::fs;
-use std::path::Path;
 
+use super::support::files::copy;
 use super::support::server::Cluster;
 use super::support::tool::run;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
-}
 
 #[test]
 fn an_old_copy_of_a_disk_is_refused_and_the_newer_disk_is_served_again() {

@@ -15,13 +15,14 @@ use crate::recovery::{Found, Replay, ScanError, Scanned, scan};
 const REUSED_MAX: usize = 1;
 /// Memory that is kept between groups.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Bytes of a file that is made when there was no room for an ordinary one.
+/// Bytes of a file that is made while an append waits for it, or when there was no room for an ordinary one.
 const SMALL_FILE_BYTES: u64 = 256 << 10;
 
 /// How a journal keeps its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalOptions {
-    /// Bytes of a file. Two or three of them are there at any time; a larger group gets a file of its own. Default 8 MiB.
+    /// Bytes of a file. Two or three of them are there at any time; the first is smaller, and a larger group gets a file of
+    /// its own. Default 8 MiB.
     pub file_bytes: u64,
     /// Whether a thread prepares files. Without it an append that needs the next one waits for that. Default true.
     pub prepares_ahead: bool,
@@ -232,7 +233,7 @@ impl<D: Directory> Journal<D> {
         }
     }
 
-    /// Waits for the file that is being prepared, or makes one.
+    /// Waits for the file that is being prepared, or makes one in a hurry.
     fn prepare_now(&mut self, needed: u64) -> Result<(), JournalError> {
         if let (Some(work), Some(helper)) = (self.under_way, &self.helper) {
             let done = helper.wait();
@@ -241,7 +242,8 @@ impl<D: Directory> Journal<D> {
                 return Ok(());
             }
         }
-        let small = self.no_room;
+        // The helper makes the ordinary ones.
+        let small = self.no_room || self.helper.is_some();
         let wanted = if small { SMALL_FILE_BYTES.min(self.options.file_bytes) } else { self.options.file_bytes };
         let work = self.preparation(needed.max(wanted));
         match self.take(work, work.run(&self.directory)) {

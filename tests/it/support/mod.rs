@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod cluster;
+pub mod files;
 pub mod gate;
 pub mod honest;
 pub mod interpose;
