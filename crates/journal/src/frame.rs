@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  block 0   magic 8 │ version 4 │ zero 4 │ number 8 │ salt 8 │ crc 4 │ zeros
-//!  block n   magic 4 │ crc 4 │ length 4 │ zero 4 │ sequence 8 │ bytes │ padding
+//!  block n   magic 4 │ crc 4 │ header crc 4 │ length 4 │ sequence 8 │ bytes │ padding
 //! ```
 //! All little-endian. The checksum (crc32c) of a frame covers the salt of its file, the file's number, the frame's place in it,
 //! and everything between it and the padding: a frame is valid in one place of one use of one file, and nobody who does not
-//! know the salt can make bytes that look like one.
+//! know the salt can make bytes that look like one. That of its header covers the same, length and sequence number, so that
+//! what only looks like a header is not read any further.
 
 /// Frames begin at multiples of this: the unit of direct writes, and at most what one write of a disk leaves whole.
 pub const BLOCK_BYTES: usize = 4096;
@@ -20,6 +21,8 @@ const VERSION: u32 = 1;
 const FILE_HEADER_BYTES: usize = 36;
 const FRAME_MAGIC: [u8; 4] = *b"frme";
 const FRAME_HEADER_BYTES: usize = 24;
+/// What the checksum of a header covers of it.
+const HEADER_COVERED: std::ops::Range<usize> = 12..FRAME_HEADER_BYTES;
 
 const _: () = assert!(FILE_HEADER_BYTES <= BLOCK_BYTES && FRAME_HEADER_BYTES < BLOCK_BYTES);
 const _: () = assert!(GROUP_BYTES_MAX + FRAME_HEADER_BYTES <= u32::MAX as usize);
@@ -89,13 +92,16 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Of the frame that these bytes begin with, if they do.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Of the frame of that place, if these bytes begin with one.
+    pub fn decode(file: FileId, at: u64, bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
-        let (magic, crc, length, zero) = (fields.take::<4>()?, fields.u32()?, fields.u32()?, fields.u32()?);
+        let (magic, crc, header_crc) = (fields.take::<4>()?, fields.u32()?, fields.u32()?);
+        if magic != FRAME_MAGIC || header_crc != checksum(file, at, bytes.get(HEADER_COVERED)?) {
+            return None;
+        }
+        let length = usize::try_from(fields.u32()?).ok()?;
         let sequence = fields.u64()?;
-        let length = usize::try_from(length).ok()?;
-        (magic == FRAME_MAGIC && zero == 0 && length <= GROUP_BYTES_MAX).then_some(Self { sequence, length, crc })
+        (length <= GROUP_BYTES_MAX).then_some(Self { sequence, length, crc })
     }
 
     /// Bytes of the frame, with its padding.
@@ -213,9 +219,10 @@ impl Blocks {
             && let Some(header) = frame.first_chunk_mut::<FRAME_HEADER_BYTES>()
         {
             header[..4].copy_from_slice(&FRAME_MAGIC);
-            header[8..12].copy_from_slice(&length.to_le_bytes());
-            header[12..16].fill(0);
+            header[12..16].copy_from_slice(&length.to_le_bytes());
             header[16..].copy_from_slice(&sequence.to_le_bytes());
+            let crc = checksum(file, at, header.get(HEADER_COVERED).unwrap_or_default());
+            header[8..12].copy_from_slice(&crc.to_le_bytes());
             let crc = checksum(file, at, frame.get(8..).unwrap_or_default());
             if let Some(place) = frame.get_mut(4..8) {
                 place.copy_from_slice(&crc.to_le_bytes());

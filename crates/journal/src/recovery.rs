@@ -168,12 +168,12 @@ struct Frames<'a, F> {
 impl<F: JournalFile> Frames<'_, F> {
     /// The frame at a place and its group, if there is one.
     fn at(&mut self, at: u64) -> io::Result<Option<(FrameHeader, &[u8])>> {
-        let Some(header) = FrameHeader::decode(self.bytes(at, BLOCK_BYTES)?) else { return Ok(None) };
+        let id = self.id;
+        let Some(header) = FrameHeader::decode(id, at, self.bytes(at, BLOCK_BYTES)?) else { return Ok(None) };
         // No more memory than the file has bytes, whatever the header says.
         if header.frame_bytes() as u64 > self.bytes.saturating_sub(at) {
             return Ok(None);
         }
-        let id = self.id;
         let frame = self.bytes(at, header.frame_bytes())?;
         Ok(header.open(id, at, frame).map(|group| (header, group)))
     }

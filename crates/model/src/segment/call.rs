@@ -69,7 +69,11 @@ impl Call {
                 let records = offsets.map(at).zip(bytes).collect();
                 (*target, What::Repair { committed_tail: *committed_tail, records })
             }
-            Effect::RetryAt { .. } | Effect::Blocked(_) | Effect::Done(_) | Effect::Failed(_) => return None,
+            Effect::RetryAt { .. }
+            | Effect::Blocked(_)
+            | Effect::AskWhoIsLost
+            | Effect::Done(_)
+            | Effect::Failed(_) => return None,
         };
         Some((kept_at, Self { finder: Some(finder), op, what, stage: Stage::Sent }))
     }
