@@ -15,16 +15,17 @@ use crate::recovery::{Found, Replay, ScanError, Scanned, scan};
 const REUSED_MAX: usize = 1;
 /// Memory that is kept between groups.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Bytes of a file that is made while an append waits for it, or when there was no room for an ordinary one.
+/// Bytes of the first file, and of one that is made while an append waits for it.
 const SMALL_FILE_BYTES: u64 = 256 << 10;
 
 /// How a journal keeps its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalOptions {
-    /// Bytes of a file. Two or three of them are there at any time; the first is smaller, and a larger group gets a file of
-    /// its own. Default 8 MiB.
+    /// Bytes of a file at most. Each is twice as long as the one before until then; two or three are there at any time, and
+    /// a larger group gets a file of its own. Default 8 MiB.
     pub file_bytes: u64,
-    /// Whether a thread prepares files. Without it an append that needs the next one waits for that. Default true.
+    /// Whether a thread prepares files. Without it an append that needs the next one waits for that, and all have the same
+    /// size. Default true.
     pub prepares_ahead: bool,
 }
 
@@ -56,8 +57,8 @@ pub struct Journal<D: Directory> {
     last: u64,
     released: u64,
     buffer: Blocks,
-    /// The last file could not be made. On a full disk another attempt would take what is left from everybody else, so the
-    /// next one is made when an append needs it, and small.
+    /// A file could not be made, and nothing was released since. On a full disk another attempt would take what is left from
+    /// everybody else, so the next one is made when an append needs it, and small.
     no_room: bool,
     failed: bool,
 }
@@ -233,6 +234,10 @@ impl<D: Directory> Journal<D> {
         }
     }
 
+    fn small_bytes(&self) -> u64 {
+        SMALL_FILE_BYTES.min(self.options.file_bytes)
+    }
+
     /// Waits for the file that is being prepared, or makes one in a hurry.
     fn prepare_now(&mut self, needed: u64) -> Result<(), JournalError> {
         if let (Some(work), Some(helper)) = (self.under_way, &self.helper) {
@@ -244,7 +249,7 @@ impl<D: Directory> Journal<D> {
         }
         // The helper makes the ordinary ones.
         let small = self.no_room || self.helper.is_some();
-        let wanted = if small { SMALL_FILE_BYTES.min(self.options.file_bytes) } else { self.options.file_bytes };
+        let wanted = if small { self.small_bytes() } else { self.options.file_bytes };
         let work = self.preparation(needed.max(wanted));
         match self.take(work, work.run(&self.directory)) {
             None => Ok(()),
@@ -267,7 +272,8 @@ impl<D: Directory> Journal<D> {
             let _failed = self.take(work, done);
         }
         let work = if self.prepared.is_empty() && !self.no_room {
-            self.preparation(self.options.file_bytes)
+            let doubled = self.active.as_ref().map_or(0, |active| active.prepared.bytes.saturating_mul(2));
+            self.preparation(doubled.clamp(self.small_bytes(), self.options.file_bytes))
         } else if let Some(old) = self.pop_released(REUSED_MAX) {
             Work::Remove(old)
         } else {
@@ -293,7 +299,6 @@ impl<D: Directory> Journal<D> {
         self.under_way = None;
         match done {
             Ok(prepared) => {
-                self.no_room &= prepared.as_ref().is_none_or(|made| made.bytes < self.options.file_bytes);
                 self.prepared.extend(prepared);
                 None
             }
@@ -315,13 +320,14 @@ impl<D: Directory> Journal<D> {
         }
     }
 
-    /// The next file, out of the oldest one if that may go and has the size.
+    /// The next file, out of the oldest one if that may go and is long enough.
     fn preparation(&mut self, bytes: u64) -> Work {
         let id = FileId { number: self.next_number, salt: (self.salts)() };
         self.next_number += 1;
-        let fits = self.full.front().is_some_and(|full| full.bytes == bytes);
+        let longest = bytes.max(self.options.file_bytes);
+        let fits = self.full.front().is_some_and(|full| (bytes..=longest).contains(&full.bytes));
         let old = if fits { self.pop_released(0) } else { None };
-        Work::Prepare { id, bytes, old }
+        Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old }
     }
 
     /// Takes the oldest file if nothing in it is needed, nor in `keep` more.

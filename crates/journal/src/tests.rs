@@ -367,7 +367,34 @@ fn what_could_not_be_made_ahead_is_made_when_it_is_needed_and_not_before() {
     }
     assert_eq!(append(&mut journal, b"8").unwrap(), Appended { sequence: FILE_BLOCKS, begins_file: true });
     journal.wait_for_helper();
-    assert_eq!(directory.names().unwrap().len(), 3, "and from then on ahead again");
+    assert_eq!(directory.names().unwrap().len(), 2, "nobody says that there is room");
+    journal.release(1);
+    append(&mut journal, b"9").unwrap();
+    journal.wait_for_helper();
+    assert_eq!(directory.names().unwrap().len(), 3, "what was released was written elsewhere");
+}
+
+#[test]
+fn files_grow_with_what_is_written() {
+    let path = tempfile::tempdir().unwrap();
+    let options = JournalOptions { file_bytes: 1 << 20, prepares_ahead: true };
+    let (mut journal, _) = open_with(&RealDirectory::open(path.path()).unwrap(), options, 0).unwrap();
+    let sizes = || {
+        let files = std::fs::read_dir(path.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len() >> 10);
+        let mut sizes: Vec<u64> = files.collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    append(&mut journal, b"1").unwrap();
+    journal.wait_for_helper();
+    assert_eq!(sizes(), [256, 512], "a journal that is hardly used is small");
+    for number in 2..700 {
+        append(&mut journal, &group(number, 3000)).unwrap();
+        journal.release(number - 1);
+        journal.wait_for_helper();
+    }
+    assert_eq!(sizes().into_iter().max(), Some(1024));
+    assert!(sizes().len() <= 4, "{:?}", sizes());
 }
 
 #[test]
