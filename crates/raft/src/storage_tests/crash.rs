@@ -274,9 +274,18 @@ async fn a_damaged_journal_is_damage_and_one_that_is_gone_too() {
     }
     drop((disk, log, machine));
     let journal = dir.path().join("journal");
-    let file = journal.join("0000000001.journal");
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[2 * 4096 + 50] ^= 1;
+    // The first of two groups at least: the last one alone would be one that was being written. The oldest file may be gone.
+    let files = fs::read_dir(&journal).unwrap().map(|entry| entry.unwrap().path());
+    let (file, mut bytes) = files
+        .map(|path| (fs::read(&path).unwrap(), path))
+        .find_map(|(bytes, path)| {
+            let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+            let length = u32::from_le_bytes(bytes[4096 + 12..4096 + 16].try_into().unwrap());
+            let next = 4096 + (24 + usize::try_from(length).unwrap()).next_multiple_of(4096);
+            (number(4096 + 16)? > 0 && number(next + 16)? == number(4096 + 16)? + 1).then_some((path, bytes))
+        })
+        .unwrap();
+    bytes[4096 + 50] ^= 1;
     fs::write(&file, bytes).unwrap();
     let refused = StartError::from(RocksEngine::open(dir.path()).unwrap_err());
     assert!(refused.is_damage(), "{refused:?}");
