@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("turns", &[]),
     // docs/adr/0009-metadata-members-have-a-journal-of-their-own.md
+    // docs/adr/0011-log-servers-have-the-journal-in-front-of-rocksdb.md
     ("journal", &[]),
     ("wire", &["types"]),
     ("loglet", &["types", "wire"]),

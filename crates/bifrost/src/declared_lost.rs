@@ -28,6 +28,18 @@ pub(crate) enum Known<'a> {
     Unheard,
 }
 
+impl<'a> Known<'a> {
+    /// What was read: the record of the node, if there was one, and whether the records were read no earlier than the
+    /// chain that names the node. It had one then.
+    pub(crate) fn read(record: Option<&'a NodeRecord>, after_the_chain: bool) -> Self {
+        match record {
+            Some(record) => Self::Record(record),
+            None if after_the_chain => Self::Removed,
+            None => Self::Unheard,
+        }
+    }
+}
+
 /// The rule: the members whose disks an operator gave up.
 pub(crate) fn declared_lost<'a>(nodeset: &Nodeset, known: impl Fn(&Member) -> Known<'a>) -> NodeSet {
     let lost = nodeset.iter().filter(|(_, member)| match known(member) {

@@ -82,12 +82,7 @@ impl Directory {
     pub(crate) fn declared_lost(&self, nodeset: &Nodeset, named_at: Revision) -> (NodeSet, bool) {
         let known = self.inner.known.read();
         let as_new = known.as_of.is_some_and(|as_of| as_of >= named_at);
-        let of = |node: NodeId| match known.nodes.get(&node) {
-            Some(entry) => Heard::Record(&entry.record),
-            // The chain named it, so it was there, and all records were read after that.
-            None if as_new => Heard::Removed,
-            None => Heard::Unheard,
-        };
+        let of = |node: NodeId| Heard::read(known.nodes.get(&node).map(|entry| &entry.record), as_new);
         let unheard = nodeset.members().iter().any(|member| of(member.node) == Heard::Unheard);
         (declared_lost(nodeset, |member| of(member.node)), unheard)
     }

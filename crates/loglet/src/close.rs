@@ -472,11 +472,11 @@ impl CloseLoglet {
             let missing = self.quorum.missing_for_write_quorum(holders, left)?;
             return (!missing.within_reach).then(|| (lowest_safe.max(self.highest_stored_tail()), None));
         }
+        // Without an f-majority: once everybody who is left is among the sealed, nobody else will ever be.
         let sealed = self.sealed();
-        let missing = self.quorum.missing_for_f_majority(sealed, left)?;
         let heard = left.iter().all(|index| sealed.contains(index));
         let lost_from = self.local_tails.iter().flatten().max().copied().unwrap_or(LogletOffset::FIRST);
-        (!missing.within_reach && heard).then_some((END_OF_RANGE, Some(lost_from)))
+        heard.then_some((END_OF_RANGE, Some(lost_from)))
     }
 
     fn finish(

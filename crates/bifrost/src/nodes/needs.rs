@@ -44,7 +44,8 @@ pub enum Why {
     Pending,
 }
 
-/// What follows for a segment if a node never comes back, and nobody else is lost but whom an operator gave up. Ordered from least to most.
+/// What follows for a segment if a node never comes back, and nobody else is lost but whom an operator gave up. Ordered
+/// from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
     /// Another node must take over.
@@ -64,13 +65,9 @@ impl Needs {
         let mut needs = Self::default();
         let (records, as_of) = catalog.nodes().await?;
         let visit = catalog.visit_every_chain(|stored| {
-            let lost = |nodeset: &Nodeset| {
-                declared_lost(nodeset, |member| match records.iter().find(|record| record.id.node == member.node) {
-                    Some(record) => Known::Record(record),
-                    None if stored.revision <= as_of => Known::Removed,
-                    None => Known::Unheard,
-                })
-            };
+            let record_of = |node| records.iter().find(|record| record.id.node == node);
+            let as_new = stored.revision <= as_of;
+            let lost = |nodeset: &Nodeset| declared_lost(nodeset, |member| Known::read(record_of(member.node), as_new));
             needs.add(&stored.chain, node, lost);
         });
         visit.await?;

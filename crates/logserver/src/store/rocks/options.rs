@@ -22,7 +22,8 @@ pub struct RocksOptions {
     /// What makes a group durable. Default: the journal.
     pub wal: WriteAheadLog,
     /// Bytes of writes kept in memory before they move to files; 1 MiB to 16 GiB. Default 64 MiB: at 50 MB/s a flush a
-    /// second, and the WAL is bounded by twice this.
+    /// second. RocksDB's own log is bounded by twice this; the journal is files of half of this each, of which two or three
+    /// are kept, and more only as long as a flush takes.
     pub write_buffer_bytes: usize,
     /// Bytes of index and data blocks kept in memory, up to 16 GiB. Default 16 MiB: batches are in blob files and are cached by the
     /// page cache, so only keys are in here.

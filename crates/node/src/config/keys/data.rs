@@ -75,7 +75,7 @@ pub(super) const KEYS: &[Key] = keys! {
 
     storage.write_buffer_bytes Bytes (storage.write_buffer_bytes)
     "Bytes of writes kept in memory before they move to files, 1 MiB to 16 GiB. At 50 MB/s the default is a flush a \
-     second, and the write-ahead log is bounded by twice this."
+     second. The write-ahead log takes about twice this."
 
     storage.block_cache_bytes Bytes (storage.block_cache_bytes)
     "Bytes of index and data blocks kept in memory, up to 16 GiB. Records are in blob files and cached by the \
