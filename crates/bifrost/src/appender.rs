@@ -6,14 +6,13 @@ mod probe;
 mod queue;
 
 use std::future::Future;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bifrost_types::limits::BATCH_BYTES_MAX;
-use bifrost_types::{LogId, Lsn, Record, Sequence, WriterId};
-use bifrost_wire::batch::{BATCH_HEADER_BYTES, EncodeError, RECORD_HEADER_BYTES, encode, encoded_bytes};
+use bifrost_types::{LogId, Lsn, Record, WriterId};
+use bifrost_wire::batch::{BATCH_HEADER_BYTES, EncodeError, RECORD_HEADER_BYTES, encoded_bytes};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,7 +23,7 @@ use crate::log_state::LogState;
 use crate::options::AppenderOptions;
 
 use self::driver::Driver;
-use self::queue::{Pending, Queue};
+use self::queue::{NotTaken, Queue};
 
 /// Most bytes that keys take in a record.
 const KEYS_BYTES: usize = 16;
@@ -54,7 +53,6 @@ struct Shared {
 #[derive(Debug)]
 struct Inbox {
     queue: Queue<Waiter>,
-    next_sequence: Sequence,
     /// Why nothing is taken any more.
     closed: Option<AppendError>,
     /// The first failure since the last barrier.
@@ -88,17 +86,13 @@ impl Appender {
     pub(crate) fn start(state: Arc<LogState>, options: AppenderOptions) -> Self {
         let bytes_max =
             options.bytes_in_flight_max.clamp(BATCH_BYTES_MAX, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let writer = fresh_writer();
         let shared = Arc::new(Shared {
             log: state.log,
-            writer: fresh_writer(),
+            writer,
             room: Arc::new(Semaphore::new(bytes_max)),
             bytes_max,
-            inbox: Mutex::new(Inbox {
-                queue: Queue::new(),
-                next_sequence: Sequence::FIRST,
-                closed: None,
-                failed: None,
-            }),
+            inbox: Mutex::new(Inbox { queue: Queue::new(writer), closed: None, failed: None }),
             bell: Notify::new(),
         });
         let dropped = CancellationToken::new();
@@ -237,28 +231,40 @@ pub struct Permit<'a> {
 impl Permit<'_> {
     /// Sends one record. Does not wait; the order of calls is the order in the log.
     pub fn send(self, record: impl Into<Record>) -> Ticket {
-        self.send_batch(vec![record.into()])
+        self.send_all(&[record.into()])
     }
 
     /// Sends records as one atomic batch at contiguous LSNs. Does not wait; the order of calls is the order in the log.
     pub fn send_batch(self, records: Vec<Record>) -> Ticket {
+        self.send_all(&records)
+    }
+
+    fn send_all(self, records: &[Record]) -> Ticket {
         let (outcome, told) = oneshot::channel();
         let ticket = Ticket { told };
-        let checked = self.check(&records);
+        let checked = self.check(records);
         let Self { appender, room, .. } = self;
         let shared = &appender.shared;
+        let waiter = Waiter::Append { outcome, _room: room };
         let mut inbox = shared.inbox.lock();
-        // Under the lock, so that sequence numbers are in the order of the queue.
-        match checked.and_then(|()| inbox.encode(shared.writer, &records)) {
-            Ok((sequence, count, batch)) => {
-                let ticket = Waiter::Append { outcome, _room: room };
-                inbox.queue.push(Pending { sequence, records: count, batch, ticket });
+        // Encoded under the lock, since appends share a batch and their sequence numbers are in the order of the queue.
+        let refused = match checked.err().or(inbox.closed) {
+            Some(error) => Some((error, waiter)),
+            None => inbox.queue.push(crate::clock::now_millis(), records, waiter).err().map(|not_taken| {
+                let NotTaken { error, ticket } = not_taken;
+                (AppendError::NotAppended { cause: error.into() }, ticket)
+            }),
+        };
+        match refused {
+            None => {
                 drop(inbox);
                 shared.bell.notify_one();
             }
-            Err(error) => {
+            Some((error, waiter)) => {
                 inbox.failed.get_or_insert(error);
-                let _gone = outcome.send(Err(error));
+                if let Waiter::Append { outcome, .. } = waiter {
+                    let _gone = outcome.send(Err(error));
+                }
             }
         }
         ticket
@@ -271,26 +277,6 @@ impl Permit<'_> {
             return Err(AppendError::NotAppended { cause });
         }
         Ok(())
-    }
-}
-
-impl Inbox {
-    fn encode(
-        &mut self,
-        writer: WriterId,
-        records: &[Record],
-    ) -> Result<(Sequence, NonZeroU32, bytes::Bytes), AppendError> {
-        if let Some(closed) = self.closed {
-            return Err(closed);
-        }
-        let sequence = self.next_sequence;
-        let made = encode(writer, sequence, crate::clock::now_millis(), records);
-        let batch = made.map_err(|error| AppendError::NotAppended { cause: error.into() })?;
-        let count = u32::try_from(records.len()).ok().and_then(NonZeroU32::new);
-        let count = count.expect("an encoded batch has between 1 and 2^16 records");
-        self.next_sequence =
-            sequence.checked_add(u64::from(count.get())).expect("encode refuses a batch that runs out of sequences");
-        Ok((sequence, count, batch))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finding out by reading which appends of a writer are in a segment (A7).
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use bifrost_loglet::read::{GapKind, Item, LogletReader, ReadError, ReadOptions, ReadRange};
@@ -23,10 +23,24 @@ const SCAN_PATIENCE: Duration = Duration::from_millis(20);
 /// What a scan found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// First offsets of the wanted batches that are in the segment, by the sequence of their first record.
+    /// Offsets of the wanted records that are in the segment, by their sequence numbers.
     pub(crate) offsets: BTreeMap<Sequence, LogletOffset>,
-    /// Whether part of the range was trimmed or lost, so that a batch that was not found may have been there.
+    /// Whether part of the range was trimmed or lost, so that a record that was not found may have been there.
     pub(crate) gaps: bool,
+}
+
+/// Where a batch is, and how many records it has.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    first_offset: LogletOffset,
+    records: NonZeroU32,
+}
+
+impl Place {
+    /// The offset of record `index`, if the batch has so many.
+    fn of_record(self, index: u64) -> Option<LogletOffset> {
+        if index < u64::from(self.records.get()) { self.first_offset.advance(index).ok() } else { None }
+    }
 }
 
 /// Where the batches at the end of a closed segment are, for all writers of this process: after a reconfiguration each
@@ -34,14 +48,23 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct ClosedTail {
     segment: SegmentIndex,
-    /// Everything from here to the decided tail is in `offsets`.
+    /// Everything from here to the decided tail is in `batches`.
     from: LogletOffset,
-    offsets: BTreeMap<(WriterId, Sequence), LogletOffset>,
+    /// By the sequence numbers of their first records.
+    batches: BTreeMap<(WriterId, Sequence), Place>,
     gaps: bool,
 }
 
-/// Looks for batches of `writer` that begin with one of `wanted` from `from` on in a closed segment. What was read for
-/// one writer serves the next. Call it from a task: others wait while it reads.
+impl ClosedTail {
+    /// The offset of a record, wherever in its batch it is.
+    fn offset_of(&self, writer: WriterId, sequence: Sequence) -> Option<LogletOffset> {
+        let ((of, first), place) = self.batches.range(..=(writer, sequence)).next_back()?;
+        if *of == writer { place.of_record(sequence.get() - first.get()) } else { None }
+    }
+}
+
+/// Looks for the records of `writer` with the sequence numbers `wanted` from `from` on in a closed segment. What was read
+/// for one writer serves the next. Call it from a task: others wait while it reads.
 ///
 /// # Errors
 /// [`ReadError`] when a promise was found broken.
@@ -62,21 +85,21 @@ pub(crate) async fn scan_closed(
     if shared.is_none() {
         let known = known.filter(|tail| tail.segment == segment.index());
         let until = known.as_ref().map_or(decided, |tail| tail.from);
-        let (mut offsets, mut gaps) = known.map_or_else(Default::default, |tail| (tail.offsets, tail.gaps));
+        let (mut batches, mut gaps) = known.map_or_else(Default::default, |tail| (tail.batches, tail.gaps));
         gaps |= visit(state, segment, from, Some(until), |header, first_offset| {
-            offsets.insert((header.writer, header.first_sequence), first_offset);
+            batches.insert((header.writer, header.first_sequence), Place { first_offset, records: header.records });
             true
         })
         .await?;
-        *shared = Some(ClosedTail { segment: segment.index(), from, offsets, gaps });
+        *shared = Some(ClosedTail { segment: segment.index(), from, batches, gaps });
     }
     let tail = shared.as_ref();
-    let find = |sequence: &Sequence| Some((*sequence, *tail?.offsets.get(&(writer, *sequence))?));
+    let find = |sequence: &Sequence| Some((*sequence, tail?.offset_of(writer, *sequence)?));
     Ok(Found { offsets: wanted.iter().filter_map(find).collect(), gaps: tail.is_some_and(|tail| tail.gaps) })
 }
 
-/// Looks for batches of `writer` that begin with one of `wanted` in `[from, until)` of a segment, or up to its decided
-/// tail if that is lower or `until` is `None`. Waits until that much may be read.
+/// Looks for the records of `writer` with the sequence numbers `wanted`, ascending, in `[from, until)` of a segment, or up
+/// to its decided tail if that is lower or `until` is `None`. Waits until that much may be read.
 ///
 /// # Errors
 /// [`ReadError`] when a promise was found broken.
@@ -93,8 +116,12 @@ pub(crate) async fn scan(
 ) -> Result<Found, ReadError> {
     let mut offsets = BTreeMap::new();
     let gaps = visit(state, segment, from, until, |header, first_offset| {
-        if header.writer == writer && wanted.binary_search(&header.first_sequence).is_ok() {
-            offsets.insert(header.first_sequence, first_offset);
+        if header.writer == writer {
+            let place = Place { first_offset, records: header.records };
+            let first = header.first_sequence;
+            let from = wanted.partition_point(|sequence| *sequence < first);
+            let there = |sequence: &Sequence| Some((*sequence, place.of_record(sequence.get() - first.get())?));
+            offsets.extend(wanted[from..].iter().map_while(there));
         }
         offsets.len() < wanted.len()
     })

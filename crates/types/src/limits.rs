@@ -6,6 +6,9 @@ pub const RECORD_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: u32 = 1 << 16;
+/// Appends that wait in an appender share a batch up to this size; what is larger goes alone. By then what each batch costs
+/// on its way is little beside its bytes, and a read of one record still fetches little.
+pub const SHARED_BATCH_BYTES: usize = 64 << 10;
 /// Most members of a nodeset.
 pub const NODESET_MAX: usize = 128;
 /// Bytes of batches that a loglet's sequencer holds and that are not committed.
@@ -52,6 +55,7 @@ pub const APPENDER_BYTES: usize = 16 << 20;
 
 const _: () = {
     assert!(RECORD_BYTES_MAX < BATCH_BYTES_MAX, "a batch takes the largest record and its header");
+    assert!(SHARED_BATCH_BYTES < STORE_MESSAGE_BYTES, "several shared batches are in a store message");
     assert!(BATCH_BYTES_MAX <= WINDOW_BYTES, "an empty window takes the largest batch");
     assert!(STORE_MESSAGE_BYTES < COPY_WINDOW_BYTES, "several store messages are under way to a copy");
     assert!(BATCH_BYTES_MAX <= APPENDER_BYTES, "an appender takes the largest batch");

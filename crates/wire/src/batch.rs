@@ -20,7 +20,7 @@
 
 use std::num::NonZeroU32;
 
-use bifrost_types::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_BYTES_MAX};
+use bifrost_types::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_BYTES_MAX, SHARED_BATCH_BYTES};
 use bifrost_types::{KeyFilter, Keys, Record, Sequence, WriterId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -32,6 +32,10 @@ pub const BATCH_HEADER_BYTES: usize = 48;
 pub const RECORD_HEADER_BYTES: usize = 24;
 /// Most bytes that keys take.
 const KEYS_BYTES_MAX: usize = 16;
+/// Bytes of the checksum at the end of a batch header.
+const CRC_BYTES: usize = 4;
+/// A batch that grows gets so many times the memory that it had: few steps, and little is moved.
+const GROWTH: usize = 4;
 
 const _: () = assert!(
     BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + KEYS_BYTES_MAX + RECORD_BYTES_MAX <= BATCH_BYTES_MAX,
@@ -124,54 +128,138 @@ pub fn encode(
     created_at_millis: u64,
     records: &[Record],
 ) -> Result<Bytes, EncodeError> {
-    let count = u32::try_from(records.len())
-        .ok()
-        .filter(|count| *count <= BATCH_RECORDS_MAX)
-        .ok_or(EncodeError::TooManyRecords { records: records.len() })?;
-    let count = NonZeroU32::new(count).ok_or(EncodeError::Empty)?;
-    if first_sequence.checked_add(u64::from(count.get())).is_none() {
-        return Err(EncodeError::OutOfSequence);
-    }
-    for record in records {
-        if record.payload.len() > RECORD_BYTES_MAX {
-            return Err(EncodeError::RecordTooLarge { bytes: record.payload.len() });
-        }
-        if let Keys::Range(first, last) = record.keys
-            && first > last
-        {
-            return Err(EncodeError::InvertedKeys);
-        }
-    }
-    let bytes = encoded_bytes(records);
-    if bytes > BATCH_BYTES_MAX {
-        return Err(EncodeError::BatchTooLarge { bytes });
-    }
-    let mut buffer = BytesMut::with_capacity(bytes);
-    let header = BatchHeader { writer, first_sequence, records: count, present: count.get() };
-    put_header(&mut buffer, header, bytes - BATCH_HEADER_BYTES);
-    for (index, record) in (0_u32..).zip(records) {
-        let sequence = first_sequence.get() + u64::from(index);
-        put_record(&mut buffer, writer, sequence, index, created_at_millis, record);
-    }
-    debug_assert_eq!(buffer.len(), bytes, "the size was computed from the same layout");
-    Ok(buffer.freeze())
+    Ok(BatchBuilder::new(writer, first_sequence, created_at_millis, records)?.finish())
 }
 
-fn put_header(buffer: &mut BytesMut, header: BatchHeader, body: usize) {
-    let start = buffer.len();
-    buffer.put_u8(VERSION);
-    buffer.put_bytes(0, 3);
-    buffer.put_u32_le(header.records.get());
-    buffer.put_u128_le(header.writer.get());
-    buffer.put_u64_le(header.first_sequence.get());
-    buffer.put_u32_le(header.present);
-    buffer.put_u32_le(u32::try_from(body).expect("a batch is below 4 GiB by its limit"));
-    buffer.put_u32_le(0);
-    let crc = crc32c::crc32c(&buffer[start..]);
-    buffer.put_u32_le(crc);
+/// A batch that more records may come into before it is finished. Its bytes are those that [`encode`] makes of the same
+/// records at once.
+///
+/// It begins with as much memory as its first records take, and grows in few steps; what it grew too far is given back
+/// at the end.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    writer: WriterId,
+    first_sequence: Sequence,
+    /// At least 1.
+    records: u32,
+    /// Zeros in place of the header, then the records.
+    buffer: Vec<u8>,
 }
 
-fn put_record(buffer: &mut BytesMut, writer: WriterId, sequence: u64, index: u32, created_at: u64, record: &Record) {
+impl BatchBuilder {
+    /// A batch that begins with these records.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the records are over a limit or not well-formed.
+    pub fn new(
+        writer: WriterId,
+        first_sequence: Sequence,
+        created_at_millis: u64,
+        records: &[Record],
+    ) -> Result<Self, EncodeError> {
+        let mut builder = Self { writer, first_sequence, records: 0, buffer: Vec::new() };
+        builder.push(created_at_millis, records)?;
+        Ok(builder)
+    }
+
+    /// How many records are in it, at least 1.
+    pub const fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// The size of the batch as it is now, in bytes, header included.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len().max(BATCH_HEADER_BYTES)
+    }
+
+    /// The size that it would have with these records too.
+    pub fn bytes_with(&self, records: &[Record]) -> usize {
+        records.iter().fold(self.bytes(), |sum, record| sum.saturating_add(record_bytes(record)))
+    }
+
+    /// Adds records behind those that are in it: all of them, with the sequence numbers that follow.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the records are not well-formed, or the batch would be over a limit with them; it is as it
+    /// was then.
+    pub fn push(&mut self, created_at_millis: u64, records: &[Record]) -> Result<(), EncodeError> {
+        let total = usize::try_from(self.records).unwrap_or(usize::MAX).saturating_add(records.len());
+        let total = u32::try_from(total)
+            .ok()
+            .filter(|total| *total <= BATCH_RECORDS_MAX)
+            .ok_or(EncodeError::TooManyRecords { records: total })?;
+        if records.is_empty() {
+            return Err(EncodeError::Empty);
+        }
+        if self.first_sequence.checked_add(u64::from(total)).is_none() {
+            return Err(EncodeError::OutOfSequence);
+        }
+        for record in records {
+            if record.payload.len() > RECORD_BYTES_MAX {
+                return Err(EncodeError::RecordTooLarge { bytes: record.payload.len() });
+            }
+            if let Keys::Range(first, last) = record.keys
+                && first > last
+            {
+                return Err(EncodeError::InvertedKeys);
+            }
+        }
+        let bytes = self.bytes_with(records);
+        if bytes > BATCH_BYTES_MAX {
+            return Err(EncodeError::BatchTooLarge { bytes });
+        }
+        self.grow(bytes);
+        self.buffer.resize(self.bytes(), 0);
+        for (index, record) in (self.records..).zip(records) {
+            let sequence = self.first_sequence.get() + u64::from(index);
+            put_record(&mut self.buffer, self.writer, sequence, index, created_at_millis, record);
+        }
+        debug_assert_eq!(self.buffer.len(), bytes, "the size was computed from the same layout");
+        self.records = total;
+        Ok(())
+    }
+
+    /// The batch. The header is written now.
+    ///
+    /// # Panics
+    /// Never: a builder has a record.
+    pub fn finish(self) -> Bytes {
+        let Self { writer, first_sequence, records, mut buffer } = self;
+        let records = NonZeroU32::new(records).expect("new refuses to make a batch without a record");
+        let header = BatchHeader { writer, first_sequence, records, present: records.get() };
+        let (place, body) = buffer.split_at_mut(BATCH_HEADER_BYTES);
+        place.copy_from_slice(&header_to_bytes(header, body.len()));
+        buffer.shrink_to_fit();
+        buffer.into()
+    }
+
+    /// Makes room for `bytes` altogether: at first no more than that, then several times as much as before, as long as
+    /// appends share a batch.
+    fn grow(&mut self, bytes: usize) {
+        if bytes > self.buffer.capacity() {
+            let ahead = self.buffer.capacity().saturating_mul(GROWTH).min(SHARED_BATCH_BYTES);
+            self.buffer.reserve_exact(bytes.max(ahead) - self.buffer.len());
+        }
+    }
+}
+
+fn header_to_bytes(header: BatchHeader, body: usize) -> [u8; BATCH_HEADER_BYTES] {
+    let mut bytes = [0; BATCH_HEADER_BYTES];
+    let mut checked = &mut bytes[..BATCH_HEADER_BYTES - CRC_BYTES];
+    checked.put_u8(VERSION);
+    checked.put_bytes(0, 3);
+    checked.put_u32_le(header.records.get());
+    checked.put_u128_le(header.writer.get());
+    checked.put_u64_le(header.first_sequence.get());
+    checked.put_u32_le(header.present);
+    checked.put_u32_le(u32::try_from(body).expect("a batch is below 4 GiB by its limit"));
+    checked.put_u32_le(0);
+    let crc = crc32c::crc32c(&bytes[..BATCH_HEADER_BYTES - CRC_BYTES]);
+    bytes[BATCH_HEADER_BYTES - CRC_BYTES..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn put_record(buffer: &mut Vec<u8>, writer: WriterId, sequence: u64, index: u32, created_at: u64, record: &Record) {
     let (kind, keys, length) = keys_to_bytes(record.keys);
     let keys = &keys[..length];
     buffer.put_u32_le(index);
@@ -237,7 +325,7 @@ pub struct BatchRecord {
     pub index: u32,
     /// The writer's number of this record.
     pub sequence: Sequence,
-    /// The client's clock when the batch was made, in milliseconds since the Unix epoch.
+    /// The client's clock when the record was sent, in milliseconds since the Unix epoch.
     pub created_at_millis: u64,
     /// The keys.
     pub keys: Keys,
@@ -363,7 +451,7 @@ impl Batch {
             return Filtered::All;
         }
         let mut buffer = BytesMut::with_capacity(BATCH_HEADER_BYTES + body);
-        put_header(&mut buffer, BatchHeader { present, ..self.header }, body);
+        buffer.put_slice(&header_to_bytes(BatchHeader { present, ..self.header }, body));
         for record in self.raw_records().filter(|record| filter.matches(self.keys_of(record))) {
             buffer.put_slice(&self.bytes[record.start..record.end]);
         }
@@ -396,7 +484,7 @@ impl Batch {
 
 fn decode_header(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     let (mut header, body) = bytes.split_at_checked(BATCH_HEADER_BYTES).ok_or(BatchError::Length)?;
-    let checked = header.get(..BATCH_HEADER_BYTES - 4).ok_or(BatchError::Length)?;
+    let checked = header.get(..BATCH_HEADER_BYTES - CRC_BYTES).ok_or(BatchError::Length)?;
     let crc = crc32c::crc32c(checked);
     let version = header.get_u8();
     if version != VERSION {

@@ -385,8 +385,8 @@ impl Driver {
         }
     }
 
-    fn on_committed(&mut self, segment: &Segment, first_offsets: &[LogletOffset], tail: LogletOffset) -> bool {
-        let believed = self.shared.inbox.lock().queue.committed(first_offsets, &mut self.resolutions);
+    fn on_committed(&mut self, segment: &Segment, batch_offsets: &[LogletOffset], tail: LogletOffset) -> bool {
+        let believed = self.shared.inbox.lock().queue.committed(batch_offsets, &mut self.resolutions);
         self.deliver(Some(segment));
         if believed {
             self.progressed = Instant::now();
@@ -401,10 +401,17 @@ impl Driver {
             return;
         }
         let base_lsn = segment.map_or(Lsn::FIRST, |segment| segment.base_lsn);
-        for resolution in std::mem::take(&mut self.resolutions) {
+        let mut resolutions = std::mem::take(&mut self.resolutions);
+        for resolution in resolutions.drain(..) {
             match resolution {
-                Resolution::Committed { ticket: Waiter::Append { outcome, .. }, sequence, records, first_offset } => {
-                    let told = lsn_of(first_offset, records, base_lsn).map_err(|_| {
+                Resolution::Committed {
+                    ticket: Waiter::Append { outcome, .. },
+                    sequence,
+                    records,
+                    batch_offset,
+                    index,
+                } => {
+                    let told = lsn_of(batch_offset, index, records, base_lsn).map_err(|_| {
                         // It is durable, and no reader has a name for it: neither appended nor not.
                         let segment = segment.map_or(SegmentIndex::FIRST, Segment::index);
                         let attempt = Attempt { segment, incarnation: self.incarnation, from: LogletOffset::FIRST };
@@ -425,6 +432,8 @@ impl Driver {
                 | Resolution::Passed(Waiter::Append { .. }) => {}
             }
         }
+        // Its memory serves the next ones.
+        self.resolutions = resolutions;
     }
 
     /// The error of an append whose outcome cannot be told now; the next barrier hears of it too.
@@ -516,9 +525,10 @@ fn unknown(shared: &Shared, base_lsn: Lsn, sequence: Sequence, records: NonZeroU
     AppendError::Unknown { id: AppendId { log, writer, sequence, records, segment, from, incarnation } }
 }
 
-/// The LSN of a batch's first record, if its last one has an LSN too and there is one after it for the tail.
-fn lsn_of(first_offset: LogletOffset, records: NonZeroU32, base_lsn: Lsn) -> Result<Lsn, OutOfPositions> {
-    let first = first_offset.to_lsn(base_lsn)?;
+/// The LSN of an append's first record, number `index` of its batch, if its last one has an LSN too and there is one after
+/// it for the tail.
+fn lsn_of(batch_offset: LogletOffset, index: u64, records: NonZeroU32, base_lsn: Lsn) -> Result<Lsn, OutOfPositions> {
+    let first = batch_offset.to_lsn(base_lsn)?.advance(index)?;
     first.advance(u64::from(records.get()))?;
     if plant::is(Plant::OffsetMappedWrongly) && base_lsn > Lsn::FIRST {
         return Ok(first.previous().unwrap_or(first));

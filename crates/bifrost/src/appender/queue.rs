@@ -1,6 +1,10 @@
 //! The core of an appender: what waits, what is in flight, and what a closed attempt left open (A7).
 //!
-//! An *attempt* is one stream to one sequencer. Appends leave it acknowledged, in order, or unsettled when it ends. What
+//! Appends that wait share a batch. The open one is behind everything else and takes what comes; it is closed when it is
+//! taken to be sent, when an append does not fit into it, and when a barrier comes behind it. A closed batch never changes,
+//! it is what is sent again, and it is in the log as a whole or not at all.
+//!
+//! An *attempt* is one stream to one sequencer. Batches leave it acknowledged, in order, or unsettled when it ends. What
 //! is unsettled is looked up by reading, up to an offset beyond which nothing of the attempt can appear: the decided tail
 //! of the segment, or the next offset that the sequencer gave when a newer stream of the writer was opened. Only then is
 //! the rest sent again, in order.
@@ -8,29 +12,77 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 
-use bifrost_types::{LogletOffset, OutOfPositions, SegmentIndex, Sequence};
+use bifrost_types::limits::{BATCH_RECORDS_MAX, SHARED_BATCH_BYTES};
+use bifrost_types::{LogletOffset, Record, SegmentIndex, Sequence, WriterId};
+use bifrost_wire::batch::{BatchBuilder, EncodeError};
 use bytes::Bytes;
 
 /// One append. `T` is whom to tell.
 #[derive(Debug)]
-pub(crate) struct Pending<T> {
-    pub(crate) sequence: Sequence,
-    pub(crate) records: NonZeroU32,
-    pub(crate) batch: Bytes,
-    pub(crate) ticket: T,
+struct Append<T> {
+    sequence: Sequence,
+    records: NonZeroU32,
+    ticket: T,
 }
 
-impl<T> Pending<T> {
-    fn committed(self, first_offset: LogletOffset) -> Resolution<T> {
-        let Self { ticket, sequence, records, .. } = self;
-        Resolution::Committed { ticket, sequence, records, first_offset }
+/// The batch that takes appends. It was never sent.
+#[derive(Debug)]
+struct OpenBatch<T> {
+    /// Of the first record.
+    sequence: Sequence,
+    builder: BatchBuilder,
+    appends: Vec<Append<T>>,
+}
+
+impl<T> OpenBatch<T> {
+    /// Whether an append comes into it, or begins the next one.
+    fn takes(&self, records: &[Record]) -> bool {
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        self.builder.records().saturating_add(count) <= BATCH_RECORDS_MAX
+            && self.builder.bytes_with(records) <= SHARED_BATCH_BYTES
+    }
+
+    fn close(self) -> Batch<T> {
+        let Self { sequence, builder, appends } = self;
+        Batch { sequence, records: builder.records(), bytes: builder.finish(), appends }
     }
 }
 
-/// An append, or a barrier between two.
+/// A batch that takes nothing any more.
+#[derive(Debug)]
+struct Batch<T> {
+    /// Of the first record; names the batch among those of its writer.
+    sequence: Sequence,
+    /// Of all appends together.
+    records: u32,
+    bytes: Bytes,
+    /// At least one, in order, without a hole between their sequence numbers.
+    appends: Vec<Append<T>>,
+}
+
+impl<T> Batch<T> {
+    fn committed(self, batch_offset: LogletOffset, out: &mut Vec<Resolution<T>>) {
+        let first = self.sequence.get();
+        out.extend(self.appends.into_iter().map(|Append { sequence, records, ticket }| {
+            let index = sequence.get() - first;
+            Resolution::Committed { ticket, sequence, records, batch_offset, index }
+        }));
+    }
+
+    fn in_doubt(self, attempt: Attempt, out: &mut Vec<Resolution<T>>) {
+        out.extend(self.appends.into_iter().map(|Append { sequence, records, ticket }| Resolution::InDoubt {
+            ticket,
+            sequence,
+            records,
+            attempt,
+        }));
+    }
+}
+
+/// A closed batch, or a barrier between two.
 #[derive(Debug)]
 enum Entry<T> {
-    Append(Pending<T>),
+    Batch(Batch<T>),
     Barrier(T),
 }
 
@@ -48,19 +100,29 @@ pub(crate) struct Attempt {
 /// What the queue is told that it should do with what it holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resolution<T> {
-    /// An append is in the segment of the attempt, from this offset on.
-    Committed { ticket: T, sequence: Sequence, records: NonZeroU32, first_offset: LogletOffset },
+    /// An append is in the segment of the attempt: its first record is number `index` of the batch at `batch_offset`.
+    Committed { ticket: T, sequence: Sequence, records: NonZeroU32, batch_offset: LogletOffset, index: u64 },
     /// An append was sent in this attempt, and nobody can say any more whether it landed.
     InDoubt { ticket: T, sequence: Sequence, records: NonZeroU32, attempt: Attempt },
     /// Everything before the barrier is resolved.
     Passed(T),
 }
 
+/// An append that the queue did not take. Nothing was changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotTaken<T> {
+    pub(crate) error: EncodeError,
+    pub(crate) ticket: T,
+}
+
 /// Pointer order: the first `sent` entries were sent in the attempt at hand; the others were not sent since they were
-/// known not to be in the log.
+/// known not to be in the log. The open batch comes after all entries.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
+    writer: WriterId,
+    next_sequence: Sequence,
     entries: VecDeque<Entry<T>>,
+    open: Option<OpenBatch<T>>,
     sent: usize,
     attempt: Option<Attempt>,
     /// Whether the attempt has ended with appends unsettled.
@@ -68,20 +130,54 @@ pub(crate) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(crate) const fn new() -> Self {
-        Self { entries: VecDeque::new(), sent: 0, attempt: None, unsettled: false }
+    pub(crate) const fn new(writer: WriterId) -> Self {
+        Self {
+            writer,
+            next_sequence: Sequence::FIRST,
+            entries: VecDeque::new(),
+            open: None,
+            sent: 0,
+            attempt: None,
+            unsettled: false,
+        }
     }
 
-    pub(crate) fn push(&mut self, pending: Pending<T>) {
-        self.entries.push_back(Entry::Append(pending));
+    /// Takes an append, made at `created_at_millis`, behind everything else. Its records are never spread over two batches.
+    ///
+    /// # Errors
+    /// [`NotTaken`] when the records make no batch.
+    pub(crate) fn push(&mut self, created_at_millis: u64, records: &[Record], ticket: T) -> Result<(), NotTaken<T>> {
+        let sequence = self.next_sequence;
+        let encoded = match &mut self.open {
+            Some(open) if open.takes(records) => open.builder.push(created_at_millis, records),
+            Some(_) | None => BatchBuilder::new(self.writer, sequence, created_at_millis, records).map(|builder| {
+                self.close_batch();
+                self.open = Some(OpenBatch { sequence, builder, appends: Vec::with_capacity(1) });
+            }),
+        };
+        if let Err(error) = encoded {
+            return Err(NotTaken { error, ticket });
+        }
+        let records = u32::try_from(records.len()).ok().and_then(NonZeroU32::new);
+        let records = records.expect("what was encoded has between 1 and 2^16 records");
+        self.next_sequence =
+            sequence.checked_add(u64::from(records.get())).expect("a batch that runs out of sequences is not encoded");
+        let open = self.open.as_mut().expect("the append is in it");
+        open.appends.push(Append { sequence, records, ticket });
+        Ok(())
     }
 
     pub(crate) fn push_barrier(&mut self, ticket: T) {
+        self.close_batch();
         self.entries.push_back(Entry::Barrier(ticket));
     }
 
+    fn close_batch(&mut self) {
+        self.entries.extend(self.open.take().map(|open| Entry::Batch(open.close())));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.open.is_none()
     }
 
     /// The attempt that must be settled before anything is sent.
@@ -96,7 +192,7 @@ impl<T> Queue<T> {
 
     /// Whether something waits to be sent in the attempt at hand.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.unsettled && self.sent < self.entries.len()
+        !self.unsettled && (self.sent < self.entries.len() || self.open.is_some())
     }
 
     /// Whether something was sent in the attempt at hand and is not resolved.
@@ -121,20 +217,30 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes batches to send, in order, up to about `bytes_max` bytes and at least one if there is any.
+    /// Takes batches to send, in order, up to about `bytes_max` bytes and at least one if there is any. The open one is
+    /// closed with it when its turn comes.
     pub(crate) fn take_unsent(&mut self, bytes_max: usize) -> Vec<Bytes> {
         let mut batches = Vec::new();
         if self.unsettled {
             return batches;
         }
         let mut bytes = 0_usize;
-        while let Some(entry) = self.entries.get(self.sent) {
-            if let Entry::Append(pending) = entry {
-                if bytes > 0 && bytes + pending.batch.len() > bytes_max {
-                    break;
+        loop {
+            if self.sent == self.entries.len()
+                && self.open.as_ref().is_some_and(|open| bytes == 0 || bytes + open.builder.bytes() <= bytes_max)
+            {
+                self.close_batch();
+            }
+            match self.entries.get(self.sent) {
+                Some(Entry::Batch(batch)) => {
+                    if bytes > 0 && bytes + batch.bytes.len() > bytes_max {
+                        break;
+                    }
+                    bytes += batch.bytes.len();
+                    batches.push(batch.bytes.clone());
                 }
-                bytes += pending.batch.len();
-                batches.push(pending.batch.clone());
+                Some(Entry::Barrier(_)) => {}
+                None => break,
             }
             self.sent += 1;
         }
@@ -143,30 +249,24 @@ impl<T> Queue<T> {
 
     /// The next batches of the attempt are committed at these offsets. `false` when the sequencer acknowledged more than
     /// it was sent, or positions run out: it cannot be trusted any more.
-    pub(crate) fn committed(&mut self, first_offsets: &[LogletOffset], out: &mut Vec<Resolution<T>>) -> bool {
-        for first_offset in first_offsets {
+    pub(crate) fn committed(&mut self, batch_offsets: &[LogletOffset], out: &mut Vec<Resolution<T>>) -> bool {
+        for batch_offset in batch_offsets {
             self.pass_barriers(out);
+            let Some(Entry::Batch(batch)) = self.entries.front() else { return false };
+            let Ok(end) = batch_offset.advance(u64::from(batch.records)) else { return false };
             if self.sent == 0 {
                 return false;
             }
-            let Some(Entry::Append(pending)) = self.entries.pop_front() else { return false };
             self.sent -= 1;
-            let end = first_offset.advance(u64::from(pending.records.get()));
-            if self.raise_from(end).is_err() {
-                return false;
+            if let Some(attempt) = &mut self.attempt {
+                attempt.from = attempt.from.max(end);
             }
-            out.push(pending.committed(*first_offset));
+            if let Some(Entry::Batch(batch)) = self.entries.pop_front() {
+                batch.committed(*batch_offset, out);
+            }
         }
         self.pass_barriers(out);
         true
-    }
-
-    fn raise_from(&mut self, end: Result<LogletOffset, OutOfPositions>) -> Result<(), OutOfPositions> {
-        let end = end?;
-        if let Some(attempt) = &mut self.attempt {
-            attempt.from = attempt.from.max(end);
-        }
-        Ok(())
     }
 
     /// Lets barriers through that have nothing before them.
@@ -188,22 +288,23 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The sequence numbers of the first records of what is unsettled, ascending.
+    /// The sequence numbers of the first records of the batches that are unsettled, ascending.
     pub(crate) fn unsettled_sequences(&self) -> Vec<Sequence> {
         if !self.unsettled {
             return Vec::new();
         }
         let sent = self.entries.iter().take(self.sent);
         sent.filter_map(|entry| match entry {
-            Entry::Append(pending) => Some(pending.sequence),
+            Entry::Batch(batch) => Some(batch.sequence),
             Entry::Barrier(_) => None,
         })
         .collect()
     }
 
-    /// Everything of the attempt that is in its segment is in `found`, by sequence number. The rest is not there and
-    /// never will be; it stays at the front and is sent in the next attempt. With `gaps` the rest may be where nobody can
-    /// look any more, so it is in doubt. What was found, and what was not sent in the attempt, is not touched by that.
+    /// Every batch of the attempt that is in its segment is in `found`, by the sequence number of its first record. The
+    /// rest is not there and never will be; it stays at the front and is sent in the next attempt. With `gaps` the rest
+    /// may be where nobody can look any more, so it is in doubt. What was found, and what was not sent in the attempt, is
+    /// not touched by that.
     pub(crate) fn settle(
         &mut self,
         found: &BTreeMap<Sequence, LogletOffset>,
@@ -215,13 +316,10 @@ impl<T> Queue<T> {
         let mut again = VecDeque::new();
         for entry in std::mem::replace(&mut self.entries, rest) {
             match entry {
-                Entry::Append(pending) => match (found.get(&pending.sequence), attempt) {
-                    (Some(first_offset), _) => out.push(pending.committed(*first_offset)),
-                    (None, Some(attempt)) => {
-                        let Pending { ticket, sequence, records, .. } = pending;
-                        out.push(Resolution::InDoubt { ticket, sequence, records, attempt });
-                    }
-                    (None, None) => again.push_back(Entry::Append(pending)),
+                Entry::Batch(batch) => match (found.get(&batch.sequence), attempt) {
+                    (Some(batch_offset), _) => batch.committed(*batch_offset, out),
+                    (None, Some(attempt)) => batch.in_doubt(attempt, out),
+                    (None, None) => again.push_back(Entry::Batch(batch)),
                 },
                 Entry::Barrier(ticket) if again.is_empty() => out.push(Resolution::Passed(ticket)),
                 Entry::Barrier(ticket) => again.push_back(Entry::Barrier(ticket)),
@@ -237,17 +335,14 @@ impl<T> Queue<T> {
     /// Gives everything up, in order; with each append, the attempt in which it may have landed.
     pub(crate) fn give_up(&mut self, mut each: impl FnMut(GivenUp<T>)) {
         let sent = std::mem::take(&mut self.sent);
-        let attempt = self.attempt;
         for (place, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            each(match entry {
-                Entry::Append(pending) => GivenUp::Append {
-                    sequence: pending.sequence,
-                    records: pending.records,
-                    ticket: pending.ticket,
-                    attempt: attempt.filter(|_| place < sent),
-                },
-                Entry::Barrier(ticket) => GivenUp::Barrier(ticket),
-            });
+            match entry {
+                Entry::Batch(batch) => give_up_appends(batch.appends, self.attempt.filter(|_| place < sent), &mut each),
+                Entry::Barrier(ticket) => each(GivenUp::Barrier(ticket)),
+            }
+        }
+        if let Some(open) = self.open.take() {
+            give_up_appends(open.appends, None, &mut each);
         }
         self.unsettled = false;
     }
@@ -258,6 +353,28 @@ impl<T> Queue<T> {
         assert!(self.sent <= self.entries.len(), "more was sent than there is");
         assert!(self.sent == 0 || self.attempt.is_some(), "sent in no attempt");
         assert!(!self.unsettled || self.attempt.is_some(), "nobody knows where to look");
+        let mut next = None;
+        let appends = |entry| match entry {
+            Entry::Batch(batch) => Some((batch.sequence, batch.records, &batch.appends)),
+            Entry::Barrier(_) => None,
+        };
+        let open = self.open.iter().map(|open| (open.sequence, open.builder.records(), &open.appends));
+        for (sequence, records, appends) in self.entries.iter().filter_map(appends).chain(open) {
+            assert!(next.is_none_or(|next| next <= sequence), "batches out of order");
+            next = Some(sequence);
+            for append in appends {
+                assert_eq!(Some(append.sequence), next, "a hole between the appends of a batch");
+                next = append.sequence.checked_add(u64::from(append.records.get()));
+            }
+            assert_eq!(next, sequence.checked_add(u64::from(records)), "a batch of other records than its appends'");
+        }
+        assert!(next.is_none_or(|next| next <= self.next_sequence), "a sequence number is given twice");
+    }
+}
+
+fn give_up_appends<T>(appends: Vec<Append<T>>, attempt: Option<Attempt>, each: &mut impl FnMut(GivenUp<T>)) {
+    for Append { sequence, records, ticket } in appends {
+        each(GivenUp::Append { sequence, records, ticket, attempt });
     }
 }
 
@@ -277,165 +394,4 @@ pub(crate) enum GivenUp<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    mod machine;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn offset(value: u64) -> LogletOffset {
-        LogletOffset::new(value).expect("non-zero")
-    }
-
-    fn attempt(segment: u32) -> Attempt {
-        Attempt { segment: SegmentIndex::new(segment), incarnation: 1, from: LogletOffset::FIRST }
-    }
-
-    fn pending(sequence: u64) -> Pending<u64> {
-        Pending {
-            sequence: Sequence::try_from(sequence).expect("non-zero"),
-            records: NonZeroU32::MIN,
-            batch: Bytes::from_static(b"0123456789"),
-            ticket: sequence,
-        }
-    }
-
-    fn committed(ticket: u64, first_offset: u64) -> Resolution<u64> {
-        pending(ticket).committed(offset(first_offset))
-    }
-
-    #[test]
-    fn appends_leave_in_order_and_barriers_wait_for_those_before_them() {
-        let mut queue = Queue::new();
-        queue.push(pending(1));
-        queue.push_barrier(99);
-        queue.push(pending(2));
-        queue.begin(attempt(0));
-        assert_eq!(queue.take_unsent(15).len(), 1);
-        assert_eq!(queue.take_unsent(15).len(), 1);
-        assert!(!queue.has_unsent());
-        let mut out = Vec::new();
-        assert!(queue.committed(&[offset(5)], &mut out));
-        assert_eq!(out, [committed(1, 5), Resolution::Passed(99)]);
-        assert!(queue.committed(&[offset(9)], &mut out));
-        assert!(queue.is_empty());
-        assert!(!queue.committed(&[offset(10)], &mut out), "more was acknowledged than sent");
-    }
-
-    #[test]
-    fn what_a_lost_stream_carried_is_settled_before_anything_is_sent_again() {
-        let mut queue = Queue::new();
-        for sequence in 1..=4 {
-            queue.push(pending(sequence));
-        }
-        queue.begin(attempt(0));
-        assert_eq!(queue.take_unsent(30).len(), 3);
-        let mut out = Vec::new();
-        queue.committed(&[offset(1)], &mut out);
-        queue.lost();
-        assert_eq!(queue.take_unsent(100), Vec::<Bytes>::new());
-        assert_eq!(queue.unsettled().map(|attempt| attempt.from), Some(offset(2)));
-        let found = BTreeMap::from([(pending(2).sequence, offset(7))]);
-        out.clear();
-        queue.settle(&found, false, &mut out);
-        assert_eq!(out, [committed(2, 7)]);
-        queue.begin(attempt(1));
-        assert_eq!(queue.take_unsent(100).len(), 2, "the third again, then the fourth");
-    }
-
-    #[test]
-    fn a_gap_puts_only_what_was_sent_and_not_found_in_doubt() {
-        let mut queue = Queue::new();
-        for sequence in 1..=4 {
-            queue.push(pending(sequence));
-        }
-        queue.push_barrier(99);
-        queue.begin(attempt(0));
-        assert_eq!(queue.take_unsent(30).len(), 3);
-        queue.lost();
-        let mut out = Vec::new();
-        queue.settle(&BTreeMap::from([(pending(2).sequence, offset(7))]), true, &mut out);
-        let in_doubt = |number| {
-            let Pending { ticket, sequence, records, .. } = pending(number);
-            Resolution::InDoubt { ticket, sequence, records, attempt: attempt(0) }
-        };
-        assert_eq!(out, [in_doubt(1), committed(2, 7), in_doubt(3)]);
-        queue.begin(attempt(1));
-        assert_eq!(queue.take_unsent(100).len(), 1, "the fourth was never sent");
-        out.clear();
-        assert!(queue.committed(&[offset(1)], &mut out));
-        assert_eq!(out, [committed(4, 1), Resolution::Passed(99)]);
-    }
-
-    #[test]
-    fn only_what_was_sent_is_given_up_as_unknown() {
-        let mut queue = Queue::new();
-        queue.push(pending(1));
-        queue.push(pending(2));
-        queue.begin(attempt(3));
-        queue.take_unsent(10);
-        queue.lost();
-        let mut given_up = Vec::new();
-        queue.give_up(|each| match each {
-            GivenUp::Append { ticket, attempt, .. } => given_up.push((ticket, attempt.is_some())),
-            GivenUp::Barrier(_) => {}
-        });
-        assert_eq!(given_up, [(1, true), (2, false)]);
-    }
-
-    proptest! {
-        /// Random sends, acknowledgements, losses and settlements against a log that takes a prefix of what was sent.
-        #[test]
-        fn each_append_lands_exactly_once_and_in_order(steps in prop::collection::vec(0..6_u8, 1..200)) {
-            let mut queue: Queue<u64> = Queue::new();
-            let mut log: Vec<u64> = Vec::new(); // sequence numbers in the order in which they landed
-            let mut wire: VecDeque<u64> = VecDeque::new(); // sent, not landed yet
-            let mut unanswered: VecDeque<u64> = VecDeque::new(); // offsets to acknowledge
-            let mut next = 1;
-            let mut next_sent = 1;
-            let mut resolved = Vec::new();
-            queue.begin(attempt(0));
-            for step in steps {
-                let mut out = Vec::new();
-                match step {
-                    0 | 1 => {
-                        queue.push(pending(next));
-                        next += 1;
-                    }
-                    2 => for _ in queue.take_unsent(25) {
-                        wire.push_back(next_sent);
-                        next_sent += 1;
-                    },
-                    3 => if let Some(sequence) = wire.pop_front() {
-                        log.push(sequence);
-                        unanswered.push_back(log.len() as u64);
-                    },
-                    4 => if let Some(at) = unanswered.pop_front() {
-                        prop_assert!(queue.committed(&[offset(at)], &mut out));
-                    },
-                    _ => {
-                        queue.lost();
-                        wire.clear();
-                        unanswered.clear();
-                        let wanted = queue.unsettled_sequences();
-                        let place = |wanted: &Sequence| log.iter().position(|landed| *landed == wanted.get());
-                        let found = wanted.iter().filter_map(|sequence| Some((*sequence, offset(place(sequence)? as u64 + 1))));
-                        let found: BTreeMap<_, _> = found.collect();
-                        queue.settle(&found, false, &mut out);
-                        next_sent = log.len() as u64 + 1;
-                        queue.begin(attempt(0));
-                    }
-                }
-                for resolution in out {
-                    let Resolution::Committed { ticket, first_offset, .. } = resolution else { continue };
-                    prop_assert_eq!(log[first_offset.get() as usize - 1], ticket);
-                    resolved.push(ticket);
-                }
-            }
-            let in_order: Vec<u64> = (1..=log.len() as u64).collect();
-            prop_assert_eq!(&log, &in_order, "landed once each, in order");
-            prop_assert_eq!(&resolved[..], &in_order[..resolved.len()]);
-        }
-    }
-}
+mod tests;

@@ -70,6 +70,65 @@ fn limits_are_refused_before_anything_is_made() {
     assert_eq!(encode(writer(), last, now, &sample()), Err(EncodeError::OutOfSequence));
 }
 
+#[test]
+fn the_header_is_written_at_the_end() {
+    let mut builder = BatchBuilder::new(writer(), Sequence::FIRST, 7, &sample()).expect("within the limits");
+    builder.push(8, &sample()).expect("within the limits");
+    assert_eq!(builder.buffer[..BATCH_HEADER_BYTES], [0; BATCH_HEADER_BYTES]);
+    assert_eq!((builder.records(), builder.bytes()), (8, encoded_bytes(&sample()) * 2 - BATCH_HEADER_BYTES));
+    let batch = Batch::decode(builder.finish()).expect("just finished");
+    batch.verify().expect("nothing changed");
+    assert_eq!((batch.header().records.get(), batch.header().present), (8, 8));
+    let created: Vec<u64> = batch.records().map(|record| record.created_at_millis).collect();
+    assert_eq!(created, [7, 7, 7, 7, 8, 8, 8, 8], "each record keeps its own time");
+}
+
+#[test]
+fn what_is_refused_leaves_the_batch_as_it_was() {
+    let last = Sequence::try_from(u64::MAX - 5).expect("non-zero");
+    let mut builder = BatchBuilder::new(writer(), last, 7, &sample()).expect("within the limits");
+    let large = Record::new(vec![0; RECORD_BYTES_MAX]);
+    let refused = [
+        (vec![], EncodeError::Empty),
+        (sample(), EncodeError::OutOfSequence),
+        (vec![Record::default(); BATCH_RECORDS_MAX as usize], EncodeError::TooManyRecords { records: 65_540 }),
+    ];
+    for (records, error) in refused {
+        assert_eq!(builder.push(7, &records), Err(error));
+    }
+    assert_eq!(builder.finish(), encode(writer(), last, 7, &sample()).expect("within the limits"));
+
+    let mut builder = BatchBuilder::new(writer(), Sequence::FIRST, 7, &sample()).expect("within the limits");
+    let inverted = Record::new("x").with_keys(Keys::Range(2, 1));
+    assert_eq!(builder.push(7, &[Record::new("fine"), inverted]), Err(EncodeError::InvertedKeys));
+    let over = Record::new(vec![0; RECORD_BYTES_MAX + 1]);
+    assert_eq!(builder.push(7, &[over]), Err(EncodeError::RecordTooLarge { bytes: RECORD_BYTES_MAX + 1 }));
+    let bytes = builder.bytes_with(&[large.clone(), large.clone()]);
+    assert_eq!(builder.push(7, &[large.clone(), large]), Err(EncodeError::BatchTooLarge { bytes }));
+    assert_eq!(builder.finish(), encoded_at(7));
+}
+
+fn encoded_at(created_at: u64) -> Bytes {
+    encode(writer(), Sequence::FIRST, created_at, &sample()).expect("within the limits")
+}
+
+#[test]
+fn a_batch_takes_the_memory_that_it_needs_and_grows_in_few_steps() {
+    let small = [Record::new(vec![7; 100])];
+    let mut builder = BatchBuilder::new(writer(), Sequence::FIRST, 7, &small).expect("within the limits");
+    assert_eq!(builder.buffer.capacity(), encoded_bytes(&small), "a lone record takes no more than itself");
+    let mut capacities = vec![builder.buffer.capacity()];
+    while builder.bytes_with(&small) <= SHARED_BATCH_BYTES {
+        builder.push(7, &small).expect("within the limits");
+        capacities.push(builder.buffer.capacity());
+    }
+    capacities.dedup();
+    assert_eq!(capacities, [172, 688, 2_752, 11_008, 44_032, SHARED_BATCH_BYTES]);
+    let large = [Record::new(vec![7; 1 << 20])];
+    builder.push(7, &large).expect("within the limits");
+    assert_eq!(builder.buffer.capacity(), builder.bytes(), "beyond what appends share, no more than is needed");
+}
+
 fn keys() -> impl Strategy<Value = Keys> {
     prop_oneof![
         Just(Keys::None),
@@ -95,6 +154,28 @@ proptest! {
         prop_assert_eq!(batch.verify(), Ok(()));
         let back: Vec<Record> = batch.records().map(|r| Record { payload: r.payload, keys: r.keys }).collect();
         prop_assert_eq!(back, records);
+    }
+
+    #[test]
+    fn records_that_come_one_after_the_other_make_the_same_bytes(
+        pushes in prop::collection::vec((records(), any::<bool>()), 1..8),
+        sequence in 1..u64::MAX / 2,
+    ) {
+        let sequence = Sequence::try_from(sequence).expect("non-zero");
+        let all: Vec<Record> = pushes.iter().flat_map(|(records, _)| records.clone()).collect();
+        let (first, rest) = pushes.split_first().expect("at least one");
+        let mut builder = BatchBuilder::new(writer(), sequence, 9, &first.0).expect("within the limits");
+        for (records, with_refused) in rest {
+            if *with_refused {
+                let mut refused = records.clone();
+                refused.push(Record::new("x").with_keys(Keys::Range(2, 1)));
+                prop_assert_eq!(builder.push(9, &refused), Err(EncodeError::InvertedKeys));
+            }
+            let bytes = builder.bytes_with(records);
+            builder.push(9, records).expect("within the limits");
+            prop_assert_eq!(builder.bytes(), bytes);
+        }
+        prop_assert_eq!(builder.finish(), encode(writer(), sequence, 9, &all).expect("within the limits"));
     }
 
     #[test]
