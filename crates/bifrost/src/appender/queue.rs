@@ -86,6 +86,15 @@ enum Entry<T> {
     Barrier(T),
 }
 
+impl<T> Entry<T> {
+    const fn batch(&self) -> Option<&Batch<T>> {
+        match self {
+            Self::Batch(batch) => Some(batch),
+            Self::Barrier(_) => None,
+        }
+    }
+}
+
 /// Where the appends at the front of the queue may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attempt {
@@ -293,12 +302,7 @@ impl<T> Queue<T> {
         if !self.unsettled {
             return Vec::new();
         }
-        let sent = self.entries.iter().take(self.sent);
-        sent.filter_map(|entry| match entry {
-            Entry::Batch(batch) => Some(batch.sequence),
-            Entry::Barrier(_) => None,
-        })
-        .collect()
+        self.entries.iter().take(self.sent).filter_map(Entry::batch).map(|batch| batch.sequence).collect()
     }
 
     /// Every batch of the attempt that is in its segment is in `found`, by the sequence number of its first record. The
@@ -354,12 +358,10 @@ impl<T> Queue<T> {
         assert!(self.sent == 0 || self.attempt.is_some(), "sent in no attempt");
         assert!(!self.unsettled || self.attempt.is_some(), "nobody knows where to look");
         let mut next = None;
-        let appends = |entry| match entry {
-            Entry::Batch(batch) => Some((batch.sequence, batch.records, &batch.appends)),
-            Entry::Barrier(_) => None,
-        };
+        let batches = self.entries.iter().filter_map(Entry::batch);
+        let closed = batches.map(|batch| (batch.sequence, batch.records, &batch.appends));
         let open = self.open.iter().map(|open| (open.sequence, open.builder.records(), &open.appends));
-        for (sequence, records, appends) in self.entries.iter().filter_map(appends).chain(open) {
+        for (sequence, records, appends) in closed.chain(open) {
             assert!(next.is_none_or(|next| next <= sequence), "batches out of order");
             next = Some(sequence);
             for append in appends {

@@ -1,31 +1,44 @@
-//! Appenders whose sequencer falls silent, on the paused clock: it moves only when nothing else is left to do.
+//! What appenders send, and appenders whose sequencer falls silent, on the paused clock: it moves only when nothing else is
+//! left to do.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata};
-use bifrost_types::{Actor, Chain, CloseReason, LogId, LogletId, NodeGeneration, OpId, Reconfiguration, SegmentState};
+use bifrost_types::{
+    Actor, AppendId, Chain, CloseReason, Keys, LogId, LogletId, Lsn, NodeGeneration, OpId, Reconfiguration, Record,
+    SegmentState,
+};
+use bifrost_wire::batch::{Batch, EncodeError};
 use bifrost_wire::log_server::SealRequest;
 use bifrost_wire::metadata::MetadataError;
-use bifrost_wire::sequencer::{AppendOpen, AppendStream, SequencerCallError, SequencerTails, Sequencers};
+use bifrost_wire::sequencer::{
+    AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerTails, Sequencers,
+};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::chain::{Announce, announce};
 use crate::connect::NodeServices;
 use crate::test_world::World;
-use crate::{Appender, Bifrost, Options, ReconfigureOptions};
+use crate::{AppendError, Appender, Bifrost, NotAppended, Options, ReconfigureOptions, Resolved, TailKind, Ticket};
 
 /// What happens without anybody waiting for a timer.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// A sequencer whose node can be paused: it takes connections and requests, and answers nothing.
+/// A sequencer whose node can be paused: it takes connections and requests, and answers nothing. It may also be muted: then
+/// only what it says to appends is held back.
 #[derive(Debug)]
 struct Pausable {
     inner: Arc<dyn Sequencers>,
     paused: watch::Receiver<bool>,
+    muted: watch::Receiver<bool>,
+    /// Every batch that it was sent.
+    sent: Arc<Mutex<Vec<Bytes>>>,
 }
 
 impl Sequencers for Pausable {
@@ -35,8 +48,11 @@ impl Sequencers for Pausable {
             let AppendStream { opened, requests, replies } = self.inner.open_append(open).await?;
             let (request_sender, request_queue) = mpsc::channel(8);
             let (reply_sender, reply_queue) = mpsc::channel(8);
-            tokio::spawn(pass_on(request_queue, requests, self.paused.clone()));
-            tokio::spawn(pass_on(replies, reply_sender, self.paused.clone()));
+            let sent = self.sent.clone();
+            let note = move |request: &AppendRequest| sent.lock().extend(request.batches.iter().cloned());
+            tokio::spawn(pass_on(request_queue, requests, vec![self.paused.clone()], note));
+            let held_back = vec![self.paused.clone(), self.muted.clone()];
+            tokio::spawn(pass_on(replies, reply_sender, held_back, |_: &AppendReply| {}));
             Ok(AppendStream { opened, requests: request_sender, replies: reply_queue })
         })
     }
@@ -53,9 +69,17 @@ impl Sequencers for Pausable {
     }
 }
 
-async fn pass_on<T>(mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>, mut paused: watch::Receiver<bool>) {
+async fn pass_on<T>(
+    mut from: mpsc::Receiver<T>,
+    to: mpsc::Sender<T>,
+    mut held_back: Vec<watch::Receiver<bool>>,
+    note: impl Fn(&T),
+) {
     while let Some(item) = from.recv().await {
-        runs(&mut paused).await;
+        for paused in &mut held_back {
+            runs(paused).await;
+        }
+        note(&item);
         if to.send(item).await.is_err() {
             return;
         }
@@ -71,6 +95,8 @@ struct Bench {
     world: World,
     log: LogId,
     pause: watch::Sender<bool>,
+    mute: watch::Sender<bool>,
+    sent: Arc<Mutex<Vec<Bytes>>>,
     client: Bifrost,
     appender: Appender,
 }
@@ -80,13 +106,35 @@ impl Bench {
         let world = World::new().await;
         let log = world.idle_log("orders", 0).await;
         let (pause, paused) = watch::channel(false);
+        let (mute, muted) = watch::channel(false);
+        let sent = Arc::default();
         let services = world.nodes[0].services();
-        let sequencers = Arc::new(Pausable { inner: services.sequencers, paused });
+        let sequencers = Arc::new(Pausable { inner: services.sequencers, paused, muted, sent: Arc::clone(&sent) });
         world.connect.insert(world.nodes[0].id().node, NodeServices { sequencers, ..services });
         let client = world.client().await;
         let appender = client.log_by_id(log).await.unwrap().appender();
         assert_eq!(appender.append("four").await.unwrap().get(), 4);
-        Self { world, log, pause, client, appender }
+        Self { world, log, pause, mute, sent, client, appender }
+    }
+
+    /// How many records each batch had that the sequencer was sent.
+    fn sent(&self) -> Vec<u32> {
+        let records = |bytes: &Bytes| Batch::decode(bytes.clone()).unwrap().header().records.get();
+        self.sent.lock().iter().map(records).collect()
+    }
+
+    /// Sends that many records as one append.
+    async fn send(&self, records: usize) -> Ticket {
+        let permit = self.appender.reserve_batch(100 * records, records).await.unwrap();
+        permit.send_batch(vec![Record::new(vec![7; 100]); records])
+    }
+
+    /// Waits until everything below `tail` is committed.
+    async fn committed(&self, tail: u64) {
+        let log = self.client.log_by_id(self.log).await.unwrap();
+        while log.find_tail(TailKind::Linearizable).await.unwrap().lsn.get() < tail {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// What a dead actor left: an announcement, of a successor on the second node.
@@ -124,6 +172,106 @@ impl Bench {
         self.client.shutdown().await;
         self.world.shutdown().await;
     }
+}
+
+async fn lsns(tickets: Vec<Ticket>) -> Vec<u64> {
+    let mut lsns = Vec::new();
+    for ticket in tickets {
+        lsns.push(ticket.await.unwrap().get());
+    }
+    lsns
+}
+
+#[tokio::test(start_paused = true)]
+async fn appends_one_after_the_other_are_batches_of_their_own() {
+    let bench = Bench::new().await;
+    for lsn in 5..10 {
+        assert_eq!(bench.appender.append("more").await.unwrap().get(), lsn);
+    }
+    assert_eq!(bench.sent(), [1; 6]);
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_appends_shares_a_batch_and_each_is_told_its_own_lsn() {
+    let bench = Bench::new().await;
+    let (mut tickets, mut expected) = (Vec::new(), Vec::new());
+    for first in (5..).step_by(3).take(20) {
+        tickets.push(bench.send(1).await);
+        let inverted = Record::new("x").with_keys(Keys::Range(2, 1));
+        let refused = bench.appender.reserve(1).await.unwrap().send(inverted);
+        let cause = NotAppended::Encode(EncodeError::InvertedKeys);
+        assert_eq!(refused.await, Err(AppendError::NotAppended { cause }), "and it fails alone");
+        tickets.push(bench.send(2).await);
+        expected.extend([first, first + 1]);
+    }
+    assert_eq!(lsns(tickets).await, expected);
+    assert_eq!(bench.sent(), [1, 60]);
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_atomic_append_is_not_split_where_a_batch_is_full() {
+    let bench = Bench::new().await;
+    let mut tickets = Vec::new();
+    for _ in 0..4 {
+        // 31 KiB each: two of them share a batch, a third does not fit.
+        tickets.push(bench.send(256).await);
+    }
+    tickets.push(bench.send(1_000).await);
+    tickets.push(bench.send(1).await);
+    assert_eq!(lsns(tickets).await, [5, 261, 517, 773, 1_029, 2_029]);
+    assert_eq!(bench.sent(), [1, 512, 512, 1_000, 1]);
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_silent_sequencer_shares_batches_and_goes_on_in_the_next_segment() {
+    let bench = Bench::new().await;
+    bench.pause.send_replace(true);
+    let mut tickets = vec![bench.send(2).await];
+    tokio::task::yield_now().await;
+    for _ in 0..3 {
+        tickets.push(bench.send(1).await);
+    }
+    bench.move_log().await;
+    assert_eq!(lsns(tickets).await, [5, 7, 8, 9]);
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_landed_unanswered_settles_all_its_appends() {
+    let bench = Bench::new().await;
+    bench.mute.send_replace(true);
+    let tickets = vec![bench.send(1).await, bench.send(2).await, bench.send(1).await];
+    bench.committed(9).await;
+    bench.move_log().await;
+    assert_eq!(lsns(tickets).await, [5, 6, 8], "found by reading");
+    assert_eq!(bench.sent(), [1, 4]);
+    assert_eq!(bench.appender.append("nine").await.unwrap().get(), 9, "nothing was sent again");
+    bench.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_append_of_a_batch_in_doubt_is_resolved_by_its_own_id() {
+    let bench = Bench::new().await;
+    bench.mute.send_replace(true);
+    let tickets = vec![bench.send(1).await, bench.send(2).await, bench.send(1).await];
+    bench.committed(9).await;
+    bench.client.shutdown().await;
+    let other = bench.world.client().await;
+    let log = other.log_by_id(bench.log).await.unwrap();
+    let named = [(2, 1, 5), (3, 2, 6), (5, 1, 8)];
+    for (ticket, (sequence, records, lsn)) in tickets.into_iter().zip(named) {
+        let Err(AppendError::Unknown { id }) = ticket.await else { panic!("nobody can know yet") };
+        assert_eq!((id.sequence.get(), id.records.get()), (sequence, records));
+        assert_eq!(log.resolve(id).await.unwrap(), Resolved::Committed(Lsn::new(lsn).unwrap()));
+        let AppendId { sequence, .. } = id;
+        let late = AppendId { sequence: sequence.checked_add(10).unwrap(), ..id };
+        assert_eq!(log.resolve(late).await.unwrap(), Resolved::NotAppended, "behind all that was sent");
+    }
+    other.shutdown().await;
+    bench.world.shutdown().await;
 }
 
 fn closed_by(chain: &Chain) -> OpId {
