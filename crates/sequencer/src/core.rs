@@ -160,7 +160,7 @@ pub struct Core<P> {
     limits: SegmentLimits,
 }
 
-/// When a segment counts as full, and how much of it its sequencer keeps in memory.
+/// When a segment counts as full, and how much of it its sequencer keeps in memory. A segment takes at least one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentLimits {
     /// Offsets.
@@ -355,8 +355,9 @@ impl<P> Core<P> {
         }
         let length = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let offsets = self.window.next_offset().get() - 1 + u64::from(records);
-        let full = offsets > self.limits.offsets_max
-            || (self.bytes > 0 && self.bytes.saturating_add(length) > self.limits.bytes_max);
+        // An empty segment takes any batch: what is too large for one would be for all that follow.
+        let full = self.bytes > 0
+            && (offsets > self.limits.offsets_max || self.bytes.saturating_add(length) > self.limits.bytes_max);
         let waiter = Waiter { stream, _room: room };
         if full || self.window.push(u64::from(records), batch, waiter).is_err() {
             // Only this stream hears of it now; the others as they append. What is in flight still commits.

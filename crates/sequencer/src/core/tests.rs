@@ -318,6 +318,15 @@ fn a_full_segment_takes_no_more_but_commits_what_it_has() {
 }
 
 #[test]
+fn a_batch_that_is_larger_than_a_segment_gets_one_for_itself() {
+    let mut rig = Rig::new(SegmentLimits { offsets_max: 2, bytes_max: 1, retained_bytes_max: 1 << 20 });
+    assert_eq!(rig.append(5), []);
+    assert_eq!(rig.append(1), [Effect::Close { stream: StreamId(1), error: SequencerError::Full }]);
+    rig.stored(0, 6);
+    assert_eq!(rig.stored(1, 6), [committed(1)]);
+}
+
+#[test]
 fn a_copy_that_forgot_what_it_had_answered_is_left_out() {
     let mut rig = Rig::healthy();
     rig.append(1);
