@@ -62,6 +62,9 @@ struct Inbox {
 /// Appends records to one log, in order, with as many in flight as its options allow. Each appender is a writer of its
 /// own; two appenders are not ordered with each other. Cheap to clone: clones share the writer and its order.
 ///
+/// An append is sent at once. What is sent while others are on their way may share a batch with its neighbours, which
+/// changes nothing but the cost: each append has its own outcome.
+///
 /// When the last clone is dropped, what was sent is still carried out in the background; a ticket tells the outcome.
 ///
 /// ```

@@ -18,6 +18,7 @@ use bifrost_wire::sequencer::{
 };
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -356,6 +357,11 @@ impl Driver {
                 },
                 room = requests.reserve(), if has_unsent && has_room => match room {
                     Ok(room) => {
+                        if in_flight {
+                            // Whoever heard of an acknowledgement is about to append again. Those that can run do so
+                            // first, and share the batch; nobody is waited for.
+                            yield_now().await;
+                        }
                         let committed = self.state.committed(segment.index());
                         let batches = {
                             let queue = &mut self.shared.inbox.lock().queue;
