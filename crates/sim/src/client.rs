@@ -160,6 +160,7 @@ impl Client {
         let open = self.control.begin(&self.host, "appender");
         let mut random = self.random(100 + number as u64 + 10 * log.id().get());
         let mut patience = self.random(600 + number as u64 + 10 * log.id().get());
+        let mut bursts = self.random(700 + number as u64 + 10 * log.id().get());
         let give_up_after = match patience.random_range(0..2) {
             0 => GIVE_UP_AFTER,
             _ => Duration::from_millis(patience.random_range(500..5_000)),
@@ -182,6 +183,12 @@ impl Client {
                     let bytes = if random.random_ratio(1, 20) { 20_000 } else { random.random_range(24..200) };
                     let resolve = random.random_bool(0.7);
                     waiting.push(self.append_one(&appender, name, log.id(), bytes, resolve));
+                    // What is sent in one go shares a batch.
+                    let burst = if bursts.random_ratio(1, 8) { bursts.random_range(1..6) } else { 0 };
+                    for _ in 0..burst {
+                        let (bytes, resolve) = (bursts.random_range(24..200), bursts.random_bool(0.7));
+                        waiting.push(self.append_one(&appender, name, log.id(), bytes, resolve));
+                    }
                 }
             }
         }
