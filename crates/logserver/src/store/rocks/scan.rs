@@ -32,7 +32,8 @@ struct Scan<'a> {
     /// Everything below is answered by `parts`, or damaged.
     at: LogletOffset,
     until: LogletOffset,
-    /// The highest first offset met, intact or not; a search beyond damage starts above it and so always moves on.
+    /// The last offset of what was met intact, or the first of what was not; a search beyond damage starts above it and so
+    /// always moves on.
     seen: LogletOffset,
     damaged_from: Option<LogletOffset>,
     parts: Vec<Stored>,
@@ -61,7 +62,7 @@ impl Scan<'_> {
             };
             match format::decode_batch(key, value) {
                 Ok(batch) => {
-                    self.seen = self.seen.max(batch.first_offset);
+                    self.seen = self.seen.max(batch.end.previous().unwrap_or(batch.first_offset));
                     self.close_damage(batch.first_offset);
                     if bytes >= max_bytes && !self.parts.is_empty() {
                         return Ok(Chunk { parts: self.parts, covered_until: batch.first_offset });
