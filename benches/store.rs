@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bifrost_benches::work;
 use bifrost_journal::rocks::JournaledDb;
-use bifrost_journal::{Journal, JournalOptions, RealDirectory};
+use bifrost_journal::{Journal, JournalOptions, Position, RealDirectory};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
@@ -58,7 +58,7 @@ fn growing_file(group: &mut Group<'_>, below: &Path, payload: &[u8]) {
 fn journal(group: &mut Group<'_>, below: &Path, payload: &[u8]) {
     let path = below.join("journal");
     let directory = RealDirectory::open(&path).expect("a directory");
-    let opened = Journal::open(directory, &path, options(), Box::new(|| 1), 0, &mut |_, _| Ok(()));
+    let opened = Journal::open(directory, &path, options(), Box::new(|| 1), Position::default(), &mut |_| Ok(()));
     let mut journal = opened.expect("it is new");
     group.bench_function(BenchmarkId::from_parameter("journal"), |bencher| {
         bencher.iter(|| {

@@ -21,6 +21,8 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     /// An open file.
     type File: JournalFile;
+    /// One that is open for reading only.
+    type Reader: ReadFile;
 
     /// What is in it.
     ///
@@ -40,6 +42,12 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     /// What the system says.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_to_read(&self, name: &str) -> io::Result<Self::Reader>;
+
     /// Gives a file another name. Durable when this returns; after an error it has one name or the other.
     ///
     /// # Errors
@@ -53,14 +61,23 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
-/// A file of a [`Directory`].
-pub trait JournalFile: fmt::Debug + Send + Sync + 'static {
+/// A file of a [`Directory`], for reading.
+pub trait ReadFile: fmt::Debug + Send + Sync + 'static {
     /// Its size.
     ///
     /// # Errors
     /// What the system says.
     fn bytes(&self) -> io::Result<u64>;
 
+    /// Reads up to the end of `into`, or of the file; returns how much.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
+}
+
+/// A file of a [`Directory`].
+pub trait JournalFile: ReadFile {
     /// Writes whole blocks at a multiple of their size. Durable after [`sync`](Self::sync).
     ///
     /// # Errors
@@ -72,12 +89,6 @@ pub trait JournalFile: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the system says; what is there then is unknown, also after a later success.
     fn sync(&self) -> io::Result<()>;
-
-    /// Reads up to the end of `into`, or of the file; returns how much.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
 }
 
 /// A directory of the file system.
@@ -145,6 +156,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 impl Directory for RealDirectory {
     type File = RealFile;
+    type Reader = RealReader;
 
     fn names(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
@@ -162,7 +174,11 @@ impl Directory for RealDirectory {
         let path = self.at(name);
         let flags = if self.direct { OFlags::DIRECT.bits().cast_signed() } else { 0 };
         let written = OpenOptions::new().write(true).custom_flags(flags).open(&path)?;
-        Ok(RealFile { written, read: fs::File::open(&path)? })
+        Ok(RealFile { written, read: RealReader(fs::File::open(&path)?) })
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<RealReader> {
+        fs::File::open(self.at(name)).map(RealReader)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -181,26 +197,22 @@ impl Directory for RealDirectory {
 pub struct RealFile {
     written: fs::File,
     /// Past the page cache a read would have to be aligned too.
-    read: fs::File,
+    read: RealReader,
 }
 
-impl JournalFile for RealFile {
+/// A file of a [`RealDirectory`], for reading.
+#[derive(Debug)]
+pub struct RealReader(fs::File);
+
+impl ReadFile for RealReader {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.read.metadata()?.len())
-    }
-
-    fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
-        self.written.write_all_at(blocks.bytes(), at)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.written.sync_data()
+        Ok(self.0.metadata()?.len())
     }
 
     fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.read.read_at(rest, at + done as u64) {
+            match self.0.read_at(rest, at + done as u64) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -208,5 +220,25 @@ impl JournalFile for RealFile {
             }
         }
         Ok(done)
+    }
+}
+
+impl ReadFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.read.bytes()
+    }
+
+    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        self.read.read(into, at)
+    }
+}
+
+impl JournalFile for RealFile {
+    fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
+        self.written.write_all_at(blocks.bytes(), at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.written.sync_data()
     }
 }

@@ -21,6 +21,8 @@ const VERSION: u32 = 1;
 const FILE_HEADER_BYTES: usize = 36;
 const FRAME_MAGIC: [u8; 4] = *b"frme";
 const FRAME_HEADER_BYTES: usize = 24;
+/// Bytes of a frame in front of its group.
+pub const FRAME_HEADER: u64 = FRAME_HEADER_BYTES as u64;
 /// What the checksum of a header covers of it.
 const HEADER_COVERED: std::ops::Range<usize> = 12..FRAME_HEADER_BYTES;
 

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::directory::{Directory, JournalFile};
 use crate::frame::{FileId, encode_file_header};
-use crate::recovery::{file_name, unfinished_name};
+use crate::recovery::{file_name, remove_file, unfinished_name};
 
 /// A file whose header is durable.
 #[derive(Debug)]
@@ -43,10 +43,7 @@ impl Work {
     pub(crate) fn run<D: Directory>(self, directory: &D) -> Done<D::File> {
         match self {
             Self::Prepare { id, bytes, old } => prepare(directory, id, bytes, old).map(Some),
-            Self::Remove(old) => match directory.remove(&file_name(old.number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                Ok(()) | Err(_) => Ok(None),
-            },
+            Self::Remove(old) => remove_file(directory, old.number).map(|()| None),
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The journal itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 use crate::directory::{Directory, JournalFile};
 use crate::error::{JournalError, OpenError};
-use crate::frame::{BLOCK, Blocks, FileId, GROUP_BYTES_MAX, frame_bytes};
+use crate::frame::{BLOCK, Blocks, FRAME_HEADER, FileId, GROUP_BYTES_MAX, frame_bytes};
 use crate::helper::{Done, Full, Helper, Prepared, Work};
-use crate::recovery::{Found, Replay, ScanError, Scanned, scan};
+use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
 /// Released files that are kept to be used again.
 const REUSED_MAX: usize = 1;
@@ -27,11 +27,14 @@ pub struct JournalOptions {
     /// Whether a thread prepares files. Without it an append that needs the next one waits for that, and all have the same
     /// size. Default true.
     pub prepares_ahead: bool,
+    /// Whether released files stay until they are [discarded](Journal::discard): whoever wrote the groups reads them there.
+    /// Default false.
+    pub keeps_files: bool,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { file_bytes: 8 << 20, prepares_ahead: true }
+        Self { file_bytes: 8 << 20, prepares_ahead: true, keeps_files: false }
     }
 }
 
@@ -48,11 +51,13 @@ pub struct Journal<D: Directory> {
     under_way: Option<Work>,
     /// The file that is written; `None` before the first group.
     active: Option<Active<D::File>>,
-    /// Full ones, in their order.
+    /// Full ones that may go once their groups are released, in their order.
     full: VecDeque<Full>,
+    /// Full ones that stay until they are discarded, by their numbers.
+    kept: BTreeMap<u64, Full>,
     /// Ready to be written, in their order.
     prepared: VecDeque<Prepared<D::File>>,
-    /// The number of the next file that is prepared. Numbers have no holes.
+    /// The number of the next file that is prepared. Numbers of files that were not discarded have no holes.
     next_number: u64,
     last: u64,
     released: u64,
@@ -76,13 +81,17 @@ struct Active<F> {
 pub struct Appended {
     /// Its number: one more than that of the group before, from 1.
     pub sequence: u64,
+    /// The number of its file.
+    pub file: u64,
+    /// Where in the file the bytes of the group begin, behind the header of its frame.
+    pub at: u64,
     /// It is the first of its file. Now is the time to make what is in older files durable elsewhere, and to release them.
     pub begins_file: bool,
 }
 
 impl<D: Directory> Journal<D> {
-    /// Opens a journal, or begins one, and replays the groups after `applied`, in order and without a hole. `path` is what
-    /// errors and the helper's thread are called by. Blocks.
+    /// Opens a journal, or begins one, and replays the groups that `position` asks for, in order and without a hole. `path` is
+    /// what errors and the helper's thread are called by. Blocks.
     ///
     /// # Errors
     /// [`OpenError`]. It may be opened again, and groups that were replayed are replayed again.
@@ -91,11 +100,11 @@ impl<D: Directory> Journal<D> {
         path: &Path,
         options: JournalOptions,
         salts: Salts,
-        applied: u64,
+        position: Position,
         replay: &mut Replay<'_>,
     ) -> Result<Self, OpenError> {
         let named = path.to_owned();
-        let scanned = scan(&directory, applied, replay).map_err(|error| match error {
+        let scanned = scan(&directory, position, replay).map_err(|error| match error {
             ScanError::Io(source) => OpenError::Io { directory: named.clone(), source },
             ScanError::Foreign(name) => OpenError::Foreign { directory: named.clone(), name },
             ScanError::NewerFormat(found) => OpenError::NewerFormat { directory: named.clone(), found },
@@ -113,7 +122,7 @@ impl<D: Directory> Journal<D> {
         salts: Salts,
         scanned: Scanned<D::File>,
     ) -> io::Result<Self> {
-        let Scanned { files, last, leftovers } = scanned;
+        let Scanned { before, files, last, leftovers } = scanned;
         for name in leftovers {
             directory.remove(&name)?;
         }
@@ -129,8 +138,13 @@ impl<D: Directory> Journal<D> {
             under_way: None,
             active: None,
             full: VecDeque::new(),
+            kept: before.iter().map(|full| (full.number, *full)).collect(),
             prepared: VecDeque::new(),
-            next_number: files.last().map_or(1, |found| found.id.number + 1),
+            next_number: files
+                .last()
+                .map(|found| found.id.number)
+                .or_else(|| before.last().map(|full| full.number))
+                .map_or(1, |number| number + 1),
             last: last.unwrap_or(0),
             released: 0,
             buffer: Blocks::default(),
@@ -184,9 +198,10 @@ impl<D: Directory> Journal<D> {
         let Some(active) = &mut self.active else { return Err(JournalError::Full) };
         let begins_file = active.last.is_none();
         let sequence = self.last + 1;
-        let Prepared { id, file, .. } = &active.prepared;
+        let Prepared { id, file: written, .. } = &active.prepared;
+        let (file, at) = (id.number, active.at + FRAME_HEADER);
         self.buffer.end_frame(*id, active.at, sequence);
-        if let Err(error) = file.write(&self.buffer, active.at).and_then(|()| file.sync()) {
+        if let Err(error) = written.write(&self.buffer, active.at).and_then(|()| written.sync()) {
             self.failed = true;
             return Err(JournalError::Failed(error));
         }
@@ -194,7 +209,7 @@ impl<D: Directory> Journal<D> {
         active.last = Some(sequence);
         self.last = sequence;
         self.look_ahead();
-        Ok(Appended { sequence, begins_file })
+        Ok(Appended { sequence, file, at, begins_file })
     }
 
     /// Refuses every group from now on: whoever takes the groups could not take one.
@@ -211,9 +226,33 @@ impl<D: Directory> Journal<D> {
         }
     }
 
+    /// The files that take no more groups and were not discarded, with their sizes, in their order.
+    pub fn kept(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.kept.values().map(|full| (full.number, full.bytes))
+    }
+
+    /// Nobody reads what is in a file that was kept, nor will: it may be used again or removed once its groups are released.
+    /// It must be one that the next [`open`](Self::open) counts among those that are [not read](Position::first_file).
+    pub fn discard(&mut self, file: u64) {
+        if let Some(full) = self.kept.remove(&file) {
+            self.full.push_back(full);
+            self.no_room = false;
+        }
+    }
+
+    /// Takes a discarded file that is not kept to be used again: the caller [removes](remove_file) it.
+    pub fn pop_discarded(&mut self) -> Option<u64> {
+        self.pop_released(REUSED_MAX).map(|full| full.number)
+    }
+
     fn fill_active(&mut self) {
         if let Some(Active { prepared, last, .. }) = self.active.take() {
-            self.full.push_back(Full { number: prepared.id.number, bytes: prepared.bytes, last });
+            let full = Full { number: prepared.id.number, bytes: prepared.bytes, last };
+            if self.options.keeps_files {
+                self.kept.insert(full.number, full);
+            } else {
+                self.full.push_back(full);
+            }
         }
     }
 

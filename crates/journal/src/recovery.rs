@@ -2,9 +2,10 @@
 
 use std::io;
 
-use crate::directory::{Directory, JournalFile};
+use crate::directory::{Directory, JournalFile, ReadFile};
 use crate::error::Damage;
-use crate::frame::{self, BLOCK, BLOCK_BYTES, FileId, FrameHeader, HeaderError};
+use crate::frame::{self, BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader, HeaderError};
+use crate::helper::Full;
 
 /// Read at once.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -20,6 +21,25 @@ pub(crate) fn file_name(number: u64) -> String {
 /// The name of a file that is being prepared to be that one.
 pub(crate) fn unfinished_name(number: u64) -> String {
     format!("{number:010}{UNFINISHED}")
+}
+
+/// Opens a file that was [kept](crate::JournalOptions::keeps_files), for reading.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::NotFound`] if it was discarded.
+pub fn open_to_read<D: Directory>(directory: &D, number: u64) -> io::Result<D::Reader> {
+    directory.open_to_read(&file_name(number))
+}
+
+/// Removes a file that was [popped](crate::Journal::pop_discarded).
+///
+/// # Errors
+/// What the system says; it may be tried again.
+pub fn remove_file<D: Directory>(directory: &D, number: u64) -> io::Result<()> {
+    match directory.remove(&file_name(number)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Why it says nothing.
@@ -50,10 +70,31 @@ pub(crate) struct Found<F> {
     pub(crate) last: Option<u64>,
 }
 
+/// What is known of a journal that is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The last group that is durable elsewhere.
+    pub applied: u64,
+    /// Groups up to this one are not replayed; at most `applied`.
+    pub replayed_after: u64,
+    /// Files before this one are complete, and not read: whoever [keeps](crate::JournalOptions::keeps_files) them knows what
+    /// is in them, and some may be gone.
+    pub first_file: u64,
+}
+
+impl Position {
+    /// Of a journal whose files go when their groups are released.
+    pub const fn applied(sequence: u64) -> Self {
+        Self { applied: sequence, replayed_after: sequence, first_file: 0 }
+    }
+}
+
 /// Everything that a directory says. The groups end in the last file that has any.
 #[derive(Debug)]
 pub(crate) struct Scanned<F> {
-    /// In their order.
+    /// Those that are not read, in their order.
+    pub(crate) before: Vec<Full>,
+    /// The others, in their order.
     pub(crate) files: Vec<Found<F>>,
     /// The last group.
     pub(crate) last: Option<u64>,
@@ -61,28 +102,46 @@ pub(crate) struct Scanned<F> {
     pub(crate) leftovers: Vec<String>,
 }
 
-/// Takes a group and its bytes.
-pub type Replay<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+/// A group that is read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replayed<'a> {
+    /// Its number.
+    pub sequence: u64,
+    /// The number of its file.
+    pub file: u64,
+    /// Where in the file its bytes begin.
+    pub at: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
 
-/// Reads everything, and hands over the groups after `applied`.
+/// Takes a group.
+pub type Replay<'a> = dyn FnMut(Replayed<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// Reads all files but those that are known, and hands over the groups that the position asks for.
 pub(crate) fn scan<D: Directory>(
     directory: &D,
-    applied: u64,
+    position: Position,
     replay: &mut Replay<'_>,
 ) -> Result<Scanned<D::File>, ScanError> {
     let (numbers, leftovers) = sort_names(directory.names()?)?;
-    let mut scanned = Scanned { files: Vec::with_capacity(numbers.len()), last: None, leftovers };
-    for number in numbers {
+    let mut scanned = Scanned { before: Vec::new(), files: Vec::new(), last: None, leftovers };
+    let (before, read): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(|number| *number < position.first_file);
+    for number in before {
+        let found = open(directory, number)?;
+        scanned.before.push(Full { number, bytes: found.bytes, last: None });
+    }
+    for number in read {
         let before = scanned.files.last().map(|found| found.id.number);
         if before.is_some_and(|before| before + 1 != number) {
             return Err(ScanError::Damaged(Damage::FileMissing { number: number - 1 }));
         }
         let mut found = open(directory, number)?;
-        read_groups(&mut found, &mut scanned.last, applied, replay)?;
+        read_groups(&mut found, &mut scanned.last, position, replay)?;
         scanned.files.push(found);
     }
-    if scanned.last.unwrap_or(0) < applied {
-        return Err(ScanError::Damaged(Damage::Ends { known: applied, last: scanned.last }));
+    if scanned.last.unwrap_or(0) < position.applied {
+        return Err(ScanError::Damaged(Damage::Ends { known: position.applied, last: scanned.last }));
     }
     Ok(scanned)
 }
@@ -121,9 +180,10 @@ fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, Scan
 fn read_groups<F: JournalFile>(
     found: &mut Found<F>,
     last: &mut Option<u64>,
-    applied: u64,
+    position: Position,
     replay: &mut Replay<'_>,
 ) -> Result<(), ScanError> {
+    let Position { applied, replayed_after, .. } = position;
     let mut frames = Frames { file: &found.file, id: found.id, bytes: found.bytes, window: Vec::new(), window_at: 0 };
     let name = || file_name(found.id.number);
     while let Some((header, group)) = frames.at(found.end)? {
@@ -138,8 +198,9 @@ fn read_groups<F: JournalFile>(
             }
             Some(_) | None => {}
         }
-        if sequence > applied {
-            replay(sequence, group).map_err(|source| ScanError::Replay(sequence, source))?;
+        if sequence > replayed_after {
+            let replayed = Replayed { sequence, file: found.id.number, at: found.end + FRAME_HEADER, bytes: group };
+            replay(replayed).map_err(|source| ScanError::Replay(sequence, source))?;
         }
         found.end += header.frame_bytes() as u64;
         (found.last, *last) = (Some(sequence), Some(sequence));

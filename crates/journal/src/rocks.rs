@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::directory::RealDirectory;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Journal, JournalOptions, Salts};
+use crate::recovery::{Position, Replayed};
 
 /// Where the files are, below the directory of the database.
 pub const DIRECTORY: &str = "journal";
@@ -163,8 +164,8 @@ impl JournaledDb {
         let files = RealDirectory::open(&path).map_err(io)?;
         tracing::debug!(directory = %path.display(), direct = files.is_direct(), "a journal is opened");
         let position = position(&db)?.ok_or_else(|| DbOpenError::Position { directory: directory.to_owned() })?;
-        let mut replay = |sequence: u64, group: &[u8]| Ok(replay(&db, group, sequence)?);
-        let journal = Journal::open(files, &path, journal, salts, position, &mut replay)?;
+        let mut replay = |group: Replayed<'_>| Ok(replay(&db, group.bytes, group.sequence)?);
+        let journal = Journal::open(files, &path, journal, salts, Position::applied(position), &mut replay)?;
         let db = Arc::new(db);
         let checkpoints = Checkpoints::start(Arc::clone(&db), names, position).map_err(io)?;
         Ok(Self { db, writer: Mutex::new(Writer { journal, lazy: Vec::new(), lazy_bytes: 0 }), checkpoints })

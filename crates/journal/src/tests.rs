@@ -5,13 +5,17 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::directory::JournalFile;
+use crate::directory::ReadFile;
 use crate::directory::memory::MemoryDirectory;
-use crate::frame::{BLOCK, BLOCK_BYTES, FileId, FrameHeader};
-use crate::{Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, RealDirectory, Salts};
+use crate::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader};
+use crate::{
+    Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, Position, RealDirectory, Replayed,
+    Salts,
+};
 
 const FILE_BLOCKS: u64 = 8;
-const SMALL: JournalOptions = JournalOptions { file_bytes: FILE_BLOCKS * BLOCK, prepares_ahead: false };
+const SMALL: JournalOptions =
+    JournalOptions { file_bytes: FILE_BLOCKS * BLOCK, prepares_ahead: false, keeps_files: false };
 
 type Groups = BTreeMap<u64, Vec<u8>>;
 
@@ -29,11 +33,12 @@ fn open_with<D: Directory>(
     applied: u64,
 ) -> Result<(Journal<D>, Groups), OpenError> {
     let mut groups = Groups::new();
-    let mut take = |sequence: u64, group: &[u8]| {
-        assert_eq!(groups.insert(sequence, group.to_vec()), None, "each once");
+    let mut take = |group: Replayed<'_>| {
+        assert_eq!(groups.insert(group.sequence, group.bytes.to_vec()), None, "each once");
         Ok(())
     };
-    let journal = Journal::open(directory.clone(), Path::new("here"), options, counting(), applied, &mut take)?;
+    let position = Position::applied(applied);
+    let journal = Journal::open(directory.clone(), Path::new("here"), options, counting(), position, &mut take)?;
     Ok((journal, groups))
 }
 
@@ -43,6 +48,12 @@ fn open<D: Directory>(directory: &D, applied: u64) -> Result<(Journal<D>, Groups
 
 fn append<D: Directory>(journal: &mut Journal<D>, group: &[u8]) -> Result<Appended, JournalError> {
     journal.append(|blocks| blocks.put(group))
+}
+
+/// The number of a group, and whether it is the first of its file.
+fn begun(appended: Result<Appended, JournalError>) -> (u64, bool) {
+    let Appended { sequence, begins_file, .. } = appended.unwrap();
+    (sequence, begins_file)
 }
 
 /// A group that says which one it is.
@@ -218,7 +229,9 @@ fn files_are_used_again_and_their_number_stays_small() {
     let (mut journal, _) = open(&directory, 0).unwrap();
     for number in 1..=200 {
         let appended = append(&mut journal, &group(number, 3000)).unwrap();
-        assert_eq!(appended, Appended { sequence: number, begins_file: (number - 1) % (FILE_BLOCKS - 1) == 0 });
+        let (file, block) = ((number - 1) / (FILE_BLOCKS - 1) + 1, (number - 1) % (FILE_BLOCKS - 1) + 1);
+        let at = block * BLOCK + FRAME_HEADER;
+        assert_eq!(appended, Appended { sequence: number, file, at, begins_file: block == 1 });
         journal.release(number - 1);
         assert!(directory.names().unwrap().len() <= 3, "{:?}", directory.names());
     }
@@ -280,7 +293,7 @@ fn a_full_disk_refuses_a_group_and_takes_the_next_one_when_there_is_room() {
     assert_eq!(journal.last(), 6);
     // Released files are used again without more room.
     journal.release(3);
-    assert_eq!(append(&mut journal, &group(7, 5000)).unwrap(), Appended { sequence: 7, begins_file: true });
+    assert_eq!(begun(append(&mut journal, &group(7, 5000))), (7, true));
     for number in 8..=9 {
         append(&mut journal, &group(number, 5000)).unwrap();
     }
@@ -296,10 +309,7 @@ fn a_group_that_does_not_fit_a_file_gets_one_of_its_own() {
     let directory = MemoryDirectory::new();
     let (mut journal, _) = open(&directory, 0).unwrap();
     for (number, bytes) in [(1, 10), (2, 100 * BLOCK_BYTES), (3, 10)] {
-        assert_eq!(
-            append(&mut journal, &group(number, bytes)).unwrap(),
-            Appended { sequence: number, begins_file: true }
-        );
+        assert_eq!(begun(append(&mut journal, &group(number, bytes))), (number, true));
     }
     drop(journal);
     let (_, groups) = open(&directory, 0).unwrap();
@@ -313,7 +323,7 @@ fn a_group_that_does_not_fit_a_file_gets_one_of_its_own() {
 fn a_journal_in_a_file_system_prepares_ahead_and_uses_files_again() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("journal");
-    let options = JournalOptions { file_bytes: 16 * BLOCK, prepares_ahead: true };
+    let options = JournalOptions { file_bytes: 16 * BLOCK, ..JournalOptions::default() };
     let directory = RealDirectory::open(&path).unwrap();
     let (mut journal, _) = open_with(&directory, options, 0).unwrap();
     for number in 1..=300 {
@@ -365,7 +375,7 @@ fn what_could_not_be_made_ahead_is_made_when_it_is_needed_and_not_before() {
         journal.wait_for_helper();
         assert_eq!(directory.names().unwrap(), ["0000000001.journal"], "group {number}");
     }
-    assert_eq!(append(&mut journal, b"8").unwrap(), Appended { sequence: FILE_BLOCKS, begins_file: true });
+    assert_eq!(begun(append(&mut journal, b"8")), (FILE_BLOCKS, true));
     journal.wait_for_helper();
     assert_eq!(directory.names().unwrap().len(), 2, "nobody says that there is room");
     journal.release(1);
@@ -377,7 +387,7 @@ fn what_could_not_be_made_ahead_is_made_when_it_is_needed_and_not_before() {
 #[test]
 fn files_grow_with_what_is_written() {
     let path = tempfile::tempdir().unwrap();
-    let options = JournalOptions { file_bytes: 1 << 20, prepares_ahead: true };
+    let options = JournalOptions { file_bytes: 1 << 20, ..JournalOptions::default() };
     let (mut journal, _) = open_with(&RealDirectory::open(path.path()).unwrap(), options, 0).unwrap();
     let sizes = || {
         let files = std::fs::read_dir(path.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len() >> 10);
@@ -406,7 +416,7 @@ fn a_file_that_was_too_small_for_a_refused_group_begins_with_the_next_one() {
     journal.wait_for_helper();
     directory.limit(Some(2 * FILE_BLOCKS as usize));
     assert!(matches!(append(&mut journal, &group(2, 9 * BLOCK_BYTES)), Err(JournalError::Full)));
-    assert_eq!(append(&mut journal, b"2").unwrap(), Appended { sequence: 2, begins_file: true });
+    assert_eq!(begun(append(&mut journal, b"2")), (2, true));
 }
 
 #[test]
@@ -465,3 +475,5 @@ fn a_failed_write_ends_it() {
     drop(journal);
     assert_eq!(open(&directory, 0).unwrap().1.len(), 2, "all of it survived");
 }
+
+mod kept;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Directory, JournalFile};
+use super::{Directory, JournalFile, ReadFile};
 use crate::frame::{BLOCK, BLOCK_BYTES, Blocks};
 
 type Block = [u8; BLOCK_BYTES];
@@ -142,6 +142,7 @@ impl MemoryDirectory {
 
 impl Directory for MemoryDirectory {
     type File = MemoryFile;
+    type Reader = MemoryFile;
 
     fn names(&self) -> io::Result<Vec<String>> {
         let state = self.state.lock();
@@ -170,6 +171,10 @@ impl Directory for MemoryDirectory {
         Ok(MemoryFile { state: Arc::clone(&self.state), number })
     }
 
+    fn open_to_read(&self, name: &str) -> io::Result<MemoryFile> {
+        self.open(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
@@ -196,13 +201,34 @@ pub struct MemoryFile {
     number: u64,
 }
 
-impl JournalFile for MemoryFile {
+impl ReadFile for MemoryFile {
     fn bytes(&self) -> io::Result<u64> {
         let state = self.state.lock();
         state.check()?;
         Ok(state.files.get(&self.number).map_or(0, |file| file.durable.len() as u64 * BLOCK))
     }
 
+    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        let state = self.state.lock();
+        state.check()?;
+        let file = state.files.get(&self.number).ok_or(io::ErrorKind::NotFound)?;
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let mut done = 0;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let place = at + done;
+            let Some(block) = file.block(place / BLOCK_BYTES) else { break };
+            let from = block.get(place % BLOCK_BYTES..).unwrap_or_default();
+            let length = rest.len().min(from.len());
+            if let (Some(rest), Some(from)) = (rest.get_mut(..length), from.get(..length)) {
+                rest.copy_from_slice(from);
+            }
+            done += length;
+        }
+        Ok(done)
+    }
+}
+
+impl JournalFile for MemoryFile {
     fn write(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
@@ -226,24 +252,5 @@ impl JournalFile for MemoryFile {
             file.sync();
         }
         Ok(())
-    }
-
-    fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        let state = self.state.lock();
-        state.check()?;
-        let file = state.files.get(&self.number).ok_or(io::ErrorKind::NotFound)?;
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        let mut done = 0;
-        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let place = at + done;
-            let Some(block) = file.block(place / BLOCK_BYTES) else { break };
-            let from = block.get(place % BLOCK_BYTES..).unwrap_or_default();
-            let length = rest.len().min(from.len());
-            if let (Some(rest), Some(from)) = (rest.get_mut(..length), from.get(..length)) {
-                rest.copy_from_slice(from);
-            }
-            done += length;
-        }
-        Ok(done)
     }
 }
