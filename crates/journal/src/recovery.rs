@@ -31,6 +31,31 @@ pub fn open_to_read<D: Directory>(directory: &D, number: u64) -> io::Result<D::R
     directory.open_to_read(&file_name(number))
 }
 
+/// Reads the groups of a file that takes no more, as far as they can be read, until `take` fails.
+///
+/// # Errors
+/// What the system says.
+pub fn read_groups<D: Directory, E>(
+    directory: &D,
+    number: u64,
+    take: &mut dyn FnMut(Replayed<'_>) -> Result<(), E>,
+) -> io::Result<Result<(), E>> {
+    let file = open_to_read(directory, number)?;
+    let mut block = [0; BLOCK_BYTES];
+    let read = file.read(&mut block, 0)?;
+    let Ok(id) = frame::decode_file_header(block.get(..read).unwrap_or_default()) else { return Ok(Ok(())) };
+    let mut frames = Frames { file: &file, id, bytes: file.bytes()?, window: Vec::new(), window_at: 0 };
+    let mut at = BLOCK;
+    while let Some((header, bytes)) = frames.at(at)? {
+        let group = Replayed { sequence: header.sequence, file: number, at: at + FRAME_HEADER, bytes };
+        if let Err(stopped) = take(group) {
+            return Ok(Err(stopped));
+        }
+        at += header.frame_bytes() as u64;
+    }
+    Ok(Ok(()))
+}
+
 /// Removes a file that was [popped](crate::Journal::pop_discarded).
 ///
 /// # Errors
@@ -137,7 +162,7 @@ pub(crate) fn scan<D: Directory>(
             return Err(ScanError::Damaged(Damage::FileMissing { number: number - 1 }));
         }
         let mut found = open(directory, number)?;
-        read_groups(&mut found, &mut scanned.last, position, replay)?;
+        scan_file(&mut found, &mut scanned.last, position, replay)?;
         scanned.files.push(found);
     }
     if scanned.last.unwrap_or(0) < position.applied {
@@ -177,7 +202,7 @@ fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, Scan
 }
 
 /// Reads the groups of a file, up to the first place where none is, and makes sure that none is behind it.
-fn read_groups<F: JournalFile>(
+fn scan_file<F: JournalFile>(
     found: &mut Found<F>,
     last: &mut Option<u64>,
     position: Position,
@@ -226,7 +251,7 @@ struct Frames<'a, F> {
     window_at: u64,
 }
 
-impl<F: JournalFile> Frames<'_, F> {
+impl<F: ReadFile> Frames<'_, F> {
     /// The frame at a place and its group, if there is one.
     fn at(&mut self, at: u64) -> io::Result<Option<(FrameHeader, &[u8])>> {
         let id = self.id;

@@ -7,10 +7,14 @@
 pub mod conformance;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
+#[cfg(any(feature = "rocksdb", test))]
+mod files;
 pub mod format;
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+#[cfg(any(feature = "rocksdb", test))]
+mod scan;
 
 use std::future::Future;
 use std::io;
@@ -203,14 +207,16 @@ pub enum Cause {
     #[cfg(feature = "rocksdb")]
     #[error(transparent)]
     Rocks(#[from] rocksdb::Error),
-    /// The journal in front of RocksDB said so.
-    #[cfg(feature = "rocksdb")]
+    /// The journal said so.
     #[error(transparent)]
     Journal(#[from] bifrost_journal::JournalError),
     /// The store could not be opened anew.
     #[cfg(feature = "rocksdb")]
     #[error(transparent)]
-    Open(#[from] bifrost_journal::rocks::DbOpenError),
+    Open(Box<dyn std::error::Error + Send + Sync>),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] io::Error),
     /// The thread that worked on it is gone.
     #[error("the operation was abandoned")]
     Abandoned,

@@ -9,6 +9,8 @@
 
 mod ballast;
 mod database;
+mod index;
+mod keeper;
 mod open;
 mod options;
 mod reclaim;
@@ -27,7 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
 use self::ballast::Ballast;
-use self::database::OpenDatabase;
+use self::database::{OpenDatabase, refused};
 use self::open::create;
 pub use self::open::{OpenError, check_directory};
 pub use self::options::{RocksOptions, WriteAheadLog};
@@ -38,6 +40,8 @@ use crate::store::format::{self, FormatError};
 use crate::store::{Cause, Change, Chunk, Group, LogStore, Recovered, Space, StoreError, Stored};
 
 const DIRECTORY: &str = "db";
+/// Where the files with batches are, below the directory of the store.
+const RECORDS: &str = "records";
 const BATCHES: &str = "batches";
 const STATES: &str = "states";
 
@@ -129,10 +133,42 @@ impl Shared {
     }
 
     fn commit(&self, group: &Group) -> Result<(), StoreError> {
-        match self.with_open(|database| self.write(database, group)) {
-            Err(StoreError::Full) if self.reopen()? => self.with_open(|database| self.write(database, group)),
+        match self.with_open(|database| self.commit_in(database, group)) {
+            Err(StoreError::Full) if self.reopen()? => self.with_open(|database| self.commit_in(database, group)),
             outcome => outcome,
         }
+    }
+
+    fn commit_in(&self, database: &OpenDatabase, group: &Group) -> Result<(), StoreError> {
+        match database.files() {
+            None => self.write(database, group),
+            Some((files, keeper)) => {
+                if files.commit(group)?.checkpoint {
+                    keeper.wake();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        loglet: LogletId,
+        from: LogletOffset,
+        until: LogletOffset,
+        max_bytes: usize,
+    ) -> Result<Chunk, StoreError> {
+        self.with_open(|database| match database.files() {
+            None => read(database.db(), loglet, from, until, max_bytes),
+            Some((files, _)) => files.read(loglet, from, until, max_bytes),
+        })
+    }
+
+    fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.with_open(|database| match database.files() {
+            None => recover(database.db()),
+            Some((files, _)) => files.recover(),
+        })
     }
 
     /// Opens the database anew once there is room for it; `false` while there is not.
@@ -171,7 +207,7 @@ impl Shared {
             }
             Err(OpenError::Full { .. }) => Ok(false),
             Err(OpenError::Damaged { source, .. } | OpenError::Failed { source, .. }) => {
-                Err(StoreError::Failed { cause: (*source).into() })
+                Err(StoreError::Failed { cause: Cause::Open(source) })
             }
             // Somebody else took the directory in between, or took it away.
             Err(_) => Err(abandoned()),
@@ -227,7 +263,7 @@ impl Shared {
 impl LogStore for RocksStore {
     async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.with(recover)).await.unwrap_or_else(|_| Err(abandoned()))
+        tokio::task::spawn_blocking(move || shared.recover()).await.unwrap_or_else(|_| Err(abandoned()))
     }
 
     async fn commit(&self, group: Group) -> Result<(), StoreError> {
@@ -245,7 +281,7 @@ impl LogStore for RocksStore {
         let shared = Arc::clone(&self.shared);
         let work = move || {
             let _permit = permit;
-            shared.with(|database| read(database, loglet, from, until, max_bytes))
+            shared.read(loglet, from, until, max_bytes)
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(abandoned()))
     }
@@ -272,6 +308,14 @@ impl Space for RocksStore {
     }
 
     fn reclaim(&self) {
+        let files = self.shared.with_open(|database| {
+            let files = database.files();
+            files.iter().for_each(|(_, keeper)| keeper.reclaim());
+            Ok(files.is_some())
+        });
+        if files.unwrap_or(true) {
+            return;
+        }
         if self.shared.reclaim.begin() {
             let shared = Arc::clone(&self.shared);
             // Detached: dropping the store ends what it waits for.

@@ -1,16 +1,20 @@
-//! The database and what makes a group durable: a journal in front of it, or RocksDB's own log.
+//! The database and what makes a group durable: files that keep the batches, a journal in front of it, or RocksDB's own log.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bifrost_journal::rocks::{DbOpenError, JournaledDb, WriteError, is_full};
-use bifrost_journal::{BLOCK_BYTES, JournalError, JournalOptions};
+use bifrost_journal::{BLOCK_BYTES, JournalError, JournalOptions, RealDirectory, Salts};
 use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, WriteBatch, WriteOptions};
 
+use super::index::RocksIndex;
+use super::keeper::{Files, Keeper};
 use super::open::OpenError;
 use super::options::{RocksOptions, WriteAheadLog};
-use super::{BATCHES, DIRECTORY, STATES};
+use super::{BATCHES, DIRECTORY, RECORDS, STATES};
 use crate::store::StoreError;
+use crate::store::files::FileStore;
 
 /// An open database.
 #[derive(Debug)]
@@ -21,6 +25,11 @@ pub(super) enum OpenDatabase {
         behind: AtomicBool,
     },
     Plain(DB),
+    Files {
+        /// Ends before the files are closed.
+        keeper: Keeper,
+        files: Arc<Files>,
+    },
 }
 
 impl OpenDatabase {
@@ -34,13 +43,8 @@ impl OpenDatabase {
                 // A memory table fills up about as fast as a file, and is flushed when one is full.
                 let file_bytes = (options.write_buffer_bytes / 2).next_multiple_of(BLOCK_BYTES) as u64;
                 let journal = JournalOptions { file_bytes, ..JournalOptions::default() };
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "what a file held before must not be taken for something new"
-                )]
-                let salts = Box::new(rand::random::<u64>);
                 let (database, families) = (options.database(), vec![batches, states]);
-                JournaledDb::open(&database, &path, families, journal, salts)
+                JournaledDb::open(&database, &path, families, journal, salts())
                     .map(|database| Self::Journaled { database: Box::new(database), behind: AtomicBool::new(false) })
             }
             WriteAheadLog::RocksDb => {
@@ -50,14 +54,41 @@ impl OpenDatabase {
                 let opened = DB::open_cf_descriptors(&options.database(), path, [batches, states, default]);
                 opened.map(Self::Plain).map_err(DbOpenError::Database)
             }
+            WriteAheadLog::Files => return Self::open_files(directory, options),
         };
         opened.map_err(|error| OpenError::of(directory, error))
+    }
+
+    fn open_files(directory: &Path, options: &RocksOptions) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::of(directory, error);
+        let io = |source| failed(DbOpenError::Io { directory: directory.to_owned(), source });
+        let index = RocksIndex::open(options, &directory.join(DIRECTORY));
+        let index = index.map_err(|error| failed(DbOpenError::Database(error)))?;
+        let path = directory.join(RECORDS);
+        let records = RealDirectory::open(&path).map_err(io)?;
+        let file_bytes = options.file_bytes.next_multiple_of(BLOCK_BYTES) as u64;
+        let journal = JournalOptions { file_bytes, ..JournalOptions::default() };
+        let files = FileStore::open(index, records, &path, journal, salts());
+        let files = Arc::new(files.map_err(|error| OpenError::of_files(directory, error))?);
+        let keeper = Keeper::start(Arc::clone(&files)).map_err(io)?;
+        // What a crash left to be done.
+        keeper.wake();
+        Ok(Self::Files { keeper, files })
     }
 
     pub(super) fn db(&self) -> &DB {
         match self {
             Self::Journaled { database, .. } => database.db(),
             Self::Plain(database) => database,
+            Self::Files { files, .. } => files.index().db(),
+        }
+    }
+
+    /// The files that keep batches, if that is where batches are, and who keeps them in order.
+    pub(super) fn files(&self) -> Option<(&Files, &Keeper)> {
+        match self {
+            Self::Files { files, keeper } => Some((files, keeper)),
+            Self::Journaled { .. } | Self::Plain(_) => None,
         }
     }
 
@@ -78,10 +109,16 @@ impl OpenDatabase {
                 options.set_sync(true);
                 database.write_opt(batch, &options).map_err(refused)
             }
+            Self::Files { .. } => Err(super::abandoned()),
         }
     }
 }
 
-fn refused(error: rocksdb::Error) -> StoreError {
+#[expect(clippy::disallowed_methods, reason = "what a file held before must not be taken for something new")]
+fn salts() -> Salts {
+    Box::new(rand::random::<u64>)
+}
+
+pub(super) fn refused(error: rocksdb::Error) -> StoreError {
     if is_full(&error) { StoreError::Full } else { StoreError::Failed { cause: error.into() } }
 }

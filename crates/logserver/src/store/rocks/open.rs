@@ -1,5 +1,6 @@
 //! Opening the store: what is refused before anything is touched, and why RocksDB does not open.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,11 @@ use rocksdb::ErrorKind;
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
-use super::DIRECTORY;
 use super::ballast::Ballast;
+use super::{DIRECTORY, RECORDS};
 use crate::marker::Marker;
 use crate::options::InvalidOption;
+use crate::store::files::FileStoreError;
 
 /// What a file system puts into its own root.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -78,7 +80,7 @@ pub enum OpenError {
         directory: PathBuf,
         /// What was found.
         #[source]
-        source: Box<DbOpenError>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// It was written behind a journal, and RocksDB alone does not know what is in that.
     #[error(
@@ -105,7 +107,7 @@ pub enum OpenError {
         directory: PathBuf,
         /// What was said.
         #[source]
-        source: Box<DbOpenError>,
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 
@@ -130,7 +132,7 @@ pub fn check_directory(directory: &Path) -> Result<(), OpenError> {
         match name.to_str() {
             Some(DIRECTORY) => store = true,
             Some(Marker::FILE) => marker = true,
-            Some(Marker::TEMPORARY | Ballast::FILE | LOST_AND_FOUND) => {}
+            Some(Marker::TEMPORARY | Ballast::FILE | LOST_AND_FOUND | RECORDS) => {}
             Some(_) | None => foreign = Some(PathBuf::from(name)),
         }
     }
@@ -176,8 +178,17 @@ impl OpenError {
             DbOpenError::Database(error) if error.as_ref().ends_with("Column families not opened: journal") => {
                 Self::Journaled { directory }
             }
-            damage if damage.is_damage() => Self::Damaged { directory, source: Box::new(error) },
-            _ => Self::Failed { directory, source: Box::new(error) },
+            damage if damage.is_damage() => Self::Damaged { directory, source: error.into() },
+            _ => Self::Failed { directory, source: error.into() },
+        }
+    }
+
+    pub(super) fn of_files(directory: &Path, error: FileStoreError) -> Self {
+        let (owned, is_damage, is_full) = (directory.to_owned(), error.is_damage(), error.is_full());
+        match error {
+            _ if is_full => Self::Full { directory: owned },
+            error if is_damage => Self::Damaged { directory: owned, source: error.into() },
+            error => Self::Failed { directory: owned, source: error.into() },
         }
     }
 }

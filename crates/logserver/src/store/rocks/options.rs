@@ -14,6 +14,8 @@ pub enum WriteAheadLog {
     Journal,
     /// RocksDB's own.
     RocksDb,
+    /// The same files, and batches stay in them: RocksDB says where.
+    Files,
 }
 
 /// How RocksDB is set up. The defaults keep three servers in one process well below 512 MiB.
@@ -25,6 +27,9 @@ pub struct RocksOptions {
     /// second. RocksDB's own log is bounded by twice this; the journal is files of half of this each, of which two or three
     /// are kept, and more only as long as a flush takes.
     pub write_buffer_bytes: usize,
+    /// Bytes of a file of batches, 1 MiB to 16 GiB. Default 64 MiB: what opening reads at most, and what one batch that is
+    /// needed keeps until it is moved.
+    pub file_bytes: usize,
     /// Bytes of index and data blocks kept in memory, up to 16 GiB. Default 16 MiB: batches are in blob files and are cached by the
     /// page cache, so only keys are in here.
     pub block_cache_bytes: usize,
@@ -43,6 +48,7 @@ impl Default for RocksOptions {
         Self {
             wal: WriteAheadLog::default(),
             write_buffer_bytes: 64 << 20,
+            file_bytes: 64 << 20,
             block_cache_bytes: 16 << 20,
             background_jobs: 2,
             concurrent_reads: 4,
@@ -60,6 +66,7 @@ impl RocksOptions {
     pub fn validate(&self) -> Result<(), InvalidOption> {
         for (option, value, least, most) in [
             ("write_buffer_bytes", self.write_buffer_bytes, 1 << 20, 1 << 34),
+            ("file_bytes", self.file_bytes, 1 << 20, 1 << 34),
             ("block_cache_bytes", self.block_cache_bytes, 0, 1 << 34),
             ("background_jobs", usize::from(self.background_jobs), 1, 64),
             ("concurrent_reads", usize::from(self.concurrent_reads), 1, 256),
@@ -105,6 +112,15 @@ impl RocksOptions {
         family.set_enable_blob_gc(true);
         family.set_blob_gc_force_threshold(0.5);
         // Payloads are the caller's: most are compressed or small. The keys gain nothing.
+        family.set_compression_type(DBCompressionType::None);
+        family
+    }
+
+    /// Where batches are: small rows, written in the order of time and read in that of offsets.
+    pub(super) fn places(&self) -> Options {
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&table(self.block_cache_bytes));
+        family.set_write_buffer_size(self.write_buffer_bytes / 4);
         family.set_compression_type(DBCompressionType::None);
         family
     }

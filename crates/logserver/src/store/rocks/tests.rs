@@ -5,13 +5,13 @@ use std::fs;
 use bifrost_types::limits::BATCH_RECORDS_MAX;
 use tempfile::TempDir;
 
-use super::scan::distance_after;
 use super::*;
 use crate::copy::DurableState;
 use crate::store::conformance::{self, Lives};
+use crate::store::scan::distance_after;
 use crate::testing::*;
 
-const WALS: [WriteAheadLog; 2] = [WriteAheadLog::Journal, WriteAheadLog::RocksDb];
+const WALS: [WriteAheadLog; 3] = [WriteAheadLog::Files, WriteAheadLog::Journal, WriteAheadLog::RocksDb];
 
 fn with(wal: WriteAheadLog) -> RocksOptions {
     RocksOptions { wal, ..RocksOptions::default() }
@@ -140,9 +140,21 @@ async fn a_damaged_state_is_refused_when_the_store_is_opened() {
     }
 }
 
-/// Every file of the database whose name ends so.
+/// What is in memory goes to files.
+fn flush(store: &RocksStore) {
+    let flushed = store.shared.with_open(|database| match database.files() {
+        Some((files, _)) => files.checkpoint(),
+        None => {
+            let db = database.db();
+            db.flush_cf(family(db, BATCHES)).map_err(refused)
+        }
+    });
+    flushed.unwrap();
+}
+
+/// Every file of a directory whose name ends so.
 fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory.join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.to_string_lossy().ends_with(suffix)).collect()
 }
 
@@ -150,22 +162,29 @@ fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
 async fn rotten_files_are_damage_or_a_typed_refusal_and_never_a_panic() {
     let records = 400_u64;
     let batches = || (0..records).map(|index| placed_with(1 + index, 1, &"x".repeat(600)));
-    for suffix in [".blob", ".sst"] {
+    let (db, records_of) = (DIRECTORY, RECORDS);
+    let rotten = [
+        (WriteAheadLog::Journal, db, ".blob"),
+        (WriteAheadLog::Journal, db, ".sst"),
+        (WriteAheadLog::Files, db, ".sst"),
+        (WriteAheadLog::Files, records_of, "1.journal"),
+    ];
+    for (wal, below, suffix) in rotten {
         for step in 0..12_usize {
             let directory = TempDir::new().unwrap();
-            let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+            let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
             let mut group = Group::default();
             batches().for_each(|batch| group.push(Change::Append { loglet: loglet(1, 0), batch }));
             store.commit(group).await.unwrap();
-            store.shared.with(|db| Ok(db.flush_cf(family(db, BATCHES)))).unwrap().unwrap();
+            flush(&store);
             drop(store);
-            for path in files(directory.path(), suffix) {
+            for path in files(&directory.path().join(below), suffix) {
                 let mut bytes = fs::read(&path).unwrap();
                 let place = bytes.len() * step / 12;
                 bytes[place] ^= 0x10;
                 fs::write(&path, bytes).unwrap();
             }
-            let store = match RocksStore::open(directory.path(), &RocksOptions::default()) {
+            let store = match RocksStore::open(directory.path(), &with(wal)) {
                 Ok(store) => store,
                 Err(OpenError::Damaged { .. } | OpenError::Failed { .. }) => continue,
                 Err(other) => panic!("{other:?}"),
@@ -205,8 +224,8 @@ async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
         }
         // As a crash leaves it: nothing but the WAL.
         let copy = TempDir::new().unwrap();
-        for below in ["", "journal"] {
-            let [from, to] = [directory.path(), copy.path()].map(|root| root.join(DIRECTORY).join(below));
+        for below in ["db", "db/journal", "records"] {
+            let [from, to] = [directory.path(), copy.path()].map(|root| root.join(below));
             fs::create_dir_all(&to).unwrap();
             let Ok(entries) = fs::read_dir(&from) else { continue };
             for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
@@ -216,8 +235,9 @@ async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
             }
         }
         let (log, at) = match wal {
-            WriteAheadLog::Journal => (copy.path().join(DIRECTORY).join("journal/0000000001.journal"), 4096 + 100),
-            WriteAheadLog::RocksDb => (files(copy.path(), ".log").pop().unwrap(), 100),
+            WriteAheadLog::Files => (copy.path().join("records/0000000001.journal"), 4096 + 100),
+            WriteAheadLog::Journal => (copy.path().join("db/journal/0000000001.journal"), 4096 + 100),
+            WriteAheadLog::RocksDb => (files(&copy.path().join(DIRECTORY), ".log").pop().unwrap(), 100),
         };
         let mut bytes = fs::read(&log).unwrap();
         bytes[at] ^= 1;

@@ -19,6 +19,7 @@ const fn wal_name(wal: WriteAheadLog) -> &'static str {
     match wal {
         WriteAheadLog::Journal => "journal",
         WriteAheadLog::RocksDb => "rocksdb",
+        WriteAheadLog::Files => "files",
     }
 }
 
@@ -64,8 +65,8 @@ pub(super) const KEYS: &[Key] = keys! {
     storage.wal Text {
         |config| wal_name(config.storage.wal).to_owned(),
         |config, text| {
-            let named = [WriteAheadLog::Journal, WriteAheadLog::RocksDb].into_iter().find(|wal| wal_name(*wal) == text);
-            config.storage.wal = named.ok_or_else(|| Rejected::Range("\"journal\" or \"rocksdb\"".to_owned()))?;
+            let named = [WriteAheadLog::Files, WriteAheadLog::Journal, WriteAheadLog::RocksDb].into_iter().find(|wal| wal_name(*wal) == text);
+            config.storage.wal = named.ok_or_else(|| Rejected::Range("\"files\", \"journal\" or \"rocksdb\"".to_owned()))?;
             Ok(())
         }
     }

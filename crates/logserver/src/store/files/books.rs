@@ -1,0 +1,290 @@
+//! The books: which file has what of which loglet, so that whole files go when nothing in them is needed.
+//!
+//! What files that are still written, or were lately, have is in memory; the rest is in rows. Both are changed by the entries
+//! of groups, in their order, and by nothing else: reading the groups of a file once more makes the same books.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bifrost_types::{LogletId, LogletOffset};
+
+use super::format::{Entry, Indexed, Need, Place, Span, Spot};
+use super::index::{Index, Table, Writes};
+use crate::store::StoreError;
+use crate::store::format::{FormatError, LOGLET_KEY_BYTES, batch_key};
+use crate::store::scan::{BatchRow, RowError, Rows};
+
+/// A file whose spans are not in rows.
+#[derive(Debug, Default)]
+struct Tally {
+    spans: BTreeMap<LogletId, Span>,
+    written: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// The last group that is in them.
+    pub(super) group: u64,
+    /// The file of that group.
+    pub(super) active: u64,
+    tallies: BTreeMap<u64, Tally>,
+    /// Files whose spans are in rows, with what those say together.
+    needs: BTreeMap<u64, Need>,
+    first_file: u64,
+}
+
+/// Changes of rows on the way to the index.
+pub(super) struct Pages<'a, I: Index> {
+    pub(super) index: &'a I,
+    pub(super) writes: I::Writes<'a>,
+    /// Spans whose rows are deleted already.
+    dropped: BTreeSet<(LogletId, u64)>,
+    /// Batches of this group.
+    staged: Vec<Place>,
+    /// Whether the rows know the group: only what is in memory is made anew.
+    known: bool,
+    /// Whether nothing of some file is needed any more.
+    pub(super) frees: bool,
+}
+
+impl<'a, I: Index> Pages<'a, I> {
+    pub(super) fn new(index: &'a I, bytes: usize, known: bool) -> Self {
+        Self { index, writes: index.writes(bytes), dropped: BTreeSet::new(), staged: Vec::new(), known, frees: false }
+    }
+}
+
+impl Books {
+    /// As the rows say.
+    pub(super) fn open<I: Index>(index: &I) -> Result<(Self, Indexed), StoreError> {
+        let corrupt = |cause| StoreError::Corrupt { cause };
+        let indexed = match index.get(Table::Position, Indexed::KEY)? {
+            Some(value) => Indexed::decode(&value).map_err(corrupt)?,
+            None => Indexed::default(),
+        };
+        let mut needs = BTreeMap::new();
+        let mut rows = index.rows(Table::Files, &[], &[u8::MAX; 9]);
+        rows.seek(&[]);
+        while let Some((key, value)) = rows.item() {
+            let (file, need) = Need::decode(key, value).map_err(corrupt)?;
+            needs.insert(file, need);
+            rows.next();
+        }
+        ended(&rows)?;
+        Ok((Self { needs, first_file: indexed.first_file, ..Self::default() }, indexed))
+    }
+
+    /// Enters a group, in its order.
+    pub(super) fn enter<I: Index>(
+        &mut self,
+        pages: &mut Pages<'_, I>,
+        file: u64,
+        group: u64,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Result<(), StoreError> {
+        (self.active, self.group) = (file, group);
+        for entry in entries {
+            match entry {
+                Entry::Batch(place) => self.place(pages, place),
+                Entry::State { key, value } => {
+                    if !pages.known {
+                        pages.writes.put(Table::States, &key, &value);
+                    }
+                }
+                Entry::DropBelow { loglet, offset } => {
+                    if !pages.known {
+                        let from = batch_key(loglet, LogletOffset::FIRST);
+                        pages.writes.delete_range(Table::Batches, &from, &batch_key(loglet, offset));
+                    }
+                    self.forget(pages, loglet, |span| if span.end <= offset { None } else { Some(*span) })?;
+                }
+                Entry::DropFrom { loglet, offset } => {
+                    let reach = reach(pages, loglet, offset)?;
+                    if !pages.known {
+                        let until = batch_key(loglet, LogletOffset::MAX);
+                        pages.writes.delete_range(Table::Batches, &batch_key(loglet, offset), &until);
+                    }
+                    self.forget(pages, loglet, |span| {
+                        (span.first < offset).then(|| Span { end: span.end.min(reach), ..*span })
+                    })?;
+                }
+            }
+        }
+        if !pages.known {
+            pages.writes.put(Table::Position, Indexed::KEY, &self.indexed().value());
+        }
+        Ok(())
+    }
+
+    const fn indexed(&self) -> Indexed {
+        Indexed { group: self.group, first_file: self.first_file }
+    }
+
+    fn place<I: Index>(&mut self, pages: &mut Pages<'_, I>, place: Place) {
+        if !pages.known {
+            pages.writes.put(Table::Batches, &place.key(), &place.value());
+        }
+        let bytes = u64::from(place.length);
+        let tally = self.tallies.entry(place.spot.file).or_default();
+        tally.written = tally.written.saturating_add(bytes);
+        let span = Span { first: place.first_offset, end: place.end, bytes: 0 };
+        let span = tally.spans.entry(place.loglet).or_insert(span);
+        span.first = span.first.min(place.first_offset);
+        span.end = span.end.max(place.end);
+        span.bytes = span.bytes.saturating_add(bytes);
+        pages.staged.push(place);
+    }
+
+    /// Changes every span of a loglet, or drops it.
+    fn forget<I: Index>(
+        &mut self,
+        pages: &mut Pages<'_, I>,
+        loglet: LogletId,
+        keep: impl Fn(&Span) -> Option<Span>,
+    ) -> Result<(), StoreError> {
+        for tally in self.tallies.values_mut() {
+            match tally.spans.get(&loglet).map(&keep) {
+                Some(Some(span)) => drop(tally.spans.insert(loglet, span)),
+                Some(None) => drop(tally.spans.remove(&loglet)),
+                None => {}
+            }
+        }
+        if pages.known {
+            return Ok(());
+        }
+        let corrupt = |cause| StoreError::Corrupt { cause };
+        let (from, until) = (Span::key(loglet, 0), Span::key(loglet, u64::MAX));
+        let mut rows = pages.index.rows(Table::Spans, &from, &until);
+        rows.seek(&from);
+        while let Some((key, value)) = rows.item() {
+            let (file, span) = (Span::file(key).map_err(corrupt)?, Span::decode(value).map_err(corrupt)?);
+            match keep(&span) {
+                Some(kept) if kept == span => {}
+                _ if pages.dropped.contains(&(loglet, file)) => {}
+                Some(kept) => pages.writes.put(Table::Spans, key, &kept.value()),
+                None => {
+                    pages.writes.delete(Table::Spans, key);
+                    pages.dropped.insert((loglet, file));
+                    let need = self.needs.entry(file).or_default();
+                    need.spans = need.spans.saturating_sub(1);
+                    need.bytes = need.bytes.saturating_sub(span.bytes);
+                    pages.frees |= need.spans == 0;
+                    pages.writes.put(Table::Files, &file.to_be_bytes(), &need.value());
+                }
+            }
+            rows.next();
+        }
+        ended(&rows)
+    }
+
+    /// Puts the spans of files that take no more groups into rows. `kept` are all these files.
+    pub(super) fn close<I: Index>(&mut self, pages: &mut Pages<'_, I>, kept: impl Iterator<Item = u64>) {
+        for file in kept.filter(|file| *file < self.active) {
+            if self.needs.contains_key(&file) && !self.tallies.contains_key(&file) {
+                continue;
+            }
+            let Tally { spans, written } = self.tallies.remove(&file).unwrap_or_default();
+            let bytes = spans.values().map(|span| span.bytes).fold(0, u64::saturating_add);
+            let need = Need { spans: spans.len() as u64, bytes, written };
+            for (loglet, span) in spans {
+                pages.writes.put(Table::Spans, &Span::key(loglet, file), &span.value());
+            }
+            pages.writes.put(Table::Files, &file.to_be_bytes(), &need.value());
+            self.needs.insert(file, need);
+        }
+        self.first_file = self.active;
+        pages.writes.put(Table::Position, Indexed::KEY, &self.indexed().value());
+    }
+
+    /// Files whose spans are in rows, and how much of them is needed.
+    pub(super) fn needs(&self) -> impl Iterator<Item = (u64, &Need)> {
+        self.needs.iter().map(|(file, need)| (*file, need))
+    }
+
+    /// How much of a file is needed, if its spans are in rows.
+    pub(super) fn need(&self, file: u64) -> Option<Need> {
+        self.needs.get(&file).copied()
+    }
+
+    /// Files of which nothing is needed.
+    pub(super) fn dead(&self) -> Vec<u64> {
+        self.needs.iter().filter(|(_, need)| need.spans == 0).map(|(file, _)| *file).collect()
+    }
+
+    /// A file that nobody wrote a row for: nothing in it is needed.
+    pub(super) fn unknown(&mut self, file: u64) {
+        if file < self.first_file {
+            self.needs.entry(file).or_default();
+        }
+    }
+
+    /// Nothing in a file is needed any more: what was needed of these loglets was moved.
+    pub(super) fn empty<I: Index>(
+        &mut self,
+        pages: &mut Pages<'_, I>,
+        file: u64,
+        loglets: impl IntoIterator<Item = LogletId>,
+    ) {
+        loglets.into_iter().for_each(|loglet| pages.writes.delete(Table::Spans, &Span::key(loglet, file)));
+        let need = self.needs.entry(file).or_default();
+        (need.spans, need.bytes) = (0, 0);
+        pages.frees = true;
+        pages.writes.put(Table::Files, &file.to_be_bytes(), &need.value());
+    }
+
+    /// A file is gone.
+    pub(super) fn remove<I: Index>(&mut self, pages: &mut Pages<'_, I>, file: u64) {
+        self.needs.remove(&file);
+        pages.writes.delete(Table::Files, &file.to_be_bytes());
+    }
+}
+
+/// Where the batch at the place of this one lies.
+pub(super) fn spot_of(index: &impl Index, place: &Place) -> Result<Option<Spot>, StoreError> {
+    let key = place.key();
+    let value = index.get(Table::Batches, &key)?;
+    // One that cannot be read has no place that anything could be compared with.
+    Ok(value.and_then(|value| Place::decode(&key, &value).ok()).map(|place| place.spot))
+}
+
+/// Where what stays ends when everything that starts at `offset` or above it goes.
+fn reach<I: Index>(pages: &Pages<'_, I>, loglet: LogletId, offset: LogletOffset) -> Result<LogletOffset, StoreError> {
+    let stored = last_below(pages.index, loglet, offset)?;
+    let staged = pages.staged.iter().filter(|place| place.loglet == loglet && place.first_offset < offset);
+    Ok(staged.chain(&stored).map(|place| place.end).fold(offset, LogletOffset::max))
+}
+
+/// The last batch that starts below an offset, if it can be read.
+pub(super) fn last_below(
+    index: &impl Index,
+    loglet: LogletId,
+    offset: LogletOffset,
+) -> Result<Option<Place>, StoreError> {
+    let (from, until) = (batch_key(loglet, LogletOffset::FIRST), batch_key(loglet, offset));
+    let mut rows = index.rows(Table::Batches, &from, &until);
+    rows.seek_for_prev(&until);
+    Ok(rows.item().and_then(|(key, value)| Place::decode(key, value).ok()))
+}
+
+/// Every state.
+pub(super) fn states<T>(
+    index: &impl Index,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut rows = index.rows(Table::States, &[], &[u8::MAX; LOGLET_KEY_BYTES + 1]);
+    let mut found = Vec::new();
+    rows.seek(&[]);
+    while let Some((key, value)) = rows.item() {
+        found.push(take(key, value)?);
+        rows.next();
+    }
+    ended(&rows)?;
+    Ok(found)
+}
+
+/// Whether rows ended because there are no more.
+fn ended(rows: &impl Rows) -> Result<(), StoreError> {
+    match rows.status() {
+        Ok(()) => Ok(()),
+        Err(RowError::Failed(error)) => Err(error),
+        Err(RowError::Damaged) => Err(StoreError::Corrupt { cause: FormatError::Checksum }),
+    }
+}
