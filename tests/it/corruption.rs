@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bifrost::local_node::NodeError;
 use bifrost::{Appender, Bifrost, Log, LogOptions, Lsn, ReadEvent, ReadOptions, TailKind};
-use bifrost_logserver::{OpenError, RocksOptions, WriteAheadLog};
+use bifrost_logserver::{Engine, OpenError, RocksOptions};
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterError, LocalClusterOptions};
 use bifrost_node::server::ServerError;
 use bifrost_types::limits::SHARED_BATCH_BYTES;
@@ -170,17 +170,17 @@ async fn a_reader_goes_around_damage_on_every_disk() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_whose_wal_is_damaged_refuses_to_open_and_the_others_go_on() -> anyhow::Result<()> {
     let mut random = rng_of(seed_of("corruption of the WAL"), 2);
-    for wal in [WriteAheadLog::Journal, WriteAheadLog::RocksDb] {
-        damaged_wal(wal, &mut random).await?;
+    for engine in [Engine::Files, Engine::RocksDb] {
+        damaged_wal(engine, &mut random).await?;
     }
     Ok(())
 }
 
-async fn damaged_wal(wal: WriteAheadLog, random: &mut impl rand::Rng) -> anyhow::Result<()> {
+async fn damaged_wal(engine: Engine, random: &mut impl rand::Rng) -> anyhow::Result<()> {
     const RECORDS: usize = 300;
     let directory = tempfile::tempdir()?;
     let directory = Some(directory.path().to_owned());
-    let rocks = RocksOptions { wal, ..RocksOptions::default() };
+    let rocks = RocksOptions { engine, ..RocksOptions::default() };
     let (cluster, bifrost, log) =
         start(LocalClusterOptions { directory, rocks, ..LocalClusterOptions::default() }).await?;
     let appender = log.appender();
@@ -189,16 +189,16 @@ async fn damaged_wal(wal: WriteAheadLog, random: &mut impl rand::Rng) -> anyhow:
     for first in (0..RECORDS).step_by(10) {
         append(&appender, first, first + 10).await?;
     }
-    let store = cluster.directory_of(0).context("on disk")?.join("db");
+    let store = cluster.directory_of(0).context("on disk")?;
     // As a kill leaves it: whoever stops in good order moves everything out of the WAL.
     let killed = store.with_extension("killed");
     copy(&store, &killed);
     cluster.stop_node(0).await;
     std::fs::remove_dir_all(&store)?;
     std::fs::rename(&killed, &store)?;
-    let (files, ending) = match wal {
-        WriteAheadLog::Journal => (store.join("journal"), "journal"),
-        WriteAheadLog::RocksDb => (store, "log"),
+    let (files, ending) = match engine {
+        Engine::Files => (store.join("records"), "journal"),
+        Engine::RocksDb => (store.join("db"), "log"),
     };
     let damaged = damage(&files, ending, random, |number| number / 10 == RECORDS / 20)?;
     assert!(!damaged.is_empty(), "the payloads were not in the WAL");
@@ -208,7 +208,7 @@ async fn damaged_wal(wal: WriteAheadLog, random: &mut impl rand::Rng) -> anyhow:
             &refused,
             LocalClusterError::Node { source: ServerError::Node(NodeError::Open(OpenError::Damaged { .. })), .. }
         ),
-        "{wal:?}: not a typed refusal: {refused:?}"
+        "{engine:?}: not a typed refusal: {refused:?}"
     );
     append(&appender, RECORDS, 2 * RECORDS).await?;
     require_all(&log, 2 * RECORDS).await?;

@@ -40,7 +40,7 @@ pub use server::{LogServerHandle, StartError, WriterRuntime};
 pub use space::{Fullness, SpaceOptions};
 pub use store::memory::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use store::rocks::{OpenError, RocksOptions, RocksStore, WriteAheadLog, check_directory};
+pub use store::rocks::{Engine, OpenError, RocksOptions, RocksStore, check_directory};
 pub use store::{LogStore, StoreError};
 
 /// What a server says to a request that names a disk, before it looks at any copy (W2): models of many servers ask it

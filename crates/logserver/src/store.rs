@@ -211,7 +211,6 @@ pub enum Cause {
     #[error(transparent)]
     Journal(#[from] bifrost_journal::JournalError),
     /// The store could not be opened anew.
-    #[cfg(feature = "rocksdb")]
     #[error(transparent)]
     Open(Box<dyn std::error::Error + Send + Sync>),
     /// A file cannot be read.

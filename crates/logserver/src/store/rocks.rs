@@ -1,8 +1,8 @@
-//! The store on disk: one RocksDB behind a journal that is synced once per group. RocksDB's own WAL in place of the journal
-//! can be chosen.
+//! The store on disk, as one of two engines: `files` keeps batches in the files that make them durable, and says in RocksDB
+//! where; or RocksDB keeps everything, and syncs its WAL once per group.
 //!
-//! Batches are values of one column family, under (loglet, first offset); states of another. At a flush the batches
-//! move to blob files, so that compaction sorts keys and does not rewrite payloads again and again.
+//! The second one: batches are values of one column family, under (loglet, first offset); states of another. At a flush the
+//! batches move to blob files, so that compaction sorts keys and does not rewrite payloads again and again.
 //!
 //! A file system that is full all the same stops RocksDB's writes, and some ways of running full stop them for good. So
 //! the store opens the database anew, under its lock, once there is room. Reads go on until then.
@@ -29,10 +29,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
 use self::ballast::Ballast;
-use self::database::{OpenDatabase, refused};
+use self::database::OpenDatabase;
 use self::open::create;
 pub use self::open::{OpenError, check_directory};
-pub use self::options::{RocksOptions, WriteAheadLog};
+pub use self::options::{Engine, RocksOptions};
 use self::reclaim::{Reclaim, reclaim};
 use self::scan::read;
 use crate::space::{BallastStep, Look, Marks};
@@ -51,7 +51,7 @@ const REOPEN_BYTES: u64 = 1 << 20;
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Batches and states in RocksDB, under `<directory>/db`.
+/// Batches and states, under `<directory>/db` and `<directory>/records`.
 #[derive(Debug)]
 pub struct RocksStore {
     shared: Arc<Shared>,
@@ -124,6 +124,7 @@ impl Shared {
         self.with_open(|database| work(database.db()))
     }
 
+    /// The same, for work that is not the same for each engine.
     fn with_open<T>(&self, work: impl FnOnce(&OpenDatabase) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &*self.database.read() {
             Database::Open(database) => work(database),
@@ -141,7 +142,7 @@ impl Shared {
 
     fn commit_in(&self, database: &OpenDatabase, group: &Group) -> Result<(), StoreError> {
         match database.files() {
-            None => self.write(database, group),
+            None => self.write(database.db(), group),
             Some((files, keeper)) => {
                 if files.commit(group)?.checkpoint {
                     keeper.wake();
@@ -214,8 +215,7 @@ impl Shared {
         }
     }
 
-    fn write(&self, database: &OpenDatabase, group: &Group) -> Result<(), StoreError> {
-        let db = database.db();
+    fn write(&self, db: &DB, group: &Group) -> Result<(), StoreError> {
         let batches = family(db, BATCHES);
         let states = family(db, STATES);
         // Room for the payloads and for the key, frame and header of each change: the buffer does not grow by doubling.
@@ -247,7 +247,7 @@ impl Shared {
                 }
             }
         }
-        database.write(batch)?;
+        database::write(db, batch)?;
         for (first, end) in dropped {
             // Gives whole files back at once; the range tombstone above would wait for a compaction. What it cannot
             // drop stays hidden behind that tombstone, so a failure costs space and nothing else.
@@ -343,9 +343,13 @@ impl Drop for RocksStore {
 }
 
 impl Shared {
+    /// Of the fuller one, if files with records are on a disk of their own.
     fn look(&self) -> io::Result<Look> {
-        let found = rustix::fs::statvfs(&self.directory)?;
-        let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+        let free = |path: &Path| -> io::Result<u64> {
+            let found = rustix::fs::statvfs(path)?;
+            Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        };
+        let free_bytes = free(&self.directory)?.min(free(&self.directory.join(RECORDS)).unwrap_or(u64::MAX));
         Ok(Look { free_bytes, ballast: self.ballast.is_there() })
     }
 }
@@ -355,12 +359,10 @@ fn total_bytes(directory: &Path) -> io::Result<u64> {
     Ok(found.f_blocks.saturating_mul(found.f_frsize))
 }
 
-/// Bytes of the WAL files of a database, and of those of a journal in front of it.
+/// Bytes of the WAL files of a database.
 fn wal_bytes(database: &Path) -> u64 {
-    let entries = [database.to_owned(), database.join(bifrost_journal::rocks::DIRECTORY)];
-    let entries = entries.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-    let is_wal = |path: &Path| path.extension().is_some_and(|extension| extension == "log" || extension == "journal");
-    let files = entries.filter(|entry| is_wal(&entry.path()));
+    let entries = fs::read_dir(database).ok().into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
     files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).fold(0, u64::saturating_add)
 }
 

@@ -2,9 +2,10 @@
 
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, FlushOptions, ReadOptions, WriteBatch};
 
+use super::STATES;
+use super::database::refused;
 use super::options::RocksOptions;
 use super::scan::is_damage;
-use super::{STATES, refused};
 use crate::store::StoreError;
 use crate::store::files::index::{Index, Table, Writes};
 use crate::store::scan::{RowError, Rows};

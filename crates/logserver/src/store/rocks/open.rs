@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bifrost_journal::rocks::DbOpenError;
+use bifrost_journal::rocks::is_full;
 use rocksdb::ErrorKind;
 use rustix::fs::{Access, access};
 use thiserror::Error;
@@ -82,15 +82,6 @@ pub enum OpenError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It was written behind a journal, and RocksDB alone does not know what is in that.
-    #[error(
-        "the store in {} was written with a journal in front of it; set storage.wal to \"journal\"",
-        directory.display()
-    )]
-    Journaled {
-        /// Which directory.
-        directory: PathBuf,
-    },
     /// The directory cannot be made.
     #[error("cannot create the data directory {}; check the path and its owner", directory.display())]
     Create {
@@ -166,29 +157,32 @@ pub(super) fn create(directory: &Path) -> Result<(), OpenError> {
 }
 
 impl OpenError {
-    pub(super) fn of(directory: &Path, error: DbOpenError) -> Self {
+    pub(super) fn of(directory: &Path, error: rocksdb::Error) -> Self {
         let directory = directory.to_owned();
-        match &error {
-            error if error.is_full() => Self::Full { directory },
-            DbOpenError::Database(error)
-                if error.as_ref().contains("/LOCK: ") && error.kind() == ErrorKind::IOError =>
-            {
-                Self::InUse { directory }
-            }
-            DbOpenError::Database(error) if error.as_ref().ends_with("Column families not opened: journal") => {
-                Self::Journaled { directory }
-            }
-            damage if damage.is_damage() => Self::Damaged { directory, source: error.into() },
+        match error.kind() {
+            _ if is_full(&error) => Self::Full { directory },
+            ErrorKind::IOError if error.as_ref().contains("/LOCK: ") => Self::InUse { directory },
+            ErrorKind::Corruption => Self::Damaged { directory, source: error.into() },
             _ => Self::Failed { directory, source: error.into() },
         }
     }
 
+    pub(super) fn of_io(directory: &Path, source: io::Error) -> Self {
+        let directory = directory.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { directory },
+            _ => Self::Failed { directory, source: source.into() },
+        }
+    }
+
     pub(super) fn of_files(directory: &Path, error: FileStoreError) -> Self {
-        let (owned, is_damage, is_full) = (directory.to_owned(), error.is_damage(), error.is_full());
-        match error {
-            _ if is_full => Self::Full { directory: owned },
-            error if is_damage => Self::Damaged { directory: owned, source: error.into() },
-            error => Self::Failed { directory: owned, source: error.into() },
+        let directory = directory.to_owned();
+        if error.is_full() {
+            Self::Full { directory }
+        } else if error.is_damage() {
+            Self::Damaged { directory, source: error.into() }
+        } else {
+            Self::Failed { directory, source: error.into() }
         }
     }
 }

@@ -5,39 +5,36 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Optio
 use crate::options::InvalidOption;
 use crate::space::SpaceOptions;
 
-/// What a group is durable in before it is answered.
+/// Where the batches of a store are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WriteAheadLog {
-    /// Files in front of RocksDB that are written before they are needed and used again: an fsync of one costs a third of
-    /// that of a file that grows. Once used, a directory is opened with it only.
+pub enum Engine {
+    /// In files that are written before they are needed and used again; RocksDB says where. Each payload is written once,
+    /// and an fsync costs a third of that of a file that grows.
     #[default]
-    Journal,
-    /// RocksDB's own.
-    RocksDb,
-    /// The same files, and batches stay in them: RocksDB says where.
     Files,
+    /// In RocksDB, which has a log of its own.
+    RocksDb,
 }
 
-/// How RocksDB is set up. The defaults keep three servers in one process well below 512 MiB.
+/// How the store is set up. The defaults keep three servers in one process well below 512 MiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RocksOptions {
-    /// What makes a group durable. Default: the journal.
-    pub wal: WriteAheadLog,
-    /// Bytes of writes kept in memory before they move to files; 1 MiB to 16 GiB. Default 64 MiB: at 50 MB/s a flush a
-    /// second. RocksDB's own log is bounded by twice this; the journal is files of half of this each, of which two or three
-    /// are kept, and more only as long as a flush takes.
+    /// Where batches are, in a directory that is new; one that has records goes on as what it is. Default: files.
+    pub engine: Engine,
+    /// Bytes that RocksDB keeps in memory before they move to its files; 1 MiB to 16 GiB. Default 64 MiB. Its own log, if it
+    /// has one, is bounded by twice this.
     pub write_buffer_bytes: usize,
     /// Bytes of a file of batches, 1 MiB to 16 GiB. Default 64 MiB: what opening reads at most, and what one batch that is
     /// needed keeps until it is moved.
     pub file_bytes: usize,
-    /// Bytes of index and data blocks kept in memory, up to 16 GiB. Default 16 MiB: batches are in blob files and are cached by the
-    /// page cache, so only keys are in here.
+    /// Bytes of index and data blocks kept in memory, up to 16 GiB. Default 16 MiB: batches are in files of their own and are
+    /// cached by the system, so only keys are in here.
     pub block_cache_bytes: usize,
     /// Threads for flush and compaction, 1 to 64. Default 2: one each.
     pub background_jobs: u16,
     /// Reads that may run at once, 1 to 256; others wait. Default 4: each holds a thread of the blocking pool.
     pub concurrent_reads: u16,
-    /// Files that are kept open, at least 16. Default 256; each costs a descriptor and a little memory.
+    /// Files that RocksDB keeps open, at least 16. Default 256; each costs a descriptor and a little memory.
     pub open_files: u16,
     /// How much of the disk is kept free, and what for.
     pub space: SpaceOptions,
@@ -46,7 +43,7 @@ pub struct RocksOptions {
 impl Default for RocksOptions {
     fn default() -> Self {
         Self {
-            wal: WriteAheadLog::default(),
+            engine: Engine::default(),
             write_buffer_bytes: 64 << 20,
             file_bytes: 64 << 20,
             block_cache_bytes: 16 << 20,

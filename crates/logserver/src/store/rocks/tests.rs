@@ -11,13 +11,13 @@ use crate::store::conformance::{self, Lives};
 use crate::store::scan::distance_after;
 use crate::testing::*;
 
-const WALS: [WriteAheadLog; 3] = [WriteAheadLog::Files, WriteAheadLog::Journal, WriteAheadLog::RocksDb];
+const ENGINES: [Engine; 2] = [Engine::Files, Engine::RocksDb];
 
-fn with(wal: WriteAheadLog) -> RocksOptions {
-    RocksOptions { wal, ..RocksOptions::default() }
+fn with(engine: Engine) -> RocksOptions {
+    RocksOptions { engine, ..RocksOptions::default() }
 }
 
-struct Directory(TempDir, WriteAheadLog);
+struct Directory(TempDir, Engine);
 
 impl Lives for Directory {
     type Store = RocksStore;
@@ -41,24 +41,36 @@ fn appends(count: u64) -> Group {
 
 #[tokio::test]
 async fn the_contract_holds() {
-    for wal in WALS {
-        conformance::run(&mut Directory(TempDir::new().unwrap(), wal)).await;
+    for engine in ENGINES {
+        conformance::run(&mut Directory(TempDir::new().unwrap(), engine)).await;
     }
 }
 
 #[tokio::test]
-async fn what_rocksdb_alone_wrote_goes_on_with_a_journal_and_there_is_no_way_back() {
-    let directory = TempDir::new().unwrap();
-    for wal in [WriteAheadLog::RocksDb, WriteAheadLog::Journal, WriteAheadLog::Journal] {
-        let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
+async fn a_directory_goes_on_with_the_engine_that_it_began_with() {
+    for engine in ENGINES {
+        let directory = TempDir::new().unwrap();
+        for (life, wanted) in [engine, Engine::Files, Engine::RocksDb].into_iter().enumerate() {
+            let store = RocksStore::open(directory.path(), &with(wanted)).unwrap();
+            let files = store.shared.with_open(|database| Ok(database.files().is_some())).unwrap();
+            assert_eq!(files, engine == Engine::Files, "life {life}");
+            store.commit(appends(3)).await.unwrap();
+            let chunk = store.read(loglet(1, 0), at(1), at(4), usize::MAX).await.unwrap();
+            assert_eq!(chunk.parts, [1, 2, 3].map(|first| Stored::Batch(placed(first, 1))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_with_records_may_be_on_another_disk() {
+    let (directory, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), directory.path().join(RECORDS)).unwrap();
+    for _ in 0..2 {
+        let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
         store.commit(appends(3)).await.unwrap();
-        let chunk = store.read(loglet(1, 0), at(1), at(4), usize::MAX).await.unwrap();
-        assert_eq!(chunk.parts, [1, 2, 3].map(|first| Stored::Batch(placed(first, 1))));
+        assert_eq!(store.read(loglet(1, 0), at(1), at(4), usize::MAX).await.unwrap().parts.len(), 3);
     }
-    match RocksStore::open(directory.path(), &with(WriteAheadLog::RocksDb)) {
-        Err(error @ OpenError::Journaled { .. }) => assert!(error.to_string().contains("storage.wal"), "{error}"),
-        other => panic!("{other:?}"),
-    }
+    assert!(!files(elsewhere.path(), ".journal").is_empty());
 }
 
 #[tokio::test]
@@ -93,7 +105,7 @@ fn raw(store: &RocksStore, key: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn a_flipped_bit_in_a_value_is_damage_and_the_rest_is_read() {
     let directory = TempDir::new().unwrap();
-    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    let store = RocksStore::open(directory.path(), &with(Engine::RocksDb)).unwrap();
     store.commit(appends(5)).await.unwrap();
     let key = format::batch_key(loglet(1, 0), at(3));
     let value = raw(&store, &key);
@@ -118,7 +130,7 @@ async fn a_flipped_bit_in_a_value_is_damage_and_the_rest_is_read() {
 #[tokio::test]
 async fn a_value_under_another_key_is_damage() {
     let directory = TempDir::new().unwrap();
-    let store = RocksStore::open(directory.path(), &RocksOptions::default()).unwrap();
+    let store = RocksStore::open(directory.path(), &with(Engine::RocksDb)).unwrap();
     store.commit(appends(1)).await.unwrap();
     let value = raw(&store, &format::batch_key(loglet(1, 0), at(1)));
     put(&store, BATCHES, &format::batch_key(loglet(2, 0), at(7)), &value);
@@ -146,7 +158,7 @@ fn flush(store: &RocksStore) {
         Some((files, _)) => files.checkpoint(),
         None => {
             let db = database.db();
-            db.flush_cf(family(db, BATCHES)).map_err(refused)
+            db.flush_cf(family(db, BATCHES)).map_err(database::refused)
         }
     });
     flushed.unwrap();
@@ -164,15 +176,15 @@ async fn rotten_files_are_damage_or_a_typed_refusal_and_never_a_panic() {
     let batches = || (0..records).map(|index| placed_with(1 + index, 1, &"x".repeat(600)));
     let (db, records_of) = (DIRECTORY, RECORDS);
     let rotten = [
-        (WriteAheadLog::Journal, db, ".blob"),
-        (WriteAheadLog::Journal, db, ".sst"),
-        (WriteAheadLog::Files, db, ".sst"),
-        (WriteAheadLog::Files, records_of, "1.journal"),
+        (Engine::RocksDb, db, ".blob"),
+        (Engine::RocksDb, db, ".sst"),
+        (Engine::Files, db, ".sst"),
+        (Engine::Files, records_of, "1.journal"),
     ];
-    for (wal, below, suffix) in rotten {
+    for (engine, below, suffix) in rotten {
         for step in 0..12_usize {
             let directory = TempDir::new().unwrap();
-            let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
+            let store = RocksStore::open(directory.path(), &with(engine)).unwrap();
             let mut group = Group::default();
             batches().for_each(|batch| group.push(Change::Append { loglet: loglet(1, 0), batch }));
             store.commit(group).await.unwrap();
@@ -184,7 +196,7 @@ async fn rotten_files_are_damage_or_a_typed_refusal_and_never_a_panic() {
                 bytes[place] ^= 0x10;
                 fs::write(&path, bytes).unwrap();
             }
-            let store = match RocksStore::open(directory.path(), &with(wal)) {
+            let store = match RocksStore::open(directory.path(), &with(engine)) {
                 Ok(store) => store,
                 Err(OpenError::Damaged { .. } | OpenError::Failed { .. }) => continue,
                 Err(other) => panic!("{other:?}"),
@@ -216,15 +228,15 @@ async fn check_damage(store: &RocksStore, records: u64, written: Vec<Stored>) {
 
 #[tokio::test]
 async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
-    for wal in WALS {
+    for engine in ENGINES {
         let directory = TempDir::new().unwrap();
-        let store = RocksStore::open(directory.path(), &with(wal)).unwrap();
+        let store = RocksStore::open(directory.path(), &with(engine)).unwrap();
         for _ in 0..4 {
             store.commit(appends(20)).await.unwrap();
         }
         // As a crash leaves it: nothing but the WAL.
         let copy = TempDir::new().unwrap();
-        for below in ["db", "db/journal", "records"] {
+        for below in ["db", "records"] {
             let [from, to] = [directory.path(), copy.path()].map(|root| root.join(below));
             fs::create_dir_all(&to).unwrap();
             let Ok(entries) = fs::read_dir(&from) else { continue };
@@ -234,17 +246,16 @@ async fn damage_behind_a_torn_tail_of_the_wal_is_refused() {
                 }
             }
         }
-        let (log, at) = match wal {
-            WriteAheadLog::Files => (copy.path().join("records/0000000001.journal"), 4096 + 100),
-            WriteAheadLog::Journal => (copy.path().join("db/journal/0000000001.journal"), 4096 + 100),
-            WriteAheadLog::RocksDb => (files(&copy.path().join(DIRECTORY), ".log").pop().unwrap(), 100),
+        let (log, at) = match engine {
+            Engine::Files => (copy.path().join("records/0000000001.journal"), 4096 + 100),
+            Engine::RocksDb => (files(&copy.path().join(DIRECTORY), ".log").pop().unwrap(), 100),
         };
         let mut bytes = fs::read(&log).unwrap();
         bytes[at] ^= 1;
         fs::write(&log, bytes).unwrap();
-        match RocksStore::open(copy.path(), &with(wal)) {
+        match RocksStore::open(copy.path(), &with(engine)) {
             Err(OpenError::Damaged { .. }) => {}
-            other => panic!("{wal:?}: acknowledged groups behind the damage were dropped silently: {other:?}"),
+            other => panic!("{engine:?}: acknowledged groups behind the damage were dropped silently: {other:?}"),
         }
     }
 }

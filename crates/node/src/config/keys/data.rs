@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use bifrost_logserver::WriteAheadLog;
+use bifrost_logserver::Engine;
 use bifrost_types::limits::{SEGMENT_BYTES_MAX, SEGMENT_OFFSETS_MAX};
 
 use super::{MEMORY_MAX, between, number};
@@ -15,11 +15,10 @@ const DEV_NODES_MAX: u64 = 64;
 /// Most memory that a sequencer may keep for copies that are behind.
 const RETAINED_BYTES_MAX: u64 = 1 << 30;
 
-const fn wal_name(wal: WriteAheadLog) -> &'static str {
-    match wal {
-        WriteAheadLog::Journal => "journal",
-        WriteAheadLog::RocksDb => "rocksdb",
-        WriteAheadLog::Files => "files",
+const fn engine_name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Files => "files",
+        Engine::RocksDb => "rocksdb",
     }
 }
 
@@ -62,21 +61,24 @@ pub(super) const KEYS: &[Key] = keys! {
     "Copies of each record of a log that is made without --replication: a number of nodes, or domains such as \
      \"{zone: 2, node: 3}\". Empty means what the cluster has, at first two nodes. --replication says the same."
 
-    storage.wal Text {
-        |config| wal_name(config.storage.wal).to_owned(),
+    storage.engine Text {
+        |config| engine_name(config.storage.engine).to_owned(),
         |config, text| {
-            let named = [WriteAheadLog::Files, WriteAheadLog::Journal, WriteAheadLog::RocksDb].into_iter().find(|wal| wal_name(*wal) == text);
-            config.storage.wal = named.ok_or_else(|| Rejected::Range("\"files\", \"journal\" or \"rocksdb\"".to_owned()))?;
+            let named = [Engine::Files, Engine::RocksDb].into_iter().find(|engine| engine_name(*engine) == text);
+            config.storage.engine = named.ok_or_else(|| Rejected::Range("\"files\" or \"rocksdb\"".to_owned()))?;
             Ok(())
         }
     }
-    "What appends are durable in before they are acknowledged: \"journal\", files that are written before they are \
-     needed and used again, or \"rocksdb\", that database's own log, whose fsync costs three times as much. A directory \
-     that was used with the journal cannot be opened without it any more."
+    "Where records are kept: \"files\", that are written before they are needed and used again, with an index in RocksDB; or \
+     \"rocksdb\", which keeps them too and writes each several times. It is of a new directory: one that has records goes on \
+     as what it is."
+
+    storage.file_bytes Bytes (storage.file_bytes)
+    "Bytes of a file of records, 1 MiB to 16 GiB. A file goes when nothing in it is needed; opening reads the newest ones."
 
     storage.write_buffer_bytes Bytes (storage.write_buffer_bytes)
-    "Bytes of writes kept in memory before they move to files, 1 MiB to 16 GiB. At 50 MB/s the default is a flush a \
-     second. The write-ahead log takes about twice this."
+    "Bytes that RocksDB keeps in memory before they move to its files, 1 MiB to 16 GiB. With storage.engine = \"files\" that \
+     is the index only."
 
     storage.block_cache_bytes Bytes (storage.block_cache_bytes)
     "Bytes of index and data blocks kept in memory, up to 16 GiB. Records are in blob files and cached by the \
