@@ -39,6 +39,7 @@ pub use options::{InvalidOption, ServerOptions};
 pub use server::{LogServerHandle, StartError, WriterRuntime};
 pub use space::{Fullness, SpaceOptions};
 pub use store::memory::MemoryStore;
+pub use store::recent::Recent;
 #[cfg(feature = "rocksdb")]
 pub use store::rocks::{Engine, OpenError, RocksOptions, RocksStore, check_directory};
 pub use store::{LogStore, StoreError};

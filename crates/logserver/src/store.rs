@@ -8,12 +8,15 @@ pub mod conformance;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
 #[cfg(any(feature = "rocksdb", test))]
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "only the store on a real disk needs all of it"))]
 mod files;
 pub mod format;
 pub mod memory;
+pub mod recent;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 #[cfg(any(feature = "rocksdb", test))]
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "only the store on a real disk needs all of it"))]
 mod scan;
 
 use std::future::Future;

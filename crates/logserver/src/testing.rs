@@ -1,6 +1,9 @@
 //! What the tests of this crate share: short names for ids, batches, and a server to talk to.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bifrost_types::{
@@ -150,4 +153,21 @@ pub(crate) fn part(first_offset: u64, records: u64) -> ReadReply {
         end: at(first_offset + records),
         batch: batch(first_offset, records),
     }
+}
+
+/// Compares hex dumps with a golden file; `UPDATE=1` rewrites it.
+pub(crate) fn golden(name: &str, rows: &[(&str, &[u8])]) {
+    let mut text = String::new();
+    for (what, bytes) in rows {
+        writeln!(text, "{what}").unwrap();
+        for line in bytes.chunks(16) {
+            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(text, "  {}", hex.join(" ")).unwrap();
+        }
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "the bytes on disk changed: {name}");
 }

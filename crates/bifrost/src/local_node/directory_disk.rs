@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bifrost_logserver::{Marker, MarkerError, RocksOptions, RocksStore, WriterRuntime, check_directory};
+use bifrost_logserver::{Marker, MarkerError, Recent, RocksOptions, RocksStore, WriterRuntime, check_directory};
 use futures_util::future::BoxFuture;
 
 use super::NodeError;
@@ -33,8 +33,8 @@ impl Disk for DirectoryDisk {
 
     fn open(&self) -> BoxFuture<'_, Result<OpenStore, NodeError>> {
         Box::pin(async {
-            let store = RocksStore::open(&self.directory, &self.options)?;
-            Ok(OpenStore::new(Arc::new(store), WriterRuntime::Thread))
+            let store = Arc::new(RocksStore::open(&self.directory, &self.options)?);
+            Ok(OpenStore::new(Arc::new(Recent::new(store, self.options.recent_bytes)), WriterRuntime::Thread))
         })
     }
 }

@@ -9,6 +9,9 @@
 //! Keys are those of the rows, big-endian; everything else is little-endian. The checksum (crc32c) of a batch covers its key
 //! and its number of records too: it is a batch in one place of one loglet only.
 
+#[cfg(test)]
+mod tests;
+
 use std::num::NonZeroU32;
 
 use bifrost_types::{LogletId, LogletOffset};

@@ -1,30 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fmt::Write;
-use std::fs;
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::*;
-
-/// Compares hex dumps with a golden file; `UPDATE=1` rewrites it.
-fn golden(name: &str, rows: &[(&str, &[u8])]) {
-    let mut text = String::new();
-    for (what, bytes) in rows {
-        writeln!(text, "{what}").unwrap();
-        for line in bytes.chunks(16) {
-            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(text, "  {}", hex.join(" ")).unwrap();
-        }
-    }
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "the bytes on disk changed: {name}");
-}
 
 fn full_state() -> DurableState {
     DurableState {

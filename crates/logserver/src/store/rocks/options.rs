@@ -30,6 +30,8 @@ pub struct RocksOptions {
     /// Bytes of index and data blocks kept in memory, up to 16 GiB. Default 16 MiB: batches are in files of their own and are
     /// cached by the system, so only keys are in here.
     pub block_cache_bytes: usize,
+    /// Bytes of batches that are kept in memory for readers at the ends of logs, up to 16 GiB. Default 32 MiB.
+    pub recent_bytes: usize,
     /// Threads for flush and compaction, 1 to 64. Default 2: one each.
     pub background_jobs: u16,
     /// Reads that may run at once, 1 to 256; others wait. Default 4: each holds a thread of the blocking pool.
@@ -47,6 +49,7 @@ impl Default for RocksOptions {
             write_buffer_bytes: 64 << 20,
             file_bytes: 64 << 20,
             block_cache_bytes: 16 << 20,
+            recent_bytes: 32 << 20,
             background_jobs: 2,
             concurrent_reads: 4,
             open_files: 256,
@@ -65,6 +68,7 @@ impl RocksOptions {
             ("write_buffer_bytes", self.write_buffer_bytes, 1 << 20, 1 << 34),
             ("file_bytes", self.file_bytes, 1 << 20, 1 << 34),
             ("block_cache_bytes", self.block_cache_bytes, 0, 1 << 34),
+            ("recent_bytes", self.recent_bytes, 0, 1 << 34),
             ("background_jobs", usize::from(self.background_jobs), 1, 64),
             ("concurrent_reads", usize::from(self.concurrent_reads), 1, 256),
             ("open_files", usize::from(self.open_files), 16, usize::from(u16::MAX)),

@@ -84,6 +84,9 @@ pub(super) const KEYS: &[Key] = keys! {
     "Bytes of index and data blocks kept in memory, up to 16 GiB. Records are in blob files and cached by the \
      system, so only keys are in here."
 
+    storage.recent_bytes Bytes (storage.recent_bytes)
+    "Bytes of records kept in memory for readers at the ends of logs, up to 16 GiB. Those behind read from the disk."
+
     storage.background_jobs Count (storage.background_jobs)
     "Threads for flush and compaction, 1 to 64. The default is one each."
 
