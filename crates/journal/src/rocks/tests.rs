@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const SMALL: JournalOptions = JournalOptions { file_bytes: 64 << 10, prepares_ahead: true };
+const SMALL: JournalOptions = JournalOptions { file_bytes: 64 << 10, prepares_ahead: true, keeps_files: false };
 
 fn options() -> Options {
     let mut options = Options::default();
