@@ -174,6 +174,11 @@ impl<D: Directory> Journal<D> {
         self.last
     }
 
+    /// The file of the last group, and where in it the next one begins if it has room there; `None` before the first.
+    pub fn end(&self) -> Option<(u64, u64)> {
+        self.active.as_ref().map(|active| (active.prepared.id.number, active.at))
+    }
+
     /// Appends a group: what `encode` puts into the blocks. It is durable, whole, when this returns. Blocks for one write and
     /// one fsync, and for the making of a file if none is ready.
     ///

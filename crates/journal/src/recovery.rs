@@ -105,12 +105,15 @@ pub struct Position {
     /// Files before this one are complete, and not read: whoever [keeps](crate::JournalOptions::keeps_files) them knows what
     /// is in them, and some may be gone.
     pub first_file: u64,
+    /// What lies before this place in the first file is not read either: the group `replayed_after` ends there. Zero, and the
+    /// file is read from its start.
+    pub at: u64,
 }
 
 impl Position {
     /// Of a journal whose files go when their groups are released.
     pub const fn applied(sequence: u64) -> Self {
-        Self { applied: sequence, replayed_after: sequence, first_file: 0 }
+        Self { applied: sequence, replayed_after: sequence, first_file: 0, at: 0 }
     }
 }
 
@@ -162,6 +165,10 @@ pub(crate) fn scan<D: Directory>(
             return Err(ScanError::Damaged(Damage::FileMissing { number: number - 1 }));
         }
         let mut found = open(directory, number)?;
+        if before.is_none() && position.at > 0 {
+            begin_at(&mut found, position)?;
+            scanned.last = found.last;
+        }
         scan_file(&mut found, &mut scanned.last, position, replay)?;
         scanned.files.push(found);
     }
@@ -199,6 +206,19 @@ fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, Scan
         Ok(_) | Err(HeaderError::Unreadable) => Err(ScanError::Damaged(Damage::Header { name })),
         Err(HeaderError::Version(found)) => Err(ScanError::NewerFormat(found)),
     }
+}
+
+/// What lies before the position is known.
+fn begin_at<F>(found: &mut Found<F>, position: Position) -> Result<(), ScanError> {
+    let Position { replayed_after, first_file, at, .. } = position;
+    if found.id.number != first_file {
+        return Err(ScanError::Damaged(Damage::FileMissing { number: first_file }));
+    }
+    if !at.is_multiple_of(BLOCK) || at > found.bytes {
+        return Err(ScanError::Damaged(Damage::Ends { known: replayed_after, last: None }));
+    }
+    (found.end, found.last) = (at, Some(replayed_after));
+    Ok(())
 }
 
 /// Reads the groups of a file, up to the first place where none is, and makes sure that none is behind it.

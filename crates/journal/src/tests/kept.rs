@@ -57,8 +57,6 @@ struct Owner {
     in_flight: Option<(u64, Vec<u8>)>,
     /// Durable.
     position: Position,
-    /// The file of the last group.
-    active: u64,
     discarded: Vec<u64>,
 }
 
@@ -76,10 +74,11 @@ impl Owner {
             && let Some(placed) = replayed.get(&sequence)
         {
             assert_eq!(placed.bytes, bytes);
-            self.active = placed.file;
             self.groups.insert(sequence, placed.clone());
         }
-        let read = self.groups.iter().filter(|(_, placed)| placed.file >= self.position.first_file);
+        let Position { replayed_after, first_file, .. } = self.position;
+        let read =
+            self.groups.iter().filter(|(sequence, placed)| placed.file >= first_file && **sequence > replayed_after);
         assert_eq!(replayed, read.map(|(sequence, placed)| (*sequence, placed.clone())).collect());
         Ok(journal)
     }
@@ -107,14 +106,18 @@ fn play(acts: Vec<Act>, survives: &[bool]) {
                 let bytes = group(number as u64, bytes);
                 match append(&mut journal, &bytes) {
                     Ok(appended) => {
-                        owner.active = appended.file;
                         owner.groups.insert(appended.sequence, Placed { file: appended.file, at: appended.at, bytes });
                     }
                     Err(_) => owner.in_flight = Some((journal.last() + 1, bytes)),
                 }
             }
             Act::Checkpoint => {
-                owner.position = Position { applied: journal.last(), replayed_after: 0, first_file: owner.active };
+                // From the start of a file, or from where the last group ends.
+                let (first_file, at) = journal.end().unwrap_or_default();
+                owner.position = match number % 2 {
+                    0 => Position { applied: journal.last(), replayed_after: 0, first_file, at: 0 },
+                    _ => Position { applied: journal.last(), replayed_after: journal.last(), first_file, at },
+                };
                 journal.release(journal.last());
             }
             Act::Discard { which } => {

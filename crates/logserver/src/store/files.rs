@@ -4,9 +4,9 @@
 //!  commit(group) ─► journal: one write, one fsync ─► rows of the index, not durable yet
 //!                      │ a file is full
 //!                      ▼
-//!            checkpoint: what the file has becomes rows, the index is flushed ─► nothing is read again but newer files
+//!            checkpoint: what the file has becomes rows, the index is flushed ─► only groups after that are read again
 //!
-//!  open: the index as it was flushed last ─► the groups after its position, from the files that it does not cover
+//!  open: the index as it was flushed last ─► the groups after its position, from the files
 //!
 //!  trim ─► spans of the loglet go ─► a file without any is used again or removed
 //!          a file of which little is needed: what is needed is written once more, to the newest file
@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use self::books::{Books, Pages, last_below, spot_of};
-use self::format::{Entry, Place, Sink, Spot, decode_group};
+use self::format::{Entry, Indexed, Place, Sink, Spot, decode_group};
 use self::index::{Index, Table};
 use self::readers::Readers;
 use crate::store::format::{FormatError, batch_key, decode_loglet_key, decode_state, encode_state, loglet_key};
@@ -119,7 +119,8 @@ impl<D: Directory, I: Index> FileStore<D, I> {
     ) -> Result<Self, FileStoreError> {
         let (mut books, indexed) = Books::open(&index)?;
         let options = JournalOptions { keeps_files: true, ..options };
-        let position = Position { applied: indexed.group, replayed_after: 0, first_file: indexed.first_file };
+        let Indexed { group, booked, end } = indexed;
+        let position = Position { applied: group, replayed_after: booked, first_file: end.file, at: end.at };
         let mut replay = |group: Replayed<'_>| Ok(enter_again(&index, &mut books, indexed.group, group)?);
         let journal = Journal::open(directory.clone(), path, options, salts, position, &mut replay)?;
         let kept: BTreeSet<u64> = journal.kept().map(|(file, _)| file).collect();
@@ -231,7 +232,8 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             let mut writer = self.writer.lock();
             let Writer { journal, books, .. } = &mut *writer;
             let mut pages = Pages::new(&self.index, 0, false);
-            books.close(&mut pages, journal.kept().map(|(file, _)| file));
+            let (file, at) = journal.end().unwrap_or_default();
+            books.book(&mut pages, journal.kept().map(|(file, _)| file), Spot { file, at })?;
             writer.write(pages)?;
             (writer.books.group, writer.books.dead())
         };

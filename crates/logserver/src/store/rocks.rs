@@ -333,8 +333,11 @@ impl Drop for RocksStore {
     fn drop(&mut self) {
         // Whoever still reads or compacts keeps the lock of the database; this waits for them, so that the directory is
         // free when the store is gone.
-        let cancelled = self.shared.with(|database| {
-            database.cancel_all_background_work(false);
+        let cancelled = self.shared.with_open(|database| {
+            // The index of files is small, and flushed once more.
+            if database.files().is_none() {
+                database.db().cancel_all_background_work(false);
+            }
             Ok(())
         });
         drop(cancelled);

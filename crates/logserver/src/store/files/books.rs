@@ -1,19 +1,20 @@
 //! The books: which file has what of which loglet, so that whole files go when nothing in them is needed.
 //!
-//! What files that are still written, or were lately, have is in memory; the rest is in rows. Both are changed by the entries
-//! of groups, in their order, and by nothing else: reading the groups of a file once more makes the same books.
+//! What the groups since the last checkpoint have is in memory; the rest is in rows. Both are changed by the entries of groups,
+//! in their order, and by nothing else: reading those groups once more makes the same books.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bifrost_types::{LogletId, LogletOffset};
 
-use super::format::{Entry, Indexed, Need, Place, Span, Spot};
+use super::format::{self, Indexed, Need, Place, Span, Spot};
 use super::index::{Index, Table, Writes};
 use crate::store::StoreError;
 use crate::store::format::{FormatError, LOGLET_KEY_BYTES, batch_key};
 use crate::store::scan::{BatchRow, RowError, Rows};
 
-/// A file whose spans are not in rows.
+/// What a file has beyond what its rows say.
 #[derive(Debug, Default)]
 struct Tally {
     spans: BTreeMap<LogletId, Span>,
@@ -27,9 +28,10 @@ pub(super) struct Books {
     /// The file of that group.
     pub(super) active: u64,
     tallies: BTreeMap<u64, Tally>,
-    /// Files whose spans are in rows, with what those say together.
+    /// What the rows of each file say.
     needs: BTreeMap<u64, Need>,
-    first_file: u64,
+    /// Up to where the rows go.
+    booked: Indexed,
 }
 
 /// Changes of rows on the way to the index.
@@ -69,7 +71,8 @@ impl Books {
             rows.next();
         }
         ended(&rows)?;
-        Ok((Self { needs, first_file: indexed.first_file, ..Self::default() }, indexed))
+        let books = Self { group: indexed.booked, active: indexed.end.file, needs, booked: indexed, ..Self::default() };
+        Ok((books, indexed))
     }
 
     /// Enters a group, in its order.
@@ -78,25 +81,25 @@ impl Books {
         pages: &mut Pages<'_, I>,
         file: u64,
         group: u64,
-        entries: impl IntoIterator<Item = Entry>,
+        entries: impl IntoIterator<Item = format::Entry>,
     ) -> Result<(), StoreError> {
         (self.active, self.group) = (file, group);
         for entry in entries {
             match entry {
-                Entry::Batch(place) => self.place(pages, place),
-                Entry::State { key, value } => {
+                format::Entry::Batch(place) => self.place(pages, place),
+                format::Entry::State { key, value } => {
                     if !pages.known {
                         pages.writes.put(Table::States, &key, &value);
                     }
                 }
-                Entry::DropBelow { loglet, offset } => {
+                format::Entry::DropBelow { loglet, offset } => {
                     if !pages.known {
                         let from = batch_key(loglet, LogletOffset::FIRST);
                         pages.writes.delete_range(Table::Batches, &from, &batch_key(loglet, offset));
                     }
                     self.forget(pages, loglet, |span| if span.end <= offset { None } else { Some(*span) })?;
                 }
-                Entry::DropFrom { loglet, offset } => {
+                format::Entry::DropFrom { loglet, offset } => {
                     let reach = reach(pages, loglet, offset)?;
                     if !pages.known {
                         let until = batch_key(loglet, LogletOffset::MAX);
@@ -115,7 +118,7 @@ impl Books {
     }
 
     const fn indexed(&self) -> Indexed {
-        Indexed { group: self.group, first_file: self.first_file }
+        Indexed { group: self.group, ..self.booked }
     }
 
     fn place<I: Index>(&mut self, pages: &mut Pages<'_, I>, place: Place) {
@@ -175,43 +178,60 @@ impl Books {
         ended(&rows)
     }
 
-    /// Puts the spans of files that take no more groups into rows. `kept` are all these files.
-    pub(super) fn close<I: Index>(&mut self, pages: &mut Pages<'_, I>, kept: impl Iterator<Item = u64>) {
-        for file in kept.filter(|file| *file < self.active) {
-            if self.needs.contains_key(&file) && !self.tallies.contains_key(&file) {
-                continue;
-            }
-            let Tally { spans, written } = self.tallies.remove(&file).unwrap_or_default();
-            let bytes = spans.values().map(|span| span.bytes).fold(0, u64::saturating_add);
-            let need = Need { spans: spans.len() as u64, bytes, written };
+    /// Puts everything into rows. `kept` are the files that take no more groups, and the last group ends at `end`.
+    pub(super) fn book<I: Index>(
+        &mut self,
+        pages: &mut Pages<'_, I>,
+        kept: impl Iterator<Item = u64>,
+        end: Spot,
+    ) -> Result<(), StoreError> {
+        let corrupt = |cause| StoreError::Corrupt { cause };
+        for (file, Tally { spans, written }) in std::mem::take(&mut self.tallies) {
+            let need = self.needs.entry(file).or_default();
+            need.written = need.written.saturating_add(written);
             for (loglet, span) in spans {
-                pages.writes.put(Table::Spans, &Span::key(loglet, file), &span.value());
+                let key = Span::key(loglet, file);
+                need.bytes = need.bytes.saturating_add(span.bytes);
+                let span = match pages.index.get(Table::Spans, &key)? {
+                    Some(row) => span.joined(&Span::decode(&row).map_err(corrupt)?),
+                    None => {
+                        need.spans += 1;
+                        span
+                    }
+                };
+                pages.writes.put(Table::Spans, &key, &span.value());
             }
             pages.writes.put(Table::Files, &file.to_be_bytes(), &need.value());
-            self.needs.insert(file, need);
         }
-        self.first_file = self.active;
+        for file in kept.filter(|file| *file < self.active) {
+            if let Entry::Vacant(unused) = self.needs.entry(file) {
+                pages.writes.put(Table::Files, &file.to_be_bytes(), &unused.insert(Need::default()).value());
+            }
+        }
+        self.booked = Indexed { group: self.group, booked: self.group, end };
         pages.writes.put(Table::Position, Indexed::KEY, &self.indexed().value());
+        Ok(())
     }
 
-    /// Files whose spans are in rows, and how much of them is needed.
+    /// How much of each file is needed, as the rows say: of those that take no more groups.
     pub(super) fn needs(&self) -> impl Iterator<Item = (u64, &Need)> {
-        self.needs.iter().map(|(file, need)| (*file, need))
+        let full = self.needs.range(..self.active);
+        full.filter(|(file, _)| !self.tallies.contains_key(file)).map(|(file, need)| (*file, need))
     }
 
-    /// How much of a file is needed, if its spans are in rows.
+    /// How much of a file is needed, as its row says.
     pub(super) fn need(&self, file: u64) -> Option<Need> {
         self.needs.get(&file).copied()
     }
 
     /// Files of which nothing is needed.
     pub(super) fn dead(&self) -> Vec<u64> {
-        self.needs.iter().filter(|(_, need)| need.spans == 0).map(|(file, _)| *file).collect()
+        self.needs().filter(|(_, need)| need.spans == 0).map(|(file, _)| file).collect()
     }
 
-    /// A file that nobody wrote a row for: nothing in it is needed.
+    /// A file that is not read when the store is opened, and that has no row: nothing in it is needed.
     pub(super) fn unknown(&mut self, file: u64) {
-        if file < self.first_file {
+        if file < self.booked.end.file {
             self.needs.entry(file).or_default();
         }
     }

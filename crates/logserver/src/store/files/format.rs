@@ -34,7 +34,7 @@ const PLACE_VERSION: u8 = 1;
 const BATCH_HEADER_BYTES: usize = BATCH_KEY_BYTES + 12;
 
 /// A place in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Spot {
     pub(super) file: u64,
     pub(super) at: u64,
@@ -273,7 +273,7 @@ pub(super) struct Span {
 const SPAN_KEY_BYTES: usize = LOGLET_KEY_BYTES + 8;
 const SPAN_BYTES: usize = 24;
 const NEED_BYTES: usize = 24;
-const POSITION_BYTES: usize = 16;
+const POSITION_BYTES: usize = 32;
 
 impl Span {
     pub(super) fn key(loglet: LogletId, file: u64) -> [u8; SPAN_KEY_BYTES] {
@@ -282,6 +282,12 @@ impl Span {
         rest.put_slice(&loglet_key(loglet));
         rest.put_u64(file);
         key
+    }
+
+    /// Both of one file and loglet.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let (first, end) = (self.first.min(other.first), self.end.max(other.end));
+        Self { first, end, bytes: self.bytes.saturating_add(other.bytes) }
     }
 
     pub(super) fn file(key: &[u8]) -> Result<u64, FormatError> {
@@ -309,7 +315,7 @@ impl Span {
     }
 }
 
-/// How much of a file is needed, for a file that takes no more groups.
+/// How much of a file is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Need {
     /// Loglets of which it has something that is needed.
@@ -344,10 +350,12 @@ impl Need {
 /// How far the rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Indexed {
-    /// The last group that is in them.
+    /// The last group whose batches and states are in them.
     pub(super) group: u64,
-    /// The first file whose spans are in no rows.
-    pub(super) first_file: u64,
+    /// The last group that is in the rows of spans and files.
+    pub(super) booked: u64,
+    /// Where that group ends: its file, and the place in it.
+    pub(super) end: Spot,
 }
 
 impl Indexed {
@@ -358,7 +366,9 @@ impl Indexed {
         let mut value = [0; POSITION_BYTES];
         let mut rest = &mut value[..];
         rest.put_u64_le(self.group);
-        rest.put_u64_le(self.first_file);
+        rest.put_u64_le(self.booked);
+        rest.put_u64_le(self.end.file);
+        rest.put_u64_le(self.end.at);
         value
     }
 
@@ -367,6 +377,7 @@ impl Indexed {
         if fields.len() != POSITION_BYTES {
             return Err(FormatError::Length);
         }
-        Ok(Self { group: fields.get_u64_le(), first_file: fields.get_u64_le() })
+        let (group, booked) = (fields.get_u64_le(), fields.get_u64_le());
+        Ok(Self { group, booked, end: Spot { file: fields.get_u64_le(), at: fields.get_u64_le() } })
     }
 }

@@ -5,7 +5,7 @@
 //!  States    loglet               ─► its state
 //!  Spans     loglet, file         ─► what the file has of the loglet
 //!  Files     file                 ─► how much of it is needed
-//!  Position                       ─► the last group that is in here, and the first file that the spans do not cover
+//!  Position                       ─► the last group that is in here, and the one up to which spans and files are
 //! ```
 //! What was written is visible at once and durable after a flush, which takes everything or nothing. After a crash it is what
 //! some flush left, and the groups after its position are applied again.

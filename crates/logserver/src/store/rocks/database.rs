@@ -11,9 +11,14 @@ use super::index::RocksIndex;
 use super::keeper::{Files, Keeper};
 use super::open::OpenError;
 use super::options::{Engine, RocksOptions};
-use super::{BATCHES, DIRECTORY, RECORDS, STATES};
+use super::{BATCHES, DIRECTORY, RECORDS, STATES, total_bytes};
 use crate::store::StoreError;
 use crate::store::files::FileStore;
+
+/// A disk has room for so many files at least.
+const FILES_OF_A_DISK: u64 = 64;
+/// And no file is shorter.
+const FILE_BYTES_MIN: u64 = 256 << 10;
 
 /// An open database.
 #[derive(Debug)]
@@ -54,7 +59,9 @@ impl OpenDatabase {
         let io = |source| OpenError::of_io(directory, source);
         let records = RealDirectory::open(&path).map_err(io)?;
         tracing::debug!(directory = %path.display(), direct = records.is_direct(), "files of records are opened");
-        let file_bytes = options.file_bytes.next_multiple_of(BLOCK_BYTES) as u64;
+        // Of a small disk a small part: one batch that is needed keeps a whole file.
+        let most = (total_bytes(directory).map_err(io)? / FILES_OF_A_DISK).max(FILE_BYTES_MIN);
+        let file_bytes = (options.file_bytes as u64).min(most).next_multiple_of(BLOCK_BYTES as u64);
         let journal = JournalOptions { file_bytes, ..JournalOptions::default() };
         #[expect(clippy::disallowed_methods, reason = "what a file held before must not be taken for something new")]
         let salts = Box::new(rand::random::<u64>);

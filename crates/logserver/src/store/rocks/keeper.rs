@@ -48,13 +48,10 @@ impl Keeper {
                     !stopped
                 };
                 let share = asked.swap(SHARE, Ordering::AcqRel);
-                if let Err(error) = round(&files, share, &mut pause) {
-                    match error {
-                        StoreError::Full => tracing::debug!("there is no room to keep files in order"),
-                        error => tracing::error!(%error, "files cannot be kept in order"),
-                    }
-                }
+                tell(round(&files, share, &mut pause));
             }
+            // So that the next life has nothing to read.
+            tell(files.checkpoint());
         })?;
         Ok(Self { wanted: Some(wanted), share, thread: Some(thread) })
     }
@@ -68,6 +65,14 @@ impl Keeper {
     pub(super) fn reclaim(&self) {
         self.share.store(SHARE_IN_NEED, Ordering::Release);
         self.wake();
+    }
+}
+
+fn tell(ended: Result<(), StoreError>) {
+    match ended {
+        Ok(()) => {}
+        Err(StoreError::Full) => tracing::debug!("there is no room to keep files in order"),
+        Err(error) => tracing::error!(%error, "files cannot be kept in order"),
     }
 }
 

@@ -61,7 +61,7 @@ fn the_bytes_of_a_group_and_of_rows_are_pinned() {
     assert_eq!(Span::file(&span_key), Ok(5));
     let need = Need { spans: 1, bytes: 2, written: 3 };
     assert_eq!(Need::decode(&5_u64.to_be_bytes(), &need.value()), Ok((5, need)));
-    let indexed = Indexed { group: 8, first_file: 5 };
+    let indexed = Indexed { group: 8, booked: 7, end: Spot { file: 5, at: 4096 } };
     assert_eq!(Indexed::decode(&indexed.value()), Ok(indexed));
     golden(
         "files.golden",
