@@ -396,3 +396,43 @@ fn a_full_disk_refuses_a_group_and_leaves_no_trace() {
     let files: BTreeSet<String> = names(&disk).into_iter().collect();
     assert!(files.len() <= 3, "{files:?}");
 }
+
+#[test]
+fn a_file_that_somebody_reads_stays_as_it_is() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    for offset in 1..=20 {
+        commit(&store, [append(1, offset)]);
+    }
+    let reader = store.readers.get(1).unwrap().expect("it is there");
+    commit(&store, [trim(1, 15)]);
+    store.checkpoint().unwrap();
+    assert!(names(&disk).contains(&"0000000001.journal".to_owned()), "{:?}", names(&disk));
+    assert!(store.readers.get(1).unwrap().is_none(), "nobody else begins to read it");
+    drop(reader);
+    store.checkpoint().unwrap();
+    // Of the first two one was used again or removed at once.
+    assert!(!names(&disk).contains(&"0000000002.journal".to_owned()), "{:?}", names(&disk));
+    for offset in 21..=50 {
+        commit(&store, [append(1, offset)]);
+    }
+    assert!(!names(&disk).contains(&"0000000001.journal".to_owned()), "{:?}", names(&disk));
+}
+
+#[test]
+fn an_end_that_is_cut_off_frees_its_files() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    for offset in 1..=40 {
+        commit(&store, [append(1, offset)]);
+    }
+    store.checkpoint().unwrap();
+    let before = names(&disk).len();
+    commit(&store, [Change::DropFrom { loglet: of(1), offset: at(10) }, append(2, 1)]);
+    store.checkpoint().unwrap();
+    assert!(names(&disk).len() < before - 1, "{before}, {:?}", names(&disk));
+    // Everything below the cut goes with the next trim, and nothing keeps a file for what was above it.
+    commit(&store, [trim(1, 10)]);
+    store.checkpoint().unwrap();
+    assert!(names(&disk).len() <= 3, "{:?}", names(&disk));
+}
