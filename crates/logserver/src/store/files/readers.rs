@@ -38,11 +38,11 @@ impl<D: Directory> Readers<D> {
     /// An open file; `None` if it is not there any more. It stays as it is while this is held.
     pub(super) fn get(&self, file: u64) -> io::Result<Option<Arc<D::Reader>>> {
         let mut state = self.state.lock();
-        if let Some(reader) = state.open.get(&file).and_then(Weak::upgrade) {
-            return Ok(Some(reader));
-        }
         if !state.known.contains(&file) {
             return Ok(None);
+        }
+        if let Some(reader) = state.open.get(&file).and_then(Weak::upgrade) {
+            return Ok(Some(reader));
         }
         let reader = match open_to_read(&self.directory, file) {
             Ok(reader) => Arc::new(reader),
