@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 1024;
 const WRITES: u64 = 150;
+/// Below this none is bad: the best one of a run may have been a lucky one.
+const GOOD: Duration = Duration::from_micros(300);
 /// A disk that stalls must not make the canary the longest part of the run.
 const TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -58,8 +60,29 @@ impl Canary {
         Ok(median)
     }
 
-    /// Whether the machine was not quiet: above the limit, or three times the best of this run.
+    /// Whether the machine was not quiet.
     pub(crate) fn is_bad(&self, median: Duration) -> bool {
-        median > self.limit || self.best.is_some_and(|best| median > best * 3)
+        is_bad(median, self.best, self.limit)
+    }
+}
+
+/// Above the limit, or three times the best of the run.
+fn is_bad(median: Duration, best: Option<Duration>, limit: Duration) -> bool {
+    median > limit || (median > GOOD && best.is_some_and(|best| median > best * 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_canary_is_far_above_the_best_or_above_the_limit() {
+        let bad = |median, best| is_bad(Duration::from_micros(median), best, Duration::from_millis(1));
+        let best = |micros| Some(Duration::from_micros(micros));
+        assert!(bad(1_001, None));
+        assert!(bad(1_001, best(900)));
+        assert!(bad(601, best(200)));
+        assert!(!bad(599, best(200)));
+        assert!(!bad(299, best(50)));
     }
 }

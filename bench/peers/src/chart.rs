@@ -9,7 +9,7 @@ use crate::report::{Medians, Summary};
 
 const WIDTH: f64 = 860.0;
 const LABELS: f64 = 260.0;
-const BARS: f64 = 440.0;
+const BARS: f64 = 410.0;
 const ROW: f64 = 22.0;
 const BAR: f64 = 14.0;
 const TITLE: f64 = 40.0;
@@ -31,14 +31,18 @@ pub(crate) fn svg(machine: &Machine, rounds: u32, summary: &Summary) -> String {
         panel(&mut svg, *cell, rows, top);
         top += TITLE + ROW * rows.len() as f64;
     }
-    let machine = format!(
-        "Three members on loopback and one client on one machine: {}, {} CPUs, Linux {}, {}. Medians of {rounds} rounds. \
-         Light: acknowledged before it is on disk.",
-        machine.cpu, machine.cpus, machine.kernel, machine.file_system
-    );
-    let y = top + TITLE / 2.0 + 6.0;
-    let _infallible =
-        writeln!(svg, "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"10\" fill=\"#5c6370\">{}</text>", escaped(&machine));
+    let notes = [
+        format!(
+            "Three members on loopback and one client on one machine: {}, {} CPUs, Linux {}, {}.",
+            machine.cpu, machine.cpus, machine.kernel, machine.file_system
+        ),
+        format!("Medians of {rounds} rounds. Light: acknowledged before it is on disk. Grey: what the machine can do."),
+    ];
+    for (place, note) in notes.iter().enumerate() {
+        let y = top + 24.0 + 14.0 * place as f64;
+        let _infallible =
+            writeln!(svg, "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"10\" fill=\"#5c6370\">{}</text>", escaped(note));
+    }
     svg + "</svg>\n"
 }
 

@@ -33,6 +33,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use canary::Canary;
 use flushes::Device;
@@ -70,7 +71,7 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-/// Returns whether all rounds were gone through; not, when a signal came.
+/// Returns whether all rounds were gone through; not, when a signal came or the time was over.
 async fn measure(options: Options) -> Result<bool> {
     let scratch = Scratch::new(&options.directory)?;
     let mut members = Members::new(&scratch.name);
@@ -111,6 +112,10 @@ async fn measure(options: Options) -> Result<bool> {
         outcome = work => outcome.map(|()| true),
         name = stopped() => {
             say(&format!("{name}: stopping what was started"));
+            Ok(false)
+        }
+        () = sleep(options.limit()) => {
+            say(&format!("the limit of {} minutes: stopping what was started", options.limit));
             Ok(false)
         }
     };

@@ -41,10 +41,10 @@ impl Tools {
         command.env(MARK, &self.mark).kill_on_drop(true).stdin(Stdio::null());
         let output = timeout(TOOL, command.output()).await;
         let output = output.map_err(|_| anyhow!("no end within {TOOL:?}")).and_then(|output| Ok(output?));
-        let output = output.with_context(|| format!("{:?}", command.as_std()))?;
+        let output = output.with_context(|| program(command))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{:?}: {}: {}", command.as_std(), output.status, said.trim());
+            bail!("{}: {}: {}", program(command), output.status, said.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -71,7 +71,7 @@ impl Members {
         let copy = file.try_clone().context("a second handle of a log")?;
         command.env(MARK, &self.tools.mark).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(copy).stderr(file);
-        let child = command.spawn().with_context(|| format!("starting {name}: {:?}", command.as_std()))?;
+        let child = command.spawn().with_context(|| format!("starting {name}, {}", program(command)))?;
         let number = child.id().and_then(|number| i32::try_from(number).ok()).and_then(Pid::from_raw);
         let group = number.with_context(|| format!("{name} has no process number"))?;
         self.started.push(Member { name: name.to_owned(), child, group, log });
@@ -167,6 +167,10 @@ fn marked(mark: &str) -> Vec<Pid> {
         environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     };
     numbers.filter(has_mark).filter_map(Pid::from_raw).collect()
+}
+
+fn program(command: &Command) -> String {
+    command.as_std().get_program().to_string_lossy().into_owned()
 }
 
 fn last_lines(member: &Member) -> String {

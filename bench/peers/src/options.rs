@@ -27,12 +27,15 @@ pub(crate) struct Options {
     /// Seconds that go before them
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u64).range(0..=60))]
     pub(crate) warm_up: u64,
-    /// A canary above this, or above three times the best one of the run, has its cell repeated
+    /// A canary above this, or above 300 and three times the best one of the run, has its cell repeated
     #[arg(long, value_name = "MICROSECONDS", default_value = "1000")]
     pub(crate) canary_limit: u64,
     /// How often a cell is repeated for its canary, at most
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(0..=10))]
     pub(crate) repeats: u32,
+    /// The run ends after so many minutes, with what was measured until then
+    #[arg(long, value_name = "MINUTES", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    pub(crate) limit: u64,
     /// Where scratch directories are made, on the disk that is to be measured
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target"), env = "BENCH_PEERS_DIR")]
     pub(crate) directory: PathBuf,
@@ -51,6 +54,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit * 60)
+    }
+
     pub(crate) fn canary_limit(&self) -> Duration {
         Duration::from_micros(self.canary_limit)
     }

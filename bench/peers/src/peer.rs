@@ -12,7 +12,7 @@ mod redis;
 mod restate;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -93,7 +93,9 @@ impl Peer {
             Self::FloorGrowing => "the same, in an ordinary file that gets longer",
             Self::Bifrost => "on two disks of three, in a segment that no deposed sequencer can write to",
             Self::NatsAlways => "on the disks of two of three members of the stream's Raft group",
-            Self::Nats => "in the memory of two of three; the disk follows, within two minutes by default",
+            Self::Nats => {
+                "in the page cache of two of three members of the stream's Raft group; the fsync follows within two minutes"
+            }
             Self::Redis => "on the disks of the master and one replica of two; no fencing: a failover may lose it",
             Self::RabbitMq => "confirmed: on the disks of two of three members of the queue's Raft group",
             Self::Etcd => "on the disks of two of three members of the Raft group, and applied to the key space",
@@ -191,6 +193,14 @@ impl Ground {
         std::fs::create_dir_all(&directory)?;
         Ok(directory)
     }
+}
+
+/// Whether `install` has put this there.
+fn installed(binary: &Path) -> Result<()> {
+    if !binary.exists() {
+        bail!("there is no {}: `bench/peers/install` says why", binary.display());
+    }
+    Ok(())
 }
 
 /// Three members that are ready. Each cell makes a log of its own.

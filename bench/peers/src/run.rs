@@ -82,6 +82,8 @@ impl Run<'_> {
                 let outcome = self.turn(round, peer, &ground, members, findings).await;
                 members.stop().await.with_context(|| format!("stopping {peer}"))?;
                 remove(&ground.directory)?;
+                // What one has left must not be written back during the next one's turn.
+                tokio::task::block_in_place(rustix::fs::sync);
                 if let Err(error) = outcome {
                     say(&format!("  failed: {error:#}"));
                     let why = format!("{error:#}");
@@ -107,7 +109,7 @@ impl Run<'_> {
                 Ok(measure) => findings.measures.push(measure),
                 Err(error) => {
                     let why = format!("{error:#}");
-                    say(&format!("  {cell}: failed: {why}{}", members.logs()));
+                    say(&format!("  {}: failed: {why}", cell.title()));
                     let (peer, cell) = (peer.to_string(), Some(cell.name()));
                     findings.skipped.push(Skipped { peer, cell, round: Some(round), why });
                 }

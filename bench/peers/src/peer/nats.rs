@@ -9,14 +9,15 @@ use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{Context, PublishAckFuture};
-use async_nats::jetstream::stream::{Config, StorageType, Stream};
+use async_nats::jetstream::stream::{ClusterInfo, Config, StorageType, Stream};
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Cluster, Ground, until_ready};
+use super::{Cluster, Ground, READY, installed, until_ready};
 use crate::cell::{Outcome, READ_BYTES};
 use crate::closed_loop::{Appends, Load, Order, append, fill};
 use crate::members::{Members, Tools};
@@ -36,6 +37,7 @@ fn binary(ground: &Ground) -> PathBuf {
 }
 
 pub(super) async fn version(ground: &Ground, tools: &Tools) -> Result<String> {
+    installed(&binary(ground))?;
     let said = tools.tool(Command::new(binary(ground)).arg("--version")).await?;
     Ok(said.trim().to_owned())
 }
@@ -81,12 +83,7 @@ impl Three {
         };
         let first = self.clients.first().context("no client")?;
         let mut stream = jetstream::new(first.clone()).create_stream(config).await.context("making a stream")?;
-        let cluster = stream.info().await.context("asking for a stream")?.cluster.clone();
-        let cluster = cluster.context("a stream without a cluster")?;
-        let in_step = cluster.replicas.iter().filter(|replica| replica.current).count();
-        if in_step != 2 {
-            bail!("{in_step} of 2 followers are in step");
-        }
+        let cluster = in_step(&mut stream).await?;
         let leads = |client: &&Client| Some(client.server_info().server_name) == cluster.leader;
         let client = self.clients.iter().find(leads).context("the stream has no leader")?;
         let context = jetstream::new(client.clone());
@@ -98,6 +95,23 @@ impl Three {
         let context = jetstream::new(self.clients.first().context("no client")?.clone());
         context.delete_stream(&stream.cached_info().config.name).await.context("deleting a stream")?;
         Ok(())
+    }
+}
+
+/// Waits until the followers of a new stream have what its leader has.
+async fn in_step(stream: &mut Stream) -> Result<ClusterInfo> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let info = timeout_at(deadline, stream.info()).await.context("no word of a stream")?;
+        let cluster = info.context("asking for a stream")?.cluster.clone().context("a stream without a cluster")?;
+        let in_step = cluster.replicas.iter().filter(|replica| replica.current).count();
+        if in_step == 2 && cluster.leader.is_some() {
+            return Ok(cluster);
+        }
+        if Instant::now() >= deadline {
+            bail!("{in_step} of 2 followers are in step");
+        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -154,7 +168,7 @@ impl Appends for Writer {
 /// Messages in the order of the stream.
 struct Follower<S>(S);
 
-/// A consumer without acknowledgements, in memory, with much credit: faster than the ordered one of the client.
+/// A consumer without acknowledgements, in memory, with much credit.
 async fn catching_up(stream: &Stream) -> Result<Follower<pull::Stream>> {
     let config = pull::Config {
         deliver_policy: DeliverPolicy::All,

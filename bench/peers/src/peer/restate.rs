@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::pool::Pool;
-use super::{Cluster, Ground, until_ready};
+use super::{Cluster, Ground, installed, until_ready};
 use crate::cell::Outcome;
 use crate::closed_loop::{Appends, Load, Order, append};
 use crate::members::{Members, Tools};
@@ -41,6 +41,7 @@ fn binary(ground: &Ground) -> PathBuf {
 }
 
 pub(super) async fn version(ground: &Ground, tools: &Tools) -> Result<String> {
+    installed(&binary(ground))?;
     let said = tools.tool(Command::new(binary(ground)).arg("--version")).await?;
     Ok(said.trim().to_owned())
 }
