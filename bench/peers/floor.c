@@ -3,10 +3,10 @@
  *   floor follower PORT FILE MODE
  *   floor leader   PORT FILE MODE PORT-OF-A-FOLLOWER PORT-OF-THE-OTHER
  *
- * A client sends records (u32 length, bytes) and is told how many of all of them are on two disks of three (u64). What has
- * arrived is one group: sent to both followers, then one write and one fdatasync here and there, acknowledged when the
- * leader's and one follower's are done. MODE is `direct` (a file that was written before, O_DIRECT, used again from its
- * start) or `growing` (an ordinary file that gets longer). Numbers are in the byte order of the machine. */
+ * A client sends records (u32 length, bytes) and is told how many of all of them are on two disks of three (u64). What
+ * has arrived is one group: sent to both followers, then one write and one fdatasync here and there, acknowledged when
+ * the leader's and one follower's are done. MODE is `direct` (a file that was written before, O_DIRECT, used again
+ * from its start) or `growing` (an ordinary file that gets longer). Numbers are in the byte order of the machine. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-//! What the disk takes now for the least that an acknowledged append can cost: 4 KiB written where the file was written before,
-//! and an fdatasync.
+//! What the disk takes now for the least that an acknowledged append can cost: 4 KiB written where the file was written
+//! before, and an fdatasync.
 
 use std::fs::File;
 use std::io::Write;

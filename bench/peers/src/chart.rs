@@ -15,14 +15,23 @@ const BAR: f64 = 14.0;
 const TITLE: f64 = 40.0;
 const MARGIN: f64 = 16.0;
 
+/// A bar, and what stands behind it.
+#[derive(Debug)]
+struct Row {
+    peer: Peer,
+    value: f64,
+    text: String,
+}
+
 /// Draws it.
 pub(crate) fn svg(machine: &Machine, rounds: u32, summary: &Summary) -> String {
-    let panels: Vec<(Cell, Vec<(Peer, f64, String)>)> =
+    let panels: Vec<(Cell, Vec<Row>)> =
         Cell::ALL.into_iter().map(|cell| (cell, rows(summary, cell))).filter(|(_, rows)| !rows.is_empty()).collect();
     let height: f64 =
         2.0 * MARGIN + TITLE + panels.iter().map(|(_, rows)| TITLE + ROW * rows.len() as f64).sum::<f64>();
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2430\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
@@ -46,7 +55,7 @@ pub(crate) fn svg(machine: &Machine, rounds: u32, summary: &Summary) -> String {
     svg + "</svg>\n"
 }
 
-fn panel(svg: &mut String, cell: Cell, rows: &[(Peer, f64, String)], top: f64) {
+fn panel(svg: &mut String, cell: Cell, rows: &[Row], top: f64) {
     let better = if cell.is_latency() { "p50, shorter is better" } else { "longer is better" };
     let y = top + TITLE - 14.0;
     let mut put = |line: String| {
@@ -58,8 +67,8 @@ fn panel(svg: &mut String, cell: Cell, rows: &[(Peer, f64, String)], top: f64) {
          <tspan font-size=\"11\" font-weight=\"400\" fill=\"#5c6370\">{better}</tspan></text>",
         escaped(&cell.title())
     ));
-    let largest = rows.iter().map(|(_, value, _)| *value).fold(f64::MIN_POSITIVE, f64::max);
-    for (place, (peer, value, text)) in rows.iter().enumerate() {
+    let largest = rows.iter().map(|row| row.value).fold(f64::MIN_POSITIVE, f64::max);
+    for (place, Row { peer, value, text }) in rows.iter().enumerate() {
         let y = top + TITLE + ROW * place as f64;
         let (length, base) = ((BARS * value / largest).max(1.0), y + BAR - 3.0);
         let (labels, after) = (LABELS - 8.0, LABELS + length + 6.0);
@@ -75,15 +84,15 @@ fn panel(svg: &mut String, cell: Cell, rows: &[(Peer, f64, String)], top: f64) {
     }
 }
 
-fn rows(summary: &Summary, cell: Cell) -> Vec<(Peer, f64, String)> {
+fn rows(summary: &Summary, cell: Cell) -> Vec<Row> {
     let of = |peer: Peer| {
         let medians: &Medians = summary.get(peer, cell)?;
         if !cell.is_latency() {
             let (rate, megabytes) = (medians.records_per_second, medians.megabytes_per_second);
-            return Some((peer, rate, format!("{}/s, {megabytes:.0} MB/s", short(rate))));
+            return Some(Row { peer, value: rate, text: format!("{}/s, {megabytes:.0} MB/s", short(rate)) });
         }
         let (p50, p99) = (medians.p50_micros?, medians.p99_micros?);
-        Some((peer, p50, format!("{:.2} ms, p99 {:.2} ms", p50 / 1000.0, p99 / 1000.0)))
+        Some(Row { peer, value: p50, text: format!("{:.2} ms, p99 {:.2} ms", p50 / 1000.0, p99 / 1000.0) })
     };
     Peer::ALL.into_iter().filter_map(of).collect()
 }

@@ -1,4 +1,5 @@
-//! The client, the same for all: a number of appends unacknowledged all the time, a new one for each that is acknowledged.
+//! The client, the same for all: a number of appends unacknowledged all the time, a new one for each that is
+//! acknowledged.
 
 use std::collections::VecDeque;
 use std::future::Future;

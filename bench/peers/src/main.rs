@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  options ─► run: rounds × peers × cells ─► findings ─► report ─► text, JSON, chart
-//!               ├─ peer: starts three members, drives them ─► closed_loop, reads (the client, the same for all)
+//!               ├─ peer: starts three members ─► closed_loop, reads: the client, the same for all
 //!               │     └─ members: processes, stopped by number
 //!               └─ canary, flushes: what the disk does meanwhile
 //! ```
 //!
-//! Reading order: [`cell`], [`closed_loop`], [`reads`], [`peer`] and one of its files, [`members`], [`run`], [`report`]. It
-//! measures and judges nothing by itself: `README.md` says how to read what it prints.
+//! Reading order: [`cell`], [`closed_loop`], [`reads`], [`peer`] and one of its files, [`members`], [`run`],
+//! [`report`]. `README.md` says how to read what it prints.
 
 mod canary;
 mod cell;

@@ -1,7 +1,7 @@
 //! The processes of a cluster: started in process groups of their own, stopped by number, and none is left behind.
 //!
-//! Every process carries a mark in its environment, which its children inherit. So even one that left its group and its parent
-//! is found, among the processes of this machine, and ended.
+//! Every process carries a mark in its environment, which its children inherit. So even one that left its group and its
+//! parent is found, among the processes of this machine, and ended.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use clap::Parser;
 use crate::cell::Cell;
 use crate::peer::Peer;
 
-/// Measures Bifrost, its peers and a floor side by side: three members each, on loopback, one after the other, in rounds.
+/// Measures Bifrost, its peers and a floor side by side: three members each, one after the other, in rounds.
 #[derive(Debug, Parser)]
 #[command(name = "bench-peers", version, max_term_width = 120)]
 pub(crate) struct Options {
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MINUTES", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub(crate) limit: u64,
     /// Where scratch directories are made, on the disk that is to be measured
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target"), env = "BENCH_PEERS_DIR")]
+    #[arg(long, value_name = "DIR", env = "BENCH_PEERS_DIR")]
     pub(crate) directory: PathBuf,
     /// Where `install` put the peers
     #[arg(long, value_name = "DIR", env = "BENCH_PEERS_INSTALLED")]

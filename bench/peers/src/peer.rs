@@ -1,6 +1,7 @@
 //! Who is measured, and what stands behind each acknowledgement.
 //!
-//! A peer is started anew in each round, on empty directories, and stopped before the next one: an idle cluster takes time too.
+//! A peer is started anew in each round, on empty directories, and stopped before the next one: an idle cluster takes
+//! time too.
 
 mod bifrost;
 mod etcd;
@@ -94,14 +95,13 @@ impl Peer {
             Self::Bifrost => "on two disks of three, in a segment that no deposed sequencer can write to",
             Self::NatsAlways => "on the disks of two of three members of the stream's Raft group",
             Self::Nats => {
-                "in the page cache of two of three members of the stream's Raft group; the fsync follows within two minutes"
+                "in the page cache of two of three members of the stream's Raft group; fsync within two minutes"
             }
             Self::Redis => "on the disks of the master and one replica of two; no fencing: a failover may lose it",
             Self::RabbitMq => "confirmed: on the disks of two of three members of the queue's Raft group",
             Self::Etcd => "on the disks of two of three members of the Raft group, and applied to the key space",
             Self::Restate => {
-                "202 of the ingress: on two disks of three in the log of the partition; the door is HTTP, and a partition \
-                 processor takes part"
+                "on two disks of three in the log of a partition (202 of its HTTP ingress); its processor takes part"
             }
         }
     }

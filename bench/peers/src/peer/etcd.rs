@@ -1,4 +1,5 @@
-//! Three `etcd` processes; an append is a Put at the leader, and its key is one of as many as there are appends in flight.
+//! Three `etcd` processes; an append is a Put at the leader, and its key is one of as many as there are appends in
+//! flight.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Three `nats-server` processes and a JetStream stream with three replicas on disk. The client is connected to the stream's leader.
+//! Three `nats-server` processes and a JetStream stream with three replicas on disk. The client is connected to the
+//! stream's leader.
 
 use std::fmt::Write;
 use std::path::PathBuf;

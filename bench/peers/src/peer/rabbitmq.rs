@@ -1,8 +1,8 @@
-//! Three RabbitMQ nodes and a quorum queue with three members; an append is a publish with a publisher confirm. The client is
-//! connected to the node that leads the queue.
+//! Three RabbitMQ nodes and a quorum queue with three members; an append is a publish with a publisher confirm. The
+//! client is connected to the node that leads the queue.
 //!
-//! The nodes find each other through an `epmd` of their own, on a port of its own, so that neither a broker of this machine nor
-//! its `epmd` is met.
+//! The nodes find each other through an `epmd` of their own, on a port of its own, so that neither a broker of this
+//! machine nor its `epmd` is met.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

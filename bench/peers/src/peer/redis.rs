@@ -1,5 +1,5 @@
-//! Three `redis-server` processes, a master and two replicas, `appendfsync always`. An append is XADD to a stream and WAIT for one
-//! replica, on a connection of its own, because WAIT holds up its connection.
+//! Three `redis-server` processes, a master and two replicas, `appendfsync always`. An append is XADD to a stream and
+//! WAIT for one replica, on a connection of its own, because WAIT holds up its connection.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Three Restate nodes with all roles and two copies of its log. An append resolves an awakeable that nobody waits for: one
-//! record in the log of a partition. The partition's processor drops it then; no service has to run.
+//! Three Restate nodes with all roles and two copies of its log. An append resolves an awakeable that nobody waits for:
+//! one record in the log of a partition. The partition's processor drops it then; no service has to run.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::closed_loop::{Appends, Load, Order, append};
 use crate::members::{Members, Tools};
 use crate::ports;
 
-/// The door of an awakeable: `prom_1` and, in base 64, the invocation (eight bytes of partition key, sixteen of its own) and
-/// the index of the journal entry. It is the same for all appends, so that they go to one log.
+/// The door of an awakeable: `prom_1` and, in base 64, the invocation (eight bytes of partition key, sixteen of its
+/// own) and the index of the journal entry. It is the same for all appends, so that they go to one log.
 const AWAKEABLE: &str = "/restate/awakeables/prom_1AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYAAAAEQ/resolve";
 /// How long an answer may take; longer than a stalled disk.
 const ANSWER: Duration = Duration::from_secs(20);
