@@ -166,11 +166,14 @@ impl Appends for Writer {
     }
 }
 
-/// Messages in the order of the stream.
-struct Follower<S>(S);
+/// A log that is read from its start: a consumer without acknowledgements, in memory, with much credit.
+struct CatchUp {
+    first: Option<Bytes>,
+    messages: pull::Stream,
+}
 
-/// A consumer without acknowledgements, in memory, with much credit.
-async fn catching_up(stream: &Stream) -> Result<Follower<pull::Stream>> {
+/// The way to a new consumer is known a moment later than the consumer: asks until there is a first message.
+async fn catching_up(stream: &Stream) -> Result<CatchUp> {
     let config = pull::Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::None,
@@ -180,23 +183,38 @@ async fn catching_up(stream: &Stream) -> Result<Follower<pull::Stream>> {
         ..pull::Config::default()
     };
     let consumer: PullConsumer = stream.create_consumer(config).await.context("making a consumer")?;
-    Ok(Follower(consumer.stream().max_messages_per_batch(BATCH).messages().await.context("a stream of messages")?))
+    let deadline = Instant::now() + READY;
+    loop {
+        let messages = consumer.stream().max_messages_per_batch(BATCH).messages().await;
+        let mut messages = messages.context("a stream of messages")?;
+        match messages.next().await.context("the consumer ended")? {
+            Ok(first) => return Ok(CatchUp { first: Some(first.message.payload), messages }),
+            Err(error) if Instant::now() >= deadline => return Err(error).context("a first message"),
+            Err(_) => sleep(Duration::from_millis(2)).await,
+        }
+    }
 }
 
-async fn following(stream: &Stream) -> Result<Follower<Ordered>> {
+impl Delivers for CatchUp {
+    async fn next(&mut self) -> Result<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let message = self.messages.next().await.context("the consumer ended")?;
+        Ok(message.context("a message")?.message.payload)
+    }
+}
+
+/// A log that is followed.
+struct Follower(Ordered);
+
+async fn following(stream: &Stream) -> Result<Follower> {
     let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
     let consumer: Consumer<OrderedConfig> = stream.create_consumer(config).await.context("making a consumer")?;
     Ok(Follower(consumer.messages().await.context("a stream of messages")?))
 }
 
-impl Delivers for Follower<pull::Stream> {
-    async fn next(&mut self) -> Result<Bytes> {
-        let message = self.0.next().await.context("the consumer ended")?;
-        Ok(message.context("a message")?.message.payload)
-    }
-}
-
-impl Delivers for Follower<Ordered> {
+impl Delivers for Follower {
     async fn next(&mut self) -> Result<Bytes> {
         let message = self.0.next().await.context("the consumer ended")?;
         Ok(message.context("a message")?.message.payload)
