@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check fmt bench bench-failover chaos fuzz sim exam models ci
+.PHONY: help setup demo test lint check fmt bench bench-failover bench-peers chaos fuzz sim exam models ci
 
 CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
@@ -56,6 +56,9 @@ bench: ## measure appends and tailing reads, in the release profile
 bench-failover: ## measure how long writers wait when nodes are stopped, killed and cut off; ARGS=kill chooses rows
 	@scripts/setup
 	$(CARGO) bench --locked --package bifrost-tests --bench failover -- $(ARGS)
+
+bench-peers: ## measure Bifrost, its peers and a floor side by side; ARGS='--peers bifrost,nats --rounds 1 --seconds 2' chooses
+	@CARGO=$(CARGO) bench/peers/run $(ARGS)
 
 chaos: setup ## kill, stop, pause and cut off nodes of real clusters, as a seed says, for CHAOS_SECONDS=3600
 	CHAOS_SECONDS=$(CHAOS_SECONDS) CARGO_PROFILE_DEV_OPT_LEVEL=0 $(CARGO) test --workspace --exclude bifrost-sim --exclude bifrost-model --locked \
