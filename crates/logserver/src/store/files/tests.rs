@@ -434,5 +434,58 @@ fn an_end_that_is_cut_off_frees_its_files() {
     // Everything below the cut goes with the next trim, and nothing keeps a file for what was above it.
     commit(&store, [trim(1, 10)]);
     store.checkpoint().unwrap();
-    assert!(names(&disk).len() <= 3, "{:?}", names(&disk));
+    assert_eq!(names(&disk).len(), 2, "the newest one, and one to be used again: {:?}", names(&disk));
+}
+
+#[test]
+fn a_batch_that_reaches_over_a_cut_and_a_trim_keeps_its_file() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    let reaching = long(1, 4, 7);
+    commit(&store, [Change::Append { loglet: of(1), batch: reaching.clone() }]);
+    commit(&store, [Change::DropFrom { loglet: of(1), offset: at(3) }]);
+    commit(&store, [trim(1, 3)]);
+    for offset in 1..=30 {
+        commit(&store, [append(2, offset)]);
+    }
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(store.read(of(1), at(1), at(9), usize::MAX).unwrap().parts, [Stored::Batch(reaching)]);
+}
+
+#[test]
+fn what_is_trimmed_while_its_file_is_compacted_does_not_come_back() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    for offset in 1..=30 {
+        commit(&store, [append(1, offset)]);
+    }
+    store.checkpoint().unwrap();
+    let mut groups = 0;
+    let went_on = store.compact(2, |_| {
+        groups += 1;
+        if groups == 5 {
+            commit(&store, [trim(1, 12)]);
+        }
+        true
+    });
+    assert!(went_on.unwrap());
+    store.checkpoint().unwrap();
+    let found = store.read(of(1), at(1), at(100), usize::MAX).unwrap();
+    assert_eq!(found.parts.first().map(Stored::first_offset), Some(at(12)));
+    assert_eq!(found.parts.len(), 19);
+}
+
+#[test]
+fn without_the_newest_groups_that_the_index_knows_it_does_not_open() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    for offset in 1..=10 {
+        commit(&store, [append(1, offset)]);
+    }
+    super::Index::flush(store.index()).unwrap();
+    drop(store);
+    disk.files.remove("0000000002.journal").unwrap();
+    let refused = disk.open().unwrap_err();
+    assert!(refused.is_damage(), "{refused}");
 }
