@@ -40,8 +40,6 @@ pub(super) struct Pages<'a, I: Index> {
     pub(super) writes: I::Writes<'a>,
     /// Spans whose rows are deleted already.
     dropped: BTreeSet<(LogletId, u64)>,
-    /// Batches of this group.
-    staged: Vec<Place>,
     /// Whether the rows know the group: only what is in memory is made anew.
     known: bool,
     /// Whether nothing of some file is needed any more.
@@ -50,7 +48,7 @@ pub(super) struct Pages<'a, I: Index> {
 
 impl<'a, I: Index> Pages<'a, I> {
     pub(super) fn new(index: &'a I, bytes: usize, known: bool) -> Self {
-        Self { index, writes: index.writes(bytes), dropped: BTreeSet::new(), staged: Vec::new(), known, frees: false }
+        Self { index, writes: index.writes(bytes), dropped: BTreeSet::new(), known, frees: false }
     }
 }
 
@@ -100,13 +98,14 @@ impl Books {
                     self.forget(pages, loglet, |span| if span.end <= offset { None } else { Some(*span) })?;
                 }
                 format::Entry::DropFrom { loglet, offset } => {
-                    let reach = reach(pages, loglet, offset)?;
                     if !pages.known {
                         let until = batch_key(loglet, LogletOffset::MAX);
                         pages.writes.delete_range(Table::Batches, &batch_key(loglet, offset), &until);
                     }
+                    // A batch that reaches over the offset stays, and so does its span: it keeps what is dropped below at or
+                    // under its own start.
                     self.forget(pages, loglet, |span| {
-                        (span.first < offset).then(|| Span { end: span.end.min(reach), ..*span })
+                        (span.first < offset).then(|| Span { end: span.end.min(offset), ..*span })
                     })?;
                 }
             }
@@ -133,7 +132,6 @@ impl Books {
         span.first = span.first.min(place.first_offset);
         span.end = span.end.max(place.end);
         span.bytes = span.bytes.saturating_add(bytes);
-        pages.staged.push(place);
     }
 
     /// Changes every span of a loglet, or drops it.
@@ -263,13 +261,6 @@ pub(super) fn spot_of(index: &impl Index, place: &Place) -> Result<Option<Spot>,
     let value = index.get(Table::Batches, &key)?;
     // One that cannot be read has no place that anything could be compared with.
     Ok(value.and_then(|value| Place::decode(&key, &value).ok()).map(|place| place.spot))
-}
-
-/// Where what stays ends when everything that starts at `offset` or above it goes.
-fn reach<I: Index>(pages: &Pages<'_, I>, loglet: LogletId, offset: LogletOffset) -> Result<LogletOffset, StoreError> {
-    let stored = last_below(pages.index, loglet, offset)?;
-    let staged = pages.staged.iter().filter(|place| place.loglet == loglet && place.first_offset < offset);
-    Ok(staged.chain(&stored).map(|place| place.end).fold(offset, LogletOffset::max))
 }
 
 /// The last batch that starts below an offset, if it can be read.

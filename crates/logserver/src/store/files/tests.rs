@@ -448,7 +448,7 @@ fn a_batch_that_reaches_over_a_cut_and_a_trim_keeps_its_file() {
     for offset in 1..=30 {
         commit(&store, [append(2, offset)]);
     }
-    store.checkpoint().unwrap();
+    commit(&store, [trim(2, 31)]);
     store.checkpoint().unwrap();
     assert_eq!(store.read(of(1), at(1), at(9), usize::MAX).unwrap().parts, [Stored::Batch(reaching)]);
 }
