@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use crate::frame::{BLOCK_BYTES, Blocks};
 
 /// Zeros that are written at once.
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+const ZEROS_BYTES: usize = 256 << 10;
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
@@ -136,16 +136,22 @@ impl RealDirectory {
         self.path.join(name)
     }
 
+    /// Piece by piece, past the page cache if that can be: a sync of all of it at once would hold up those of groups.
     fn fill(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)?;
+        let mut zeros = Blocks::with_capacity(ZEROS_BYTES);
+        zeros.put(&vec![0; ZEROS_BYTES]);
         let mut at = 0;
         while at < bytes {
-            let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS.len());
-            let zeros = ZEROS.get(..piece).unwrap_or(&ZEROS);
-            file.write_all_at(zeros, at)?;
-            at += zeros.len() as u64;
+            let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS_BYTES);
+            file.write_all_at(zeros.bytes().get(..piece).unwrap_or_default(), at)?;
+            at += piece as u64;
         }
         file.sync_all()
+    }
+
+    const fn flags(&self) -> i32 {
+        if self.direct { OFlags::DIRECT.bits().cast_signed() } else { 0 }
     }
 }
 
@@ -172,8 +178,7 @@ impl Directory for RealDirectory {
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
         let path = self.at(name);
-        let flags = if self.direct { OFlags::DIRECT.bits().cast_signed() } else { 0 };
-        let written = OpenOptions::new().write(true).custom_flags(flags).open(&path)?;
+        let written = OpenOptions::new().write(true).custom_flags(self.flags()).open(&path)?;
         Ok(RealFile { written, read: RealReader(fs::File::open(&path)?) })
     }
 
