@@ -41,7 +41,7 @@ use self::index::{Index, Table};
 use self::readers::Readers;
 use crate::store::format::{FormatError, batch_key, decode_loglet_key, decode_state, encode_state, loglet_key};
 use crate::store::scan::{Found, Scanned, scan};
-use crate::store::{Change, Chunk, Group, PlacedBatch, Recovered, StoreError, Stored};
+use crate::store::{Cause, Change, Chunk, Group, PlacedBatch, Recovered, StoreError, Stored};
 
 /// Read at once from a file, if that much lies together.
 const RUN_BYTES: u64 = 1 << 20;
@@ -67,22 +67,28 @@ struct Writer<D: Directory> {
     books: Books,
     /// Files that could not be read to their end: what is needed of them stays there.
     unreadable: BTreeSet<u64>,
-    /// The index had no room for what is in the files already: only what is opened anew goes on.
-    behind: bool,
+    /// Why nothing is taken any more, and no file goes: books and index are not one. Only what is opened anew goes on.
+    stopped: Option<Stopped>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// The index had no room for what is in the files already.
+    Full,
+    Failed,
 }
 
 impl<D: Directory> Writer<D> {
-    /// Enters changes into the index. What it has of the files must not have a hole, so that after a failure nothing more
-    /// is taken.
+    /// Enters changes into the index. What it has of the files must not have a hole.
     fn write<I: Index>(&mut self, pages: Pages<'_, I>) -> Result<(), StoreError> {
         pages.index.write(pages.writes).inspect_err(|error| self.stop(error))
     }
 
     fn stop(&mut self, error: &StoreError) {
-        match error {
-            StoreError::Full => self.behind = true,
-            _ => self.journal.fail(),
-        }
+        self.stopped = Some(match error {
+            StoreError::Full => Stopped::Full,
+            _ => Stopped::Failed,
+        });
     }
 }
 
@@ -131,7 +137,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         let mut readable = kept;
         readable.insert(books.active);
         let readers = Readers::new(directory.clone(), readable);
-        let writer = Mutex::new(Writer { journal, books, unreadable: BTreeSet::new(), behind: false });
+        let writer = Mutex::new(Writer { journal, books, unreadable: BTreeSet::new(), stopped: None });
         Ok(Self { index, directory, readers, writer })
     }
 
@@ -203,8 +209,10 @@ impl<D: Directory, I: Index> FileStore<D, I> {
 
     /// Makes entries durable and then visible.
     fn append(&self, writer: &mut Writer<D>, mut entries: Vec<(Entry, &[u8])>) -> Result<Wants, StoreError> {
-        if writer.behind {
-            return Err(StoreError::Full);
+        match writer.stopped {
+            None => {}
+            Some(Stopped::Full) => return Err(StoreError::Full),
+            Some(Stopped::Failed) => return Err(StoreError::Failed { cause: Cause::Abandoned }),
         }
         let appended = writer.journal.append(|blocks| {
             let start = blocks.len();
@@ -226,20 +234,28 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         Ok(Wants { checkpoint: begins_file || frees })
     }
 
-    /// Makes the index durable, and gives back the files that nobody needs. Blocks for a flush.
+    /// Makes the index durable, and gives back the files that nobody needs; nothing of that after a failure. Blocks for a
+    /// flush.
     pub(in crate::store) fn checkpoint(&self) -> Result<(), StoreError> {
         let (group, dead) = {
             let mut writer = self.writer.lock();
+            if writer.stopped.is_some() {
+                return Ok(());
+            }
             let Writer { journal, books, .. } = &mut *writer;
             let mut pages = Pages::new(&self.index, 0, false);
             let (file, at) = journal.end().unwrap_or_default();
-            books.book(&mut pages, journal.kept().map(|(file, _)| file), Spot { file, at })?;
+            let booked = books.book(&mut pages, journal.kept().map(|(file, _)| file), Spot { file, at });
+            booked.inspect_err(|error| writer.stop(error))?;
             writer.write(pages)?;
             (writer.books.group, writer.books.dead())
         };
         self.index.flush()?;
         let removed = {
             let mut writer = self.writer.lock();
+            if writer.stopped.is_some() {
+                return Ok(());
+            }
             let Writer { journal, books, .. } = &mut *writer;
             journal.release(group);
             let mut pages = Pages::new(&self.index, 0, false);
@@ -280,7 +296,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             let mut found = Vec::new();
             decode_group(group.bytes, spot, |entry, batch| {
                 if let Entry::Batch(place) = entry {
-                    found.push((place, Bytes::copy_from_slice(batch)));
+                    found.push((place, batch));
                 }
                 Ok(())
             })
@@ -290,14 +306,15 @@ impl<D: Directory, I: Index> FileStore<D, I> {
                 loglets.insert(place.loglet);
                 if spot_of(&self.index, &place).map_err(Some)? == Some(place.spot) {
                     bytes += batch.len();
-                    moving.push((place, batch));
+                    moving.push((place, Bytes::copy_from_slice(batch)));
                 }
             }
+            let mut worked = group.bytes.len();
             if bytes >= MOVE_BYTES {
                 self.move_batches(&mut moving).map_err(Some)?;
+                worked += std::mem::take(&mut bytes);
             }
-            let moved = if moving.is_empty() { std::mem::take(&mut bytes) } else { 0 };
-            if pause((group.bytes.len() + moved) as u64) { Ok(()) } else { Err(None) }
+            if pause(worked as u64) { Ok(()) } else { Err(None) }
         });
         match read.map_err(|error| StoreError::Failed { cause: error.into() })? {
             Ok(()) => {}
@@ -306,6 +323,9 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         }
         self.move_batches(&mut moving)?;
         let mut writer = self.writer.lock();
+        if writer.stopped.is_some() {
+            return Ok(false);
+        }
         if seen < need.written {
             tracing::error!(
                 file,

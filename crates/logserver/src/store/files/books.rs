@@ -3,8 +3,8 @@
 //! What the groups since the last checkpoint have is in memory; the rest is in rows. Both are changed by the entries of groups,
 //! in their order, and by nothing else: reading those groups once more makes the same books.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use bifrost_types::{LogletId, LogletOffset};
 
@@ -38,8 +38,8 @@ pub(super) struct Books {
 pub(super) struct Pages<'a, I: Index> {
     pub(super) index: &'a I,
     pub(super) writes: I::Writes<'a>,
-    /// Spans whose rows are deleted already.
-    dropped: BTreeSet<(LogletId, u64)>,
+    /// Spans whose rows were changed already, `None` for those that are gone: later entries see earlier ones.
+    changed: BTreeMap<(LogletId, u64), Option<Span>>,
     /// Whether the rows know the group: only what is in memory is made anew.
     known: bool,
     /// Whether nothing of some file is needed any more.
@@ -48,7 +48,7 @@ pub(super) struct Pages<'a, I: Index> {
 
 impl<'a, I: Index> Pages<'a, I> {
     pub(super) fn new(index: &'a I, bytes: usize, known: bool) -> Self {
-        Self { index, writes: index.writes(bytes), dropped: BTreeSet::new(), known, frees: false }
+        Self { index, writes: index.writes(bytes), changed: BTreeMap::new(), known, frees: false }
     }
 }
 
@@ -156,14 +156,20 @@ impl Books {
         let mut rows = pages.index.rows(Table::Spans, &from, &until);
         rows.seek(&from);
         while let Some((key, value)) = rows.item() {
-            let (file, span) = (Span::file(key).map_err(corrupt)?, Span::decode(value).map_err(corrupt)?);
-            match keep(&span) {
-                Some(kept) if kept == span => {}
-                _ if pages.dropped.contains(&(loglet, file)) => {}
-                Some(kept) => pages.writes.put(Table::Spans, key, &kept.value()),
+            let (file, stored) = (Span::file(key).map_err(corrupt)?, Span::decode(value).map_err(corrupt)?);
+            let span = pages.changed.get(&(loglet, file)).copied().unwrap_or(Some(stored));
+            rows.next();
+            let Some(span) = span else { continue };
+            let kept = keep(&span);
+            if kept == Some(span) {
+                continue;
+            }
+            pages.changed.insert((loglet, file), kept);
+            let key = Span::key(loglet, file);
+            match kept {
+                Some(kept) => pages.writes.put(Table::Spans, &key, &kept.value()),
                 None => {
-                    pages.writes.delete(Table::Spans, key);
-                    pages.dropped.insert((loglet, file));
+                    pages.writes.delete(Table::Spans, &key);
                     let need = self.needs.entry(file).or_default();
                     need.spans = need.spans.saturating_sub(1);
                     need.bytes = need.bytes.saturating_sub(span.bytes);
@@ -171,7 +177,6 @@ impl Books {
                     pages.writes.put(Table::Files, &file.to_be_bytes(), &need.value());
                 }
             }
-            rows.next();
         }
         ended(&rows)
     }

@@ -208,10 +208,10 @@ fn encode_drop(loglet: LogletId, offset: LogletOffset, out: &mut impl Sink) {
 ///
 /// # Errors
 /// [`FormatError`] if the bytes are no group.
-pub(super) fn decode_group(
-    bytes: &[u8],
+pub(super) fn decode_group<'a>(
+    bytes: &'a [u8],
     group: Spot,
-    mut take: impl FnMut(Entry, &[u8]) -> Result<(), FormatError>,
+    mut take: impl FnMut(Entry, &'a [u8]) -> Result<(), FormatError>,
 ) -> Result<(), FormatError> {
     let mut rest = bytes;
     while let Some((tag, after)) = rest.split_first() {

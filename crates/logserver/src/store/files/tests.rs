@@ -489,3 +489,57 @@ fn without_the_newest_groups_that_the_index_knows_it_does_not_open() {
     let refused = disk.open().unwrap_err();
     assert!(refused.is_damage(), "{refused}");
 }
+
+#[test]
+fn after_a_failure_of_the_index_nothing_is_taken_and_no_file_goes() {
+    let refusals: [fn() -> StoreError; 2] =
+        [|| StoreError::Full, || StoreError::Failed { cause: crate::store::Cause::Injected }];
+    for refusal in refusals {
+        for fails_in_checkpoint in [true, false] {
+            let disk = Disk::default();
+            let store = disk.open().unwrap();
+            for offset in 1..=10 {
+                commit(&store, [append(1, offset)]);
+            }
+            store.checkpoint().unwrap();
+            for offset in 11..=40 {
+                commit(&store, [append(1, offset)]);
+            }
+            disk.index.refuse(Some(refusal));
+            let mut group = Group::default();
+            group.push(trim(1, 30));
+            let failed = if fails_in_checkpoint { store.checkpoint() } else { store.commit(&group).map(drop) };
+            let failed = failed.unwrap_err();
+            disk.index.refuse(None);
+            let refused = store.commit(&group).unwrap_err();
+            assert_eq!(matches!(refused, StoreError::Full), matches!(failed, StoreError::Full), "{refused}");
+            let before = names(&disk);
+            store.checkpoint().unwrap();
+            store.checkpoint().unwrap();
+            assert_eq!(names(&disk), before, "the books are not to be believed");
+            drop(store);
+            disk.index.crash();
+            let store = disk.open().unwrap();
+            // The trim is in the files, and may be there as a whole.
+            let first = if fails_in_checkpoint { 1 } else { 30 };
+            let found = store.read(of(1), at(1), at(100), usize::MAX).unwrap();
+            let expected: Vec<Stored> = (first..=40).map(|offset| Stored::Batch(long(offset, 1, 0))).collect();
+            assert_eq!(found.parts, expected);
+        }
+    }
+}
+
+#[test]
+fn a_trim_sees_a_cut_of_the_same_group() {
+    let disk = Disk::default();
+    let store = disk.open().unwrap();
+    for offset in 1..=30 {
+        commit(&store, [append(1, offset)]);
+    }
+    store.checkpoint().unwrap();
+    commit(&store, [Change::DropFrom { loglet: of(1), offset: at(12) }, trim(1, 12)]);
+    commit(&store, [append(2, 1)]);
+    store.checkpoint().unwrap();
+    let left = names(&disk);
+    assert_eq!(left.len(), 2, "the newest one, and one to be used again: {left:?}");
+}

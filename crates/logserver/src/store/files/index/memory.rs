@@ -22,6 +22,14 @@ pub(in crate::store) struct MemoryIndex {
 struct State {
     durable: Arc<Contents>,
     contents: Arc<Contents>,
+    /// What every call says.
+    refusal: Option<fn() -> StoreError>,
+}
+
+impl State {
+    fn check(&self) -> Result<(), StoreError> {
+        self.refusal.map_or(Ok(()), |refusal| Err(refusal()))
+    }
 }
 
 impl MemoryIndex {
@@ -29,6 +37,11 @@ impl MemoryIndex {
     pub(in crate::store) fn crash(&self) {
         let mut state = self.state.lock();
         state.contents = Arc::clone(&state.durable);
+    }
+
+    /// Every call but a look at rows fails so from now on; `None` for none.
+    pub(in crate::store) fn refuse(&self, refusal: Option<fn() -> StoreError>) {
+        self.state.lock().refusal = refusal;
     }
 }
 
@@ -66,6 +79,7 @@ impl Index for MemoryIndex {
 
     fn write(&self, writes: MemoryWrites) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        state.check()?;
         let contents = Arc::make_mut(&mut state.contents);
         for change in writes.0 {
             match change {
@@ -85,12 +99,15 @@ impl Index for MemoryIndex {
 
     fn flush(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        state.check()?;
         state.durable = Arc::clone(&state.contents);
         Ok(())
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.state.lock().contents.get(&(table, key.to_vec())).cloned())
+        let state = self.state.lock();
+        state.check()?;
+        Ok(state.contents.get(&(table, key.to_vec())).cloned())
     }
 
     fn rows(&self, table: Table, from: &[u8], until: &[u8]) -> MemoryRows {
