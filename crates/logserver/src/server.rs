@@ -305,9 +305,16 @@ impl Server {
         let permit = self.admit(&self.reads)?;
         let (grants, granted) = mpsc::channel(GRANTS);
         let (parts, replies) = mpsc::channel(READ_PARTS);
+        let states = self.published.watch(request.loglet);
+        let CopyState { local_tail, committed_tail, decided_tail, .. } = states.borrow().state;
+        if committed_tail < local_tail && decided_tail.is_none() {
+            // Without room in the queue news comes all the same, only later.
+            let (reply, _nobody) = oneshot::channel();
+            let _full = self.calls.try_send(CallCommand { loglet: request.loglet, call: Call::Follow, reply });
+        }
         let task = ReadTask {
             store,
-            states: self.published.watch(request.loglet),
+            states,
             grants: granted,
             replies: parts,
             ahead,

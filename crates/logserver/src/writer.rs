@@ -7,8 +7,8 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bifrost_types::limits::{GROUP_BYTES, MESSAGE_BYTES_MAX};
 use bifrost_types::plant::{self, Plant};
@@ -54,11 +54,26 @@ pub(crate) struct StoreCommand {
 /// What else a copy can be told.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Seal { op: OpId },
-    Repair { facts: RepairFacts, batches: Vec<PlacedBatch>, room: OwnedSemaphorePermit },
-    Settle { op: OpId, decided_tail: LogletOffset },
-    Trim { trim_point: LogletOffset },
-    Attest { whole_tail: LogletOffset },
+    Seal {
+        op: OpId,
+    },
+    Repair {
+        facts: RepairFacts,
+        batches: Vec<PlacedBatch>,
+        room: OwnedSemaphorePermit,
+    },
+    Settle {
+        op: OpId,
+        decided_tail: LogletOffset,
+    },
+    Trim {
+        trim_point: LogletOffset,
+    },
+    Attest {
+        whole_tail: LogletOffset,
+    },
+    /// Somebody follows from now on: whoever sequences the loglet is to say how far it is committed.
+    Follow,
 }
 
 /// A call and who waits for it.
@@ -95,6 +110,8 @@ enum Wake {
 struct Loglet {
     core: CopyCore,
     published: Arc<watch::Sender<Shown>>,
+    /// The stream that stored last.
+    stored_by: Weak<Peer>,
 }
 
 /// Answers to one stream about one loglet, in order. Neighbouring successes are one answer: they are cumulative.
@@ -147,7 +164,7 @@ impl<S: LogStore> Writer<S> {
             let core = CopyCore::recovered(recovered.state);
             let sender = published.sender(recovered.loglet);
             sender.send_replace(Shown::from(&core));
-            loglets.insert(recovered.loglet, Loglet { core, published: sender });
+            loglets.insert(recovered.loglet, Loglet { core, published: sender, stored_by: Weak::new() });
             // A crash may have come between a trim and the drop of what it trimmed.
             if let Some(change) = recovered.state.trim_point.and_then(|point| drop_trimmed(recovered.loglet, point)) {
                 group.push(change);
@@ -245,6 +262,11 @@ impl<S: LogStore> Writer<S> {
         if silent && outcome.is_ok() {
             return Ok(());
         }
+        if outcome.is_ok()
+            && let Some(known) = self.loglets.get_mut(&loglet)
+        {
+            known.stored_by = Arc::downgrade(&peer);
+        }
         let key = (peer.id, loglet);
         let answers = self.answers.entry(key).or_insert_with(|| Answers { peer, outcomes: Vec::new() });
         if outcome.is_err() || answers.outcomes.last().is_none_or(Result::is_err) {
@@ -274,6 +296,12 @@ impl<S: LogStore> Writer<S> {
                     self.drops.extend(drop_trimmed(loglet, trim_point));
                 }
             }),
+            Call::Follow => {
+                if let Some(peer) = self.loglets.get(&loglet).and_then(|known| known.stored_by.upgrade()) {
+                    self.reply(&peer, StoreReply { loglet, outcome: None, followed: true });
+                }
+                Ok(())
+            }
         };
         self.callers.push(Caller { loglet, reply, outcome });
         Ok(())
@@ -372,7 +400,7 @@ impl<S: LogStore> Writer<S> {
             self.metrics.loglets.increment(1.0);
             self.published.promised.fetch_add(1, Ordering::Relaxed);
             let published = self.published.sender(loglet);
-            self.loglets.insert(loglet, Loglet { core, published });
+            self.loglets.insert(loglet, Loglet { core, published, stored_by: Weak::new() });
         }
         Ok(decided)
     }
@@ -474,18 +502,20 @@ impl<S: LogStore> Writer<S> {
             for outcome in outcomes {
                 let outcome = outcome.and_then(|()| success(loglet));
                 let _ = outcome.inspect_err(|error| self.metrics.refused(*error));
-                if peer.gone.is_cancelled() {
-                    break;
-                }
-                // Never waits: one peer that does not read must not stop the others.
-                if peer.replies.try_send(StoreReply { loglet, outcome }).is_err() {
-                    if !peer.replies.is_closed() {
-                        tracing::warn!(stream = peer.id, "a store stream takes no replies and is dropped");
-                        self.metrics.dropped_streams.increment(1);
-                    }
-                    peer.gone.cancel();
-                }
+                let followed = self.published.is_followed(loglet);
+                self.reply(&peer, StoreReply { loglet, outcome: Some(outcome), followed });
             }
+        }
+    }
+
+    /// Never waits: one peer that does not read must not stop the others.
+    fn reply(&self, peer: &Peer, reply: StoreReply) {
+        if !peer.gone.is_cancelled() && peer.replies.try_send(reply).is_err() {
+            if !peer.replies.is_closed() {
+                tracing::warn!(stream = peer.id, "a store stream takes no replies and is dropped");
+                self.metrics.dropped_streams.increment(1);
+            }
+            peer.gone.cancel();
         }
     }
 }

@@ -114,6 +114,7 @@ impl Segment {
         let mut sequencer = Core::new(params.clone(), limits).expect("a scope that can take records");
         for index in params.nodeset.indexes() {
             sequencer.step(0, Event::CopyUp { index, connection: 1 }, &mut Vec::new());
+            sequencer.step(0, followed(index, 1), &mut Vec::new());
         }
         let servers = params.nodeset.iter().zip(self.scope().zones);
         let mut state = State {

@@ -92,7 +92,13 @@ async fn stretch(
     let server = peers.log_server(member.node)?;
     let mut stream = server.open_store().await.ok()?;
     stream.requests.send(request).await.ok()?;
-    stream.replies.recv().await?.outcome.ok()?;
+    loop {
+        // Before the answer it may be told that somebody follows.
+        if let Some(outcome) = stream.replies.recv().await?.outcome {
+            outcome.ok()?;
+            break;
+        }
+    }
     metrics.backfilled_bytes.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
     Some(read.end)
 }

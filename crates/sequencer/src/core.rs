@@ -74,6 +74,15 @@ pub enum Event<P> {
         /// What it said.
         outcome: Result<CopyState, CopyError>,
     },
+    /// A copy said whether somebody follows it.
+    Followed {
+        /// The copy.
+        index: NodeIndex,
+        /// On which connection.
+        connection: u64,
+        /// Whether news of the committed tail is wanted at once.
+        followed: bool,
+    },
     /// A stretch that a copy lacked was stored there.
     Backfilled {
         /// The copy.
@@ -81,7 +90,7 @@ pub enum Event<P> {
         /// Up to here.
         until: LogletOffset,
     },
-    /// Pauses may be over.
+    /// Pauses may be over, and news of the committed tail may have waited long enough.
     Tick,
     /// The node stops: no append any more; what is in flight may still be committed by nobody.
     Stop,
@@ -236,6 +245,11 @@ impl<P> Core<P> {
             Event::Stored { index, connection, outcome } => {
                 self.on_stored(now_millis, index, connection, outcome, out);
             }
+            Event::Followed { index, connection, followed } => {
+                if let Some(copy) = self.copies.get_mut(index.get()) {
+                    copy.followed(connection, followed);
+                }
+            }
             Event::Backfilled { index, until } => {
                 if let Some(copy) = self.copies.get_mut(index.get()) {
                     copy.backfilled(until);
@@ -243,7 +257,7 @@ impl<P> Core<P> {
             }
             Event::Tick => {
                 for copy in &mut self.copies {
-                    copy.resume(now_millis);
+                    copy.tick(now_millis);
                 }
             }
             Event::Stop => self.end(SequencerError::Stopping, out),
@@ -278,7 +292,7 @@ impl<P> Core<P> {
         if !batches.is_empty() {
             copy.sent(end, bytes);
         }
-        copy.told_tail = committed_tail;
+        copy.told(committed_tail);
         Some(StoreRequest {
             loglet: self.params.id,
             disk: copy.disk,
@@ -292,21 +306,19 @@ impl<P> Core<P> {
     /// Whether [`next_store`](Self::next_store) has something for a copy: batches, or news of the committed tail.
     ///
     /// News travels alone only to a copy that has answered everything: under load it rides on the next batches, and the
-    /// copy's own answer, which brings the driver back here, bounds how long it waits for them.
+    /// copy's own answer, which brings the driver back here, bounds how long it waits for them. And only to a copy that
+    /// somebody follows, or when nothing took it along for [`NEWS_MILLIS`](crate::spread::NEWS_MILLIS): a writer with one
+    /// append in flight would pay for it with each.
     pub fn wants_store(&self, index: NodeIndex) -> bool {
         let Some(copy) = self.copies.get(index.get()) else { return false };
         let takes = self.phase == Phase::Running && matches!(copy.link, Link::Up { .. }) && copy.has_room();
-        let news = copy.has_answered_all() && copy.told_tail < self.window.committed_tail();
+        let news = copy.has_answered_all() && copy.wants_news(self.window.committed_tail());
         takes && (copy.sent_tail < self.window.next_offset() || news)
     }
 
-    /// When the next pause ends, in milliseconds of the driver's clock.
+    /// When the next pause ends or news has waited long enough, in milliseconds of the driver's clock.
     pub fn wake_at(&self) -> Option<u64> {
-        let pauses = self.copies.iter().filter_map(|copy| match copy.link {
-            Link::Paused { until_millis, .. } => Some(until_millis),
-            Link::Down | Link::Up { .. } | Link::Lost => None,
-        });
-        pauses.min()
+        self.copies.iter().filter_map(CopyLink::wake_at).min()
     }
 
     fn on_stream_opened(&mut self, stream: StreamId, writer: WriterId, incarnation: u64, out: &mut Vec<Effect>) {
@@ -398,12 +410,12 @@ impl<P> Core<P> {
                 copy.doubt_refused(connection, self.window.committed_tail());
                 if let Some(op) = state.sealed {
                     if plant::is(Plant::StoreRacesSeal) {
-                        self.commit(out);
+                        self.commit(now_millis, out);
                     }
                     self.end(SequencerError::Sealed { op }, out);
                     return;
                 }
-                self.commit(out);
+                self.commit(now_millis, out);
             }
             Err(_) if !copy.is_current(connection) => copy.refused(),
             Err(CopyError::Sealed { op }) => self.end(SequencerError::Sealed { op }, out),
@@ -441,16 +453,19 @@ impl<P> Core<P> {
 
     /// A2: the committed tail is the highest offset below which every batch is on a write quorum. A copy has no hole
     /// at or above the committed tail (L1), so its durable tail says all.
-    fn commit(&mut self, out: &mut Vec<Effect>) {
+    fn commit(&mut self, now_millis: u64, out: &mut Vec<Effect>) {
         if !self.window.is_settled()
             && let Some(tail) = self.on_write_quorum()
         {
-            let before = out.len();
+            let (before, acknowledged) = (self.window.committed_tail(), out.len());
             self.window.commit(tail, |first_offset, waiter| {
                 out.push(Effect::Committed { stream: waiter.stream, first_offset });
             });
             if plant::is(Plant::CommittedOutOfOrder) {
-                out[before..].reverse();
+                out[acknowledged..].reverse();
+            }
+            if before < self.window.committed_tail() {
+                self.copies.iter_mut().for_each(|copy| copy.committed(now_millis, before));
             }
         }
         let following = self.copies.iter().filter(|copy| copy.link != Link::Lost).map(|copy| copy.stored_tail);

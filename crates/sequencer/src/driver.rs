@@ -203,7 +203,12 @@ impl Driver {
                 self.outlet(index, |outlet| *outlet = Outlet::default());
                 self.step(Event::CopyDown { index, connection });
             }
-            PipeEvent::Reply { connection, outcome } => self.step(Event::Stored { index, connection, outcome }),
+            PipeEvent::Reply { connection, outcome, followed } => {
+                self.step(Event::Followed { index, connection, followed });
+                if let Some(outcome) = outcome {
+                    self.step(Event::Stored { index, connection, outcome });
+                }
+            }
         }
     }
 

@@ -42,8 +42,10 @@ pub enum PipeEvent {
     Reply {
         /// On which connection.
         connection: u64,
-        /// What it said.
-        outcome: Result<CopyState, CopyError>,
+        /// What it said of what it was sent, if it was about that.
+        outcome: Option<Result<CopyState, CopyError>>,
+        /// Whether somebody follows the copy.
+        followed: bool,
     },
 }
 
@@ -163,9 +165,9 @@ impl Runner {
     }
 
     async fn route(&mut self, connection: u64, reply: StoreReply) {
-        let StoreReply { loglet, outcome } = reply;
+        let StoreReply { loglet, outcome, followed } = reply;
         if let Some((index, events)) = self.loglets.get(&loglet)
-            && events.send((*index, PipeEvent::Reply { connection, outcome })).await.is_err()
+            && events.send((*index, PipeEvent::Reply { connection, outcome, followed })).await.is_err()
         {
             self.loglets.remove(&loglet);
         }

@@ -42,6 +42,10 @@ pub struct CopyLink {
     pub sent_tail: LogletOffset,
     /// The committed tail that it was told last on this connection.
     pub told_tail: LogletOffset,
+    /// Whether somebody follows it, by its last word on this connection.
+    followed: bool,
+    /// News of the committed tail waits until then for a batch that takes it along.
+    quiet_until: Option<u64>,
     /// Its last word was that its disk is full.
     pub full: bool,
     /// Ranges below the committed tail that it was not sent because the window no longer held them; to be backfilled.
@@ -58,6 +62,8 @@ pub struct CopyLink {
 
 /// Most ranges that are remembered as missing for one copy.
 const MISSING_MAX: usize = 16;
+/// How long news of the committed tail waits for a batch that takes it along to a copy that nobody follows.
+pub const NEWS_MILLIS: u64 = 10;
 const PAUSE_MILLIS_FIRST: u64 = 10;
 const PAUSE_MILLIS_MAX: u64 = 1_000;
 
@@ -71,6 +77,8 @@ impl CopyLink {
             stored_tail: LogletOffset::FIRST,
             sent_tail: LogletOffset::FIRST,
             told_tail: LogletOffset::FIRST,
+            followed: false,
+            quiet_until: None,
             full: false,
             missing: Vec::new(),
             unanswered: VecDeque::new(),
@@ -87,6 +95,8 @@ impl CopyLink {
             self.full = false;
             self.rewind(self.stored_tail);
             self.told_tail = LogletOffset::FIRST;
+            self.followed = false;
+            self.quiet_until = None;
         }
     }
 
@@ -103,6 +113,44 @@ impl CopyLink {
         match self.link {
             Link::Up { connection } | Link::Paused { connection, .. } => connection == of,
             Link::Down | Link::Lost => false,
+        }
+    }
+
+    /// Whether somebody follows it. News that waits does not wait any longer then.
+    pub fn followed(&mut self, connection: u64, followed: bool) {
+        if self.is_current(connection) {
+            self.followed = followed;
+            if followed {
+                self.quiet_until = None;
+            }
+        }
+    }
+
+    /// The committed tail moved on from `before`. Unless somebody follows this copy, the news waits for a batch; what is
+    /// waiting already is not put off again.
+    pub fn committed(&mut self, now_millis: u64, before: LogletOffset) {
+        if self.told_tail >= before && !self.followed {
+            self.quiet_until = Some(now_millis.saturating_add(NEWS_MILLIS));
+        }
+    }
+
+    /// It was sent the committed tail.
+    pub fn told(&mut self, tail: LogletOffset) {
+        self.told_tail = tail;
+        self.quiet_until = None;
+    }
+
+    /// Whether it is to be told `tail` even by itself.
+    pub fn wants_news(&self, tail: LogletOffset) -> bool {
+        self.told_tail < tail && self.quiet_until.is_none()
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn wake_at(&self) -> Option<u64> {
+        match self.link {
+            Link::Paused { until_millis, .. } => Some(until_millis),
+            Link::Up { .. } => self.quiet_until,
+            Link::Down | Link::Lost => None,
         }
     }
 
@@ -155,8 +203,9 @@ impl CopyLink {
         }
     }
 
-    /// Ends a pause whose time has come.
-    pub fn resume(&mut self, now_millis: u64) {
+    /// Ends a pause whose time has come, and the wait of news.
+    pub fn tick(&mut self, now_millis: u64) {
+        self.quiet_until = self.quiet_until.filter(|until| *until > now_millis);
         if let Link::Paused { connection, until_millis } = self.link
             && until_millis <= now_millis
         {
@@ -219,7 +268,7 @@ impl CopyLink {
             Link::Lost => return (3_u8, self.full).hash(hasher),
         }
         (self.stored_tail, self.sent_tail, self.told_tail, self.full, &self.missing, &self.unanswered).hash(hasher);
-        self.refused_at.hash(hasher);
+        (self.refused_at, self.followed, self.quiet_until.is_some()).hash(hasher);
     }
 
     /// `[from, until)` was backfilled, `from` being where the first missing stretch starts.
@@ -307,9 +356,9 @@ mod tests {
         let mut copy = copy();
         copy.up(1);
         copy.pause(0);
-        copy.resume(PAUSE_MILLIS_FIRST - 1);
+        copy.tick(PAUSE_MILLIS_FIRST - 1);
         assert!(matches!(copy.link, Link::Paused { .. }));
-        copy.resume(PAUSE_MILLIS_FIRST);
+        copy.tick(PAUSE_MILLIS_FIRST);
         assert_eq!(copy.link, Link::Up { connection: 1 });
         copy.pause(100);
         assert_eq!(copy.link, Link::Paused { connection: 1, until_millis: 100 + 2 * PAUSE_MILLIS_FIRST });

@@ -35,8 +35,12 @@ pub struct StoreRequest {
 pub struct StoreReply {
     /// Which loglet.
     pub loglet: LogletId,
-    /// The copy's tails once everything in the request is durable (L2), or why nothing of it was stored.
-    pub outcome: Result<CopyState, CopyError>,
+    /// The copy's tails once everything in the request is durable (L2), or why nothing of it was stored. `None` if this
+    /// answers no request and only says that somebody began to follow.
+    pub outcome: Option<Result<CopyState, CopyError>>,
+    /// Whether somebody followed this copy when this was said: then news of the committed tail is wanted at once. Decides
+    /// when it is sent and nothing else.
+    pub followed: bool,
 }
 
 /// What one copy knows about itself, all of it durable except `committed_tail`.

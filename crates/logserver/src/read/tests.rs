@@ -109,7 +109,7 @@ async fn credit_bounds_what_is_sent_and_a_grant_goes_on() {
     let server = start(Arc::new(MemoryStore::new())).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 4, 1, &[1, 1, 1])).await;
+    exchange(&mut stream, store_request(of, 4, 1, &[1, 1, 1])).await.unwrap();
     let request = ReadRequest { credit_bytes: 1, ..read_request(of, 1, Some(4)) };
     let mut read = server.read(request).await.unwrap();
     assert!(matches!(read.replies.recv().await, Some(Ok(ReadReply::Tail(_)))));
@@ -127,9 +127,9 @@ async fn a_reader_that_follows_is_woken_by_the_committed_tail_and_told_the_end()
     let mut read = server.read(read_request(of, 1, None)).await.unwrap();
     assert_eq!(read.replies.recv().await.unwrap().unwrap(), ReadReply::Tail(state(1, 1)));
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 1, 1, &[2, 2])).await;
+    exchange(&mut stream, store_request(of, 1, 1, &[2, 2])).await.unwrap();
     assert_eq!(read.replies.recv().await.unwrap().unwrap(), ReadReply::Tail(state(5, 1)));
-    exchange(&mut stream, store_request(of, 5, 5, &[2])).await;
+    exchange(&mut stream, store_request(of, 5, 5, &[2])).await.unwrap();
     assert_eq!(next_part(&mut read).await, Some(part(1, 2)));
     assert_eq!(next_part(&mut read).await, Some(part(3, 2)));
     settle(&server, of, 5).await.unwrap();
@@ -148,7 +148,7 @@ async fn rot_in_the_store_is_reported_and_the_read_goes_on() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 6, 1, &[1, 1, 1, 1, 1])).await;
+    exchange(&mut stream, store_request(of, 6, 1, &[1, 1, 1, 1, 1])).await.unwrap();
     assert!(store.damage(of, at(2)));
     assert!(store.flip_bit(of, at(4), 60));
     let expected = vec![part(1, 1), missing(2, 3, true), part(3, 1), missing(4, 5, true), part(5, 1)];

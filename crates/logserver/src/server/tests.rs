@@ -29,9 +29,9 @@ async fn a_store_is_answered_with_the_tails_and_can_be_read_back() {
     let server = start(Arc::new(MemoryStore::new())).await;
     let mut stream = server.open_store().await.unwrap();
     let reply = exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[2, 3])).await;
-    assert_eq!(reply, StoreReply { loglet: loglet(1, 0), outcome: Ok(tails(6, 1)) });
+    assert_eq!(reply, Ok(tails(6, 1)));
     let reply = exchange(&mut stream, store_request(loglet(1, 0), 6, 6, &[1])).await;
-    assert_eq!(reply.outcome, Ok(tails(7, 6)));
+    assert_eq!(reply, Ok(tails(7, 6)));
     assert_eq!(read_all(&server, read_request(loglet(1, 0), 1, Some(6))).await, vec![part(1, 2), part(3, 3)]);
 }
 
@@ -56,7 +56,7 @@ async fn a_seal_creates_the_loglet_and_survives_a_restart() {
     assert_eq!(state(&server, loglet(1, 0)).await.sealed, Some(op(5)));
     let mut stream = server.open_store().await.unwrap();
     let reply = exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[1])).await;
-    assert_eq!(reply.outcome, Err(CopyError::Sealed { op: op(5) }));
+    assert_eq!(reply, Err(CopyError::Sealed { op: op(5) }));
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn every_call_that_names_another_disk_is_refused() {
     assert_eq!(server.read(ReadRequest { disk, ..read_request(of, 1, None) }).await.unwrap_err(), wrong.into());
     let mut stream = server.open_store().await.unwrap();
     let reply = exchange(&mut stream, StoreRequest { disk, ..store_request(of, 1, 1, &[1]) }).await;
-    assert_eq!(reply.outcome, Err(wrong));
+    assert_eq!(reply, Err(wrong));
     assert_eq!(server.server.published.len(), 0, "nothing of it left a trace");
 }
 
@@ -94,23 +94,62 @@ async fn bytes_that_are_no_batch_are_refused_and_later_stores_go_on() {
     }
     for bytes in bad {
         let request = StoreRequest { batches: vec![bytes], ..store_request(loglet(1, 0), 1, 1, &[]) };
-        assert_eq!(exchange(&mut stream, request).await.outcome, Err(CopyError::BadBatch { offset: at(1) }));
+        assert_eq!(exchange(&mut stream, request).await, Err(CopyError::BadBatch { offset: at(1) }));
     }
     let request = StoreRequest { first_offset: LogletOffset::MAX, ..store_request(loglet(1, 0), 1, 1, &[2]) };
-    assert_eq!(exchange(&mut stream, request).await.outcome, Err(CopyError::OutOfRange));
-    assert!(exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[2])).await.outcome.is_ok());
+    assert_eq!(exchange(&mut stream, request).await, Err(CopyError::OutOfRange));
+    assert!(exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[2])).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_request_without_batches_raises_the_committed_tail_silently() {
     let server = start(Arc::new(MemoryStore::new())).await;
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[4])).await;
+    exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[4])).await.unwrap();
     let mut read = server.read(read_request(loglet(1, 0), 1, None)).await.unwrap();
+    assert_eq!(stream.replies.recv().await.unwrap().outcome, None, "the reader wants news, which is no answer");
     stream.requests.send(store_request(loglet(1, 0), 5, 5, &[])).await.unwrap();
     assert_eq!(next_part(&mut read).await, Some(part(1, 4)));
     let reply = exchange(&mut stream, store_request(loglet(1, 0), 5, 5, &[1])).await;
-    assert_eq!(reply.outcome, Ok(tails(6, 5)), "the first reply is that of the store with a batch");
+    assert_eq!(reply, Ok(tails(6, 5)), "the first reply is that of the store with a batch");
+}
+
+#[tokio::test]
+async fn an_answer_says_whether_somebody_follows() {
+    let server = start(Arc::new(MemoryStore::new())).await;
+    let of = loglet(1, 0);
+    let mut stream = server.open_store().await.unwrap();
+    let store = |committed, first, records: &'static [u64]| store_request(of, committed, first, records);
+    stream.requests.send(store(1, 1, &[2])).await.unwrap();
+    let alone = StoreReply { loglet: of, outcome: Some(Ok(tails(3, 1))), followed: false };
+    assert_eq!(stream.replies.recv().await, Some(alone));
+
+    let late = server.read(read_request(of, 1, None)).await.unwrap();
+    let news_is_wanted = StoreReply { loglet: of, outcome: None, followed: true };
+    assert_eq!(stream.replies.recv().await, Some(news_is_wanted), "it was not told the committed tail yet");
+
+    stream.requests.send(store(3, 3, &[])).await.unwrap();
+    stream.requests.send(store(3, 3, &[1])).await.unwrap();
+    let followed = StoreReply { loglet: of, outcome: Some(Ok(tails(4, 3))), followed: true };
+    assert_eq!(stream.replies.recv().await, Some(followed));
+
+    drop(late);
+    let (mut end, mut reply) = (4, followed);
+    while reply.followed {
+        // The task of the read sees that its reader is gone when it has a turn.
+        tokio::task::yield_now().await;
+        stream.requests.send(store(end, end, &[1])).await.unwrap();
+        reply = stream.replies.recv().await.unwrap();
+        end += 1;
+    }
+    stream.requests.send(store(end, end, &[])).await.unwrap();
+    while state(&server, of).await.committed_tail.get() < end {
+        tokio::task::yield_now().await;
+    }
+    let _in_time = server.read(read_request(of, 1, None)).await.unwrap();
+    stream.requests.send(store(end, end, &[1])).await.unwrap();
+    let followed = StoreReply { loglet: of, outcome: Some(Ok(tails(end + 1, end))), followed: true };
+    assert_eq!(stream.replies.recv().await, Some(followed), "it had been told all there was, and asked for nothing");
 }
 
 #[tokio::test]
@@ -131,8 +170,8 @@ async fn a_seal_does_not_wait_behind_queued_stores() {
     store.release();
     let sealed = sealing.await.unwrap();
     assert_eq!(sealed.local_tail, at(2));
-    assert!(stream.replies.recv().await.unwrap().outcome.is_ok());
-    assert_eq!(stream.replies.recv().await.unwrap().outcome, Err(CopyError::Sealed { op: op(1) }));
+    assert!(said(stream.replies.recv().await.unwrap()).is_ok());
+    assert_eq!(said(stream.replies.recv().await.unwrap()), Err(CopyError::Sealed { op: op(1) }));
 }
 
 #[tokio::test]
@@ -147,7 +186,7 @@ async fn a_stream_whose_peer_takes_no_replies_is_dropped_and_others_go_on() {
     }
     silent.requests.closed().await;
     let mut other = server.open_store().await.unwrap();
-    assert!(exchange(&mut other, store_request(loglet(2, 0), 1, 1, &[1])).await.outcome.is_ok());
+    assert!(exchange(&mut other, store_request(loglet(2, 0), 1, 1, &[1])).await.is_ok());
 }
 
 #[tokio::test]

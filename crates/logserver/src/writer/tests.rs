@@ -30,10 +30,10 @@ async fn stores_of_many_streams_and_loglets_share_one_commit() {
         }
     }
     store.release();
-    assert!(first.replies.recv().await.unwrap().outcome.is_ok());
+    assert!(said(first.replies.recv().await.unwrap()).is_ok());
     for (log, stream) in &mut streams {
         let reply = stream.replies.recv().await.unwrap();
-        assert_eq!((reply.loglet, reply.outcome.unwrap().local_tail), (loglet(*log, 0), at(11)));
+        assert_eq!((reply.loglet, said(reply).unwrap().local_tail), (loglet(*log, 0), at(11)));
         assert!(stream.replies.try_recv().is_err(), "one cumulative reply for ten stores");
     }
     assert_eq!(store.commits(), 2, "eighty stores of eight streams in one group");
@@ -46,7 +46,7 @@ async fn nothing_that_was_answered_is_lost_in_a_crash() {
     let server = start(Arc::clone(&store)).await;
     let mut stream = server.open_store().await.unwrap();
     let reply = exchange(&mut stream, store_request(of, 1, 1, &[2, 2])).await;
-    assert_eq!(reply.outcome.unwrap().local_tail, at(5));
+    assert_eq!(reply.unwrap().local_tail, at(5));
     store.hold();
     stream.requests.send(store_request(of, 1, 5, &[1])).await.unwrap();
     store.until_held().await;
@@ -54,7 +54,7 @@ async fn nothing_that_was_answered_is_lost_in_a_crash() {
     assert_eq!(state(&server, of).await.local_tail, at(5), "and not told");
     store.crash();
     server.stopped().await;
-    assert_eq!(stream.replies.recv().await.map(|reply| reply.outcome), Some(Err(CopyError::Stopping)));
+    assert_eq!(stream.replies.recv().await.map(said), Some(Err(CopyError::Stopping)));
     assert_eq!(stream.replies.recv().await, None);
     server.shutdown().await;
 
@@ -62,7 +62,7 @@ async fn nothing_that_was_answered_is_lost_in_a_crash() {
     assert_eq!(state(&server, of).await.local_tail, at(5));
     let mut stream = server.open_store().await.unwrap();
     let reply = exchange(&mut stream, store_request(of, 1, 5, &[3])).await;
-    assert_eq!(reply.outcome.unwrap().local_tail, at(8));
+    assert_eq!(reply.unwrap().local_tail, at(8));
 }
 
 #[tokio::test]
@@ -84,15 +84,15 @@ async fn a_full_disk_is_an_answer_without_a_trace_and_needs_no_restart() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 1, 1, &[2])).await;
+    exchange(&mut stream, store_request(of, 1, 1, &[2])).await.unwrap();
     store.fail_after(0, StoreError::Full);
     let reply = exchange(&mut stream, store_request(of, 3, 3, &[2])).await;
-    assert_eq!(reply.outcome, Err(CopyError::DiskFull));
+    assert_eq!(reply, Err(CopyError::DiskFull));
     assert_eq!(state(&server, of).await.local_tail, at(3));
     store.fail_after(0, StoreError::Full);
     assert_eq!(seal(&server, of, 1).await, Err(CallError::Copy(CopyError::DiskFull)));
     let reply = exchange(&mut stream, store_request(of, 3, 3, &[2])).await;
-    assert_eq!(reply.outcome.unwrap().local_tail, at(5));
+    assert_eq!(reply.unwrap().local_tail, at(5));
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_repeated_store_in_flight_is_compared_with_what_was_staged() {
     while outcomes.last().is_none_or(Result::is_ok) {
         let reply = stream.replies.recv().await.unwrap();
         if reply.loglet == of {
-            outcomes.push(reply.outcome.map(|state| state.local_tail));
+            outcomes.push(said(reply).map(|state| state.local_tail));
         }
     }
     assert_eq!(outcomes.pop(), Some(Err(CopyError::Conflict { offset: at(1) })));
@@ -127,7 +127,7 @@ async fn a_hole_is_durable_together_with_the_tail_that_justifies_it() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 50, 50, &[2])).await;
+    exchange(&mut stream, store_request(of, 50, 50, &[2])).await.unwrap();
     server.shutdown().await;
     let server = start(store).await;
     let state = state(&server, of).await;
@@ -140,7 +140,7 @@ async fn a_settle_drops_what_lies_above_and_is_decided_once() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 1, 1, &[2, 2, 2])).await;
+    exchange(&mut stream, store_request(of, 1, 1, &[2, 2, 2])).await.unwrap();
     seal(&server, of, 1).await.unwrap();
     let settled = settle(&server, of, 5).await.unwrap();
     assert_eq!((settled.local_tail, settled.decided_tail), (at(5), Some(at(5))));
@@ -156,7 +156,7 @@ async fn trimmed_batches_are_dropped_after_the_trim_point_is_published() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 5, 1, &[2, 2, 2])).await;
+    exchange(&mut stream, store_request(of, 5, 1, &[2, 2, 2])).await.unwrap();
     assert_eq!(trim(&server, of, 3).await.unwrap().trim_point, Some(at(3)));
     assert_eq!(trim(&server, of, 2).await.unwrap().trim_point, Some(at(3)), "the point that holds");
     assert_eq!(trim(&server, of, 5).await, Err(CallError::Copy(CopyError::OutOfRange)));
@@ -171,7 +171,7 @@ async fn a_crash_between_trim_and_drop_is_made_good_at_the_start() {
     let of = loglet(1, 0);
     let server = start(Arc::clone(&store)).await;
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await;
+    exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await.unwrap();
     // The group with the trim point goes well, the one with the drop does not.
     store.break_after(1);
     assert_eq!(trim(&server, of, 2).await.unwrap().trim_point, Some(at(2)));
@@ -191,7 +191,7 @@ async fn repair_makes_a_damaged_batch_readable_again() {
     let server = start(Arc::clone(&store)).await;
     let of = loglet(1, 0);
     let mut stream = server.open_store().await.unwrap();
-    exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await;
+    exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await.unwrap();
     seal(&server, of, 1).await.unwrap();
     assert!(store.disk().damage(of, at(1)));
     let damaged = ReadReply::Missing { from: at(1), end: at(3), corrupt: true };
@@ -223,7 +223,7 @@ async fn a_restart_on_disk_recovers_tails_seals_and_trim_points() {
     let server = open().await;
     let mut stream = server.open_store().await.unwrap();
     for segment in 0..3 {
-        exchange(&mut stream, store_request(loglet(1, segment), 4, 1, &[3, 3])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(loglet(1, segment), 4, 1, &[3, 3])).await.unwrap();
     }
     seal(&server, loglet(1, 1), 8).await.unwrap();
     trim(&server, loglet(1, 2), 3).await.unwrap();
@@ -281,15 +281,15 @@ mod full_disk {
     async fn stores_end_first_then_repairs_and_everything_else_goes_on() {
         let (store, server, mut stream) = on_disk(100 * MIB).await;
         let (open, closed) = (loglet(1, 0), loglet(2, 0));
-        exchange(&mut stream, store_request(open, 1, 1, &[2, 2])).await.outcome.unwrap();
-        exchange(&mut stream, store_request(closed, 1, 1, &[2])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(open, 1, 1, &[2, 2])).await.unwrap();
+        exchange(&mut stream, store_request(closed, 1, 1, &[2])).await.unwrap();
         store.set_free_bytes(MIB - 1);
         let full = Err(CopyError::DiskFull);
-        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome, full);
+        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await, full);
         assert_eq!(*server.fullness().borrow(), Fullness::Full);
         seal(&server, closed, 1).await.unwrap();
         let sealed = Err(CopyError::Sealed { op: op(1) });
-        assert_eq!(exchange(&mut stream, store_request(closed, 1, 3, &[1])).await.outcome, sealed, "told all the same");
+        assert_eq!(exchange(&mut stream, store_request(closed, 1, 3, &[1])).await, sealed, "told all the same");
         assert_eq!(server.repair(repair(closed, 1, 3)).await.unwrap().local_tail, at(4), "repairs go deeper");
         store.set_free_bytes(MIB / 2 - 1);
         assert_eq!(server.repair(repair(closed, 1, 4)).await, Err(CallError::Copy(CopyError::DiskFull)));
@@ -305,11 +305,11 @@ mod full_disk {
         };
         assert_eq!(trimmed.trim_point, Some(at(2)));
         assert_eq!(seal(&server, loglet(9, 0), 1).await.unwrap().sealed, Some(op(1)));
-        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome, full);
+        assert_eq!(exchange(&mut stream, store_request(open, 3, 5, &[1])).await, full);
         assert_eq!(read_all(&server, read_request(closed, 1, Some(3))).await, vec![part(1, 2)], "reads go on");
         assert!(store.reclaims() > 0, "what was trimmed and settled away is given back at once");
         store.set_free_bytes(100 * MIB);
-        let stored = exchange(&mut stream, store_request(open, 3, 5, &[1])).await.outcome.unwrap();
+        let stored = exchange(&mut stream, store_request(open, 3, 5, &[1])).await.unwrap();
         assert_eq!(stored.local_tail, at(6), "no restart");
         assert_eq!(*server.fullness().borrow(), Fullness::Ample);
     }
@@ -322,7 +322,7 @@ mod full_disk {
         seal(&server, loglet(1, 0), 1).await.unwrap();
         assert!(!store.has_ballast());
         store.set_free_bytes(100 * MIB);
-        exchange(&mut stream, store_request(loglet(2, 0), 1, 1, &[1])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(loglet(2, 0), 1, 1, &[1])).await.unwrap();
         // Tried again once a second, also while nobody wants anything.
         while !store.has_ballast() {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -343,7 +343,7 @@ mod full_disk {
     async fn a_drop_that_the_file_system_refused_is_made_good() {
         let (store, server, mut stream) = on_disk(100 * MIB).await;
         let of = loglet(1, 0);
-        exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(of, 5, 1, &[2, 2])).await.unwrap();
         // The group with the trim point goes well, the one with the drop does not.
         store.fail_after(1, StoreError::Full);
         assert_eq!(trim(&server, of, 2).await.unwrap().trim_point, Some(at(2)));
@@ -358,20 +358,20 @@ mod full_disk {
         let options = ServerOptions { loglets_max: 2, ..ServerOptions::new(node(1), disk()) };
         let server = LogServerHandle::start(Arc::clone(&store), options, WriterRuntime::Task).await.unwrap();
         let mut stream = server.open_store().await.unwrap();
-        exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[1])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 1, &[1])).await.unwrap();
         seal(&server, loglet(2, 0), 1).await.unwrap();
-        let refused = exchange(&mut stream, store_request(loglet(3, 0), 1, 1, &[1])).await.outcome;
+        let refused = exchange(&mut stream, store_request(loglet(3, 0), 1, 1, &[1])).await;
         assert_eq!(refused, Err(CopyError::TooManyLoglets));
         assert_eq!(seal(&server, loglet(4, 0), 1).await, Err(CallError::Copy(CopyError::TooManyLoglets)));
         assert_eq!(settle(&server, loglet(5, 0), 1).await, Err(CallError::Copy(CopyError::TooManyLoglets)));
         assert_eq!(state(&server, loglet(3, 0)).await.local_tail, at(1), "it left nothing");
-        exchange(&mut stream, store_request(loglet(1, 0), 1, 2, &[1])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 2, &[1])).await.unwrap();
         server.shutdown().await;
         // All that is there is kept, also under a lower limit.
         let options = ServerOptions { loglets_max: 1, ..ServerOptions::new(node(1), disk()) };
         let server = LogServerHandle::start(store, options, WriterRuntime::Task).await.unwrap();
         assert_eq!(state(&server, loglet(2, 0)).await.sealed, Some(op(1)));
         let mut stream = server.open_store().await.unwrap();
-        exchange(&mut stream, store_request(loglet(1, 0), 1, 3, &[1])).await.outcome.unwrap();
+        exchange(&mut stream, store_request(loglet(1, 0), 1, 3, &[1])).await.unwrap();
     }
 }

@@ -88,7 +88,14 @@ impl Segment {
         let connection = u64::from(connection_of(sequencer, index));
         self.step_sequencer(state, Event::CopyDown { index, connection });
         self.step_sequencer(state, Event::CopyUp { index, connection: connection + 1 });
+        self.step_sequencer(state, followed(index, connection + 1));
     }
+}
+
+/// Somebody follows every copy, so news of the committed tail may be sent at any moment. That it may also wait takes no
+/// schedule away: a message is sent when the model likes.
+pub(super) fn followed<P>(index: NodeIndex, connection: u64) -> Event<P> {
+    Event::Followed { index, connection, followed: true }
 }
 
 /// Whether the sequencer still looks at what a server says. What nobody looks at is not kept, so that no run is longer

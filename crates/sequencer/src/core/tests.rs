@@ -9,6 +9,7 @@ use bifrost_types::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::spread::NEWS_MILLIS;
 
 fn params(members: u32, copies: u8) -> LogletParams {
     let member = |node: u32| Member {
@@ -64,7 +65,9 @@ impl Rig {
         let indexes = params.nodeset.indexes().collect();
         let mut rig = Self { core: Core::new(params, limits).expect("two of three"), indexes };
         for copy in 0..3 {
-            rig.step(Event::CopyUp { index: rig.indexes[copy], connection: 1 });
+            let index = rig.indexes[copy];
+            rig.step(Event::CopyUp { index, connection: 1 });
+            rig.step(Event::Followed { index, connection: 1, followed: true });
         }
         rig.step(Event::StreamOpened { stream: StreamId(1), writer: writer(1), incarnation: 1 });
         rig
@@ -171,6 +174,54 @@ fn news_of_the_tail_waits_for_the_answer_to_what_is_under_way() {
     rig.append(1);
     rig.stored(1, 3);
     assert_eq!(rig.sent(0), Some((3, 1, 3)), "news rides on batches");
+}
+
+#[test]
+fn news_of_the_tail_waits_for_a_batch_where_nobody_follows() {
+    let mut rig = Rig::healthy();
+    let followed = |rig: &mut Rig, connection, followed| {
+        rig.step(Event::Followed { index: rig.indexes[0], connection, followed });
+    };
+    followed(&mut rig, 1, false);
+    rig.append(1);
+    rig.sent(0);
+    rig.stored(0, 2);
+    rig.stored(1, 2);
+    assert_eq!(rig.sent(0), None, "the next append is likely to take it along");
+    assert_eq!(rig.sent(1), Some((2, 0, 2)), "somebody follows that one");
+    followed(&mut rig, 7, true);
+    assert_eq!(rig.sent(0), None, "that was said on another connection");
+    rig.step_at(NEWS_MILLIS - 1, Event::Tick);
+    assert_eq!(rig.sent(0), None);
+    assert_eq!(rig.core.wake_at(), Some(NEWS_MILLIS));
+    rig.step_at(NEWS_MILLIS, Event::Tick);
+    assert_eq!(rig.sent(0), Some((2, 0, 2)), "there was no next append");
+    assert_eq!(rig.core.wake_at(), None);
+
+    rig.append(1);
+    rig.sent(0);
+    rig.stored(0, 3);
+    rig.stored(1, 3);
+    assert_eq!(rig.sent(0), None);
+    followed(&mut rig, 1, true);
+    assert_eq!(rig.sent(0), Some((3, 0, 3)), "whoever begins to follow waits for nothing");
+}
+
+#[test]
+fn news_that_waits_is_not_put_off_by_more_of_it() {
+    let mut rig = Rig::healthy();
+    rig.step(Event::Followed { index: rig.indexes[0], connection: 1, followed: false });
+    rig.append(1);
+    rig.sent(0);
+    rig.append(1);
+    rig.sent(0);
+    rig.stored(0, 3);
+    rig.stored(1, 2);
+    let due = rig.core.wake_at().expect("news waits");
+    rig.step_at(due - 1, Event::Stored { index: rig.indexes[1], connection: 1, outcome: Ok(state(3)) });
+    assert_eq!(rig.core.wake_at(), Some(due));
+    rig.step_at(due, Event::Tick);
+    assert_eq!(rig.sent(0), Some((3, 0, 3)));
 }
 
 #[test]

@@ -49,7 +49,8 @@ impl TryFrom<pb::StoreRequest> for Vec<StoreRequest> {
 
 impl From<StoreReply> for pb::LogletStored {
     fn from(reply: StoreReply) -> Self {
-        Self { loglet: Some(reply.loglet.into()), outcome: Some(reply.outcome.into()) }
+        let StoreReply { loglet, outcome, followed } = reply;
+        Self { loglet: Some(loglet.into()), outcome: outcome.map(Into::into), followed }
     }
 }
 
@@ -57,10 +58,12 @@ impl TryFrom<pb::LogletStored> for StoreReply {
     type Error = DecodeError;
 
     fn try_from(reply: pb::LogletStored) -> Result<Self, DecodeError> {
-        Ok(Self {
-            loglet: required("LogletStored.loglet", reply.loglet)?.try_into()?,
-            outcome: required("LogletStored.outcome", reply.outcome)?.try_into()?,
-        })
+        let pb::LogletStored { loglet, outcome, followed } = reply;
+        let outcome = match outcome {
+            None if followed => None,
+            outcome => Some(required("LogletStored.outcome", outcome)?.try_into()?),
+        };
+        Ok(Self { loglet: required("LogletStored.loglet", loglet)?.try_into()?, outcome, followed })
     }
 }
 

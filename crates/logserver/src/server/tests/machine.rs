@@ -146,9 +146,9 @@ impl World {
         let mut gone = false;
         while let Some(stream) = &mut self.stream {
             match stream.replies.try_recv() {
-                Ok(StoreReply { loglet, outcome }) => {
-                    let of = self.copies.iter().position(|copy| copy.of == loglet).unwrap();
-                    self.copies[of].stored(outcome);
+                Ok(reply) => {
+                    let of = self.copies.iter().position(|copy| copy.of == reply.loglet).unwrap();
+                    self.copies[of].stored(said(reply));
                 }
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
@@ -175,10 +175,10 @@ impl World {
         self.server.shutdown().await;
         // What was on its way to us when it stopped was promised as well.
         while let Some(stream) = &mut self.stream
-            && let Some(StoreReply { loglet, outcome }) = stream.replies.recv().await
+            && let Some(reply) = stream.replies.recv().await
         {
-            let of = self.copies.iter().position(|copy| copy.of == loglet).unwrap();
-            self.copies[of].stored(outcome);
+            let of = self.copies.iter().position(|copy| copy.of == reply.loglet).unwrap();
+            self.copies[of].stored(said(reply));
         }
         for (of, call) in std::mem::take(&mut self.calls) {
             if let Ok(state) = call.await.unwrap() {

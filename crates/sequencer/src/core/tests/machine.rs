@@ -26,6 +26,7 @@ enum Action {
     AnswerLate(usize),
     Break { copy: usize, lose: bool },
     Connect(usize),
+    Follow { copy: usize, followed: bool },
     Backfill { copy: usize, works: bool },
     Wait(u64),
     Seal(usize),
@@ -49,6 +50,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => copy().prop_map(Action::AnswerLate),
         3 => (copy(), any::<bool>()).prop_map(|(copy, lose)| Action::Break { copy, lose }),
         8 => copy().prop_map(Action::Connect),
+        4 => (copy(), any::<bool>()).prop_map(|(copy, followed)| Action::Follow { copy, followed }),
         4 => (copy(), prop::bool::weighted(0.8)).prop_map(|(copy, works)| Action::Backfill { copy, works }),
         4 => (0..200_u64).prop_map(Action::Wait),
         1 => prop::bool::weighted(0.05).prop_flat_map(move |sealed| {
@@ -178,6 +180,11 @@ impl World {
             }
             Action::Break { copy, lose } => self.break_off(copy % members, lose),
             Action::Connect(copy) => self.connect(copy % members),
+            Action::Follow { copy, followed } => {
+                if let Some(connection) = self.servers[copy % members].connection {
+                    self.step(Event::Followed { index: self.indexes[copy % members], connection, followed });
+                }
+            }
             Action::Backfill { copy, works } => self.backfill(copy % members, works),
             Action::Wait(millis) => {
                 self.now += millis;

@@ -131,7 +131,11 @@ impl LogServer for FakeServer {
                     if silent || me.faults.borrow().lose_replies {
                         continue;
                     }
-                    if answers.send(StoreReply { loglet: request.loglet, outcome }).await.is_err() {
+                    if answers
+                        .send(StoreReply { loglet: request.loglet, outcome: Some(outcome), followed: true })
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }

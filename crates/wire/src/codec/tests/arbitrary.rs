@@ -96,7 +96,11 @@ pub(super) fn copy_outcome() -> impl Strategy<Value = Result<CopyState, CopyErro
 }
 
 pub(super) fn store_reply() -> impl Strategy<Value = StoreReply> {
-    (loglet(), copy_outcome()).prop_map(|(loglet, outcome)| StoreReply { loglet, outcome })
+    (loglet(), option::of(copy_outcome()), any::<bool>()).prop_map(|(loglet, outcome, followed)| StoreReply {
+        loglet,
+        followed: followed || outcome.is_none(),
+        outcome,
+    })
 }
 
 pub(super) fn seal_request() -> impl Strategy<Value = SealRequest> {

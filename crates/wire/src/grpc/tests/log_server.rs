@@ -169,7 +169,7 @@ async fn ten_thousand_stores_and_their_answers_keep_their_order() {
         while let Some(request) = taken.recv().await {
             assert_eq!(request, store(next, Bytes::from(next.to_be_bytes().to_vec())));
             next += 1;
-            let reply = StoreReply { loglet: loglet(), outcome: Ok(state(next)) };
+            let reply = StoreReply { loglet: loglet(), outcome: Some(Ok(state(next))), followed: false };
             answers.send(reply).await.expect("the client listens");
         }
         next
@@ -182,7 +182,7 @@ async fn ten_thousand_stores_and_their_answers_keep_their_order() {
     });
     for place in 1..=STORES {
         let reply = soon(replies.recv()).await.expect("an answer for each");
-        assert_eq!(reply.outcome, Ok(state(place + 1)));
+        assert_eq!(reply.outcome, Some(Ok(state(place + 1))));
     }
     sender.await.expect("all sent");
     // The sender is gone: the service sees the end of the requests, the client the end of the answers.
