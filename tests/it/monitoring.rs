@@ -19,7 +19,11 @@ fn a_node_tells_monitoring_that_it_lives_and_serves_and_what_it_counts() {
     cluster.run(0, ["append", "orders"], b"one\ntwo\n").ok();
     let (status, metrics) = cluster.get(0, "/metrics");
     assert_eq!(status, 200);
-    for metric in ["bifrost_logserver_loglets_count", "bifrost_catch_up_done_percent"] {
+    for metric in [
+        "bifrost_logserver_loglets_count",
+        "bifrost_logserver_files_written_bytes_total",
+        "bifrost_catch_up_done_percent",
+    ] {
         assert!(metrics.contains(&format!("# TYPE {metric} ")), "{metric} is not in {metrics}");
         assert!(metrics.contains(&format!("# HELP {metric} ")), "{metric} is not explained in {metrics}");
     }

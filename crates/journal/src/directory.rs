@@ -10,12 +10,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::frame::{BLOCK_BYTES, Blocks};
+use crate::pace::Pace;
 
 /// Zeros that are written at once.
-const ZEROS_BYTES: usize = 256 << 10;
+const ZEROS_BYTES: usize = 64 << 10;
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
@@ -30,11 +32,12 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     /// What the system says.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file of so many zeros that are on the disk when this returns; none is left after an error.
+    /// Makes a file of so many zeros that are on the disk when this returns, as fast as `pace` lets it; none is left after
+    /// an error.
     ///
     /// # Errors
     /// What the system says.
-    fn create(&self, name: &str, bytes: u64) -> io::Result<()>;
+    fn create(&self, name: &str, bytes: u64, pace: &Pace) -> io::Result<()>;
 
     /// Opens a file.
     ///
@@ -125,7 +128,7 @@ impl RealDirectory {
         const PROBE: &str = "probe.tmp";
         let mut block = Blocks::with_capacity(BLOCK_BYTES);
         block.put(&[0; BLOCK_BYTES]);
-        let created = self.create(PROBE, BLOCK_BYTES as u64);
+        let created = self.create(PROBE, BLOCK_BYTES as u64, &Pace::unlimited());
         let written = created.and_then(|()| self.open(PROBE)).and_then(|file| file.write(&block, 0));
         // Left behind, it is removed by whoever opens the journal.
         let _left = self.remove(PROBE);
@@ -137,13 +140,19 @@ impl RealDirectory {
     }
 
     /// Piece by piece, past the page cache if that can be: a sync of all of it at once would hold up those of groups.
-    fn fill(&self, path: &Path, bytes: u64) -> io::Result<()> {
+    fn fill(&self, path: &Path, bytes: u64, pace: &Pace) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)?;
+        // In one place on the disk, although others write meanwhile; and a disk without room says so now.
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut zeros = Blocks::with_capacity(ZEROS_BYTES);
         zeros.put(&vec![0; ZEROS_BYTES]);
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS_BYTES);
+            pace.wait(at + piece as u64)?;
             file.write_all_at(zeros.bytes().get(..piece).unwrap_or_default(), at)?;
             at += piece as u64;
         }
@@ -168,9 +177,9 @@ impl Directory for RealDirectory {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, pace: &Pace) -> io::Result<()> {
         let path = self.at(name);
-        self.fill(&path, bytes).inspect_err(|_| {
+        self.fill(&path, bytes, pace).inspect_err(|_| {
             // On a full disk it would stand in the way of everybody else.
             let _left = fs::remove_file(&path);
         })

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::directory::{Directory, JournalFile};
 use crate::frame::{FileId, encode_file_header};
+use crate::pace::Pace;
 use crate::recovery::{file_name, remove_file, unfinished_name};
 
 /// A file whose header is durable.
@@ -40,15 +42,21 @@ pub(crate) type Done<F> = io::Result<Option<Prepared<F>>>;
 
 impl Work {
     /// Does it; blocks for as long as the disk takes. After an error it may be done again.
-    pub(crate) fn run<D: Directory>(self, directory: &D) -> Done<D::File> {
+    pub(crate) fn run<D: Directory>(self, directory: &D, pace: &Pace) -> Done<D::File> {
         match self {
-            Self::Prepare { id, bytes, old } => prepare(directory, id, bytes, old).map(Some),
+            Self::Prepare { id, bytes, old } => prepare(directory, id, bytes, old, pace).map(Some),
             Self::Remove(old) => remove_file(directory, old.number).map(|()| None),
         }
     }
 }
 
-fn prepare<D: Directory>(directory: &D, id: FileId, bytes: u64, old: Option<Full>) -> io::Result<Prepared<D::File>> {
+fn prepare<D: Directory>(
+    directory: &D,
+    id: FileId,
+    bytes: u64,
+    old: Option<Full>,
+    pace: &Pace,
+) -> io::Result<Prepared<D::File>> {
     let unfinished = unfinished_name(id.number);
     let renamed = match old {
         Some(old) => directory.rename(&file_name(old.number), &unfinished),
@@ -56,7 +64,7 @@ fn prepare<D: Directory>(directory: &D, id: FileId, bytes: u64, old: Option<Full
     };
     match renamed {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => directory.create(&unfinished, bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => directory.create(&unfinished, bytes, pace)?,
         Err(error) => return Err(error),
     }
     let file = directory.open(&unfinished)?;
@@ -67,12 +75,13 @@ fn prepare<D: Directory>(directory: &D, id: FileId, bytes: u64, old: Option<Full
     Ok(Prepared { id, file, bytes })
 }
 
-/// The thread; it ends when this is dropped, after the work that it has.
+/// The thread; it ends when this is dropped, and gives up a file that it makes.
 #[derive(Debug)]
 pub(crate) struct Helper<F> {
     /// `None` while it is dropped.
     work: Option<SyncSender<Work>>,
     done: Receiver<Done<F>>,
+    pace: Arc<Pace>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -80,20 +89,29 @@ impl<F: JournalFile> Helper<F> {
     pub(crate) fn start<D: Directory<File = F>>(directory: D, path: &Path) -> io::Result<Self> {
         let (work, todo) = sync_channel::<Work>(1);
         let (tell, done) = sync_channel(1);
+        let pace = Arc::new(Pace::default());
+        let kept = Arc::clone(&pace);
         let name = path.file_name().map_or_else(|| "journal".to_owned(), |name| name.to_string_lossy().into_owned());
         let thread = thread::Builder::new().name(format!("files-{name}")).spawn(move || {
             while let Ok(work) = todo.recv() {
-                if tell.send(work.run(&directory)).is_err() {
+                if tell.send(work.run(&directory, &kept)).is_err() {
                     break;
                 }
             }
         })?;
-        Ok(Self { work: Some(work), done, thread: Some(thread) })
+        Ok(Self { work: Some(work), done, pace, thread: Some(thread) })
     }
 
-    /// Begins work; the one before is done. `false` if there is no thread any more.
+    /// Begins work; the one before is done. A file is made as fast as [`allow`](Self::allow) lets it. `false` if there is
+    /// no thread any more.
     pub(crate) fn begin(&self, work: Work) -> bool {
+        self.pace.begin();
         self.work.as_ref().is_some_and(|queue| queue.try_send(work).is_ok())
+    }
+
+    /// So many bytes of the file that is made may be there by now.
+    pub(crate) fn allow(&self, bytes: u64) {
+        self.pace.allow(bytes);
     }
 
     /// What came of it, if it is done.
@@ -105,8 +123,9 @@ impl<F: JournalFile> Helper<F> {
         }
     }
 
-    /// What came of it; blocks until then.
+    /// What came of it; blocks until then, and nothing holds it up.
     pub(crate) fn wait(&self) -> Done<F> {
+        self.allow(u64::MAX);
         self.done.recv().unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -118,6 +137,7 @@ fn gone() -> io::Error {
 impl<F> Drop for Helper<F> {
     fn drop(&mut self) {
         drop(self.work.take());
+        self.pace.give_up();
         if let Some(thread) = self.thread.take() {
             // What is not asked for is not told: the queue of answers has room for one.
             let _ended = thread.join();

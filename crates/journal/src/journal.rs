@@ -9,6 +9,7 @@ use crate::directory::{Directory, JournalFile};
 use crate::error::{JournalError, OpenError};
 use crate::frame::{BLOCK, Blocks, FRAME_HEADER, FileId, GROUP_BYTES_MAX, frame_bytes};
 use crate::helper::{Done, Full, Helper, Prepared, Work};
+use crate::pace::Pace;
 use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
 /// Released files that are kept to be used again.
@@ -61,6 +62,7 @@ pub struct Journal<D: Directory> {
     next_number: u64,
     last: u64,
     released: u64,
+    zeroed: u64,
     buffer: Blocks,
     /// A file could not be made, and nothing was released since. On a full disk another attempt would take what is left from
     /// everybody else, so the next one is made when an append needs it, and small.
@@ -85,6 +87,8 @@ pub struct Appended {
     pub file: u64,
     /// Where in the file the bytes of the group begin, behind the header of its frame.
     pub at: u64,
+    /// What was written for it: header, checksum and padding included.
+    pub written: u64,
     /// It is the first of its file. Now is the time to make what is in older files durable elsewhere, and to release them.
     pub begins_file: bool,
 }
@@ -147,6 +151,7 @@ impl<D: Directory> Journal<D> {
                 .map_or(1, |number| number + 1),
             last: last.unwrap_or(0),
             released: 0,
+            zeroed: 0,
             buffer: Blocks::default(),
             no_room: false,
             failed: false,
@@ -214,7 +219,12 @@ impl<D: Directory> Journal<D> {
         active.last = Some(sequence);
         self.last = sequence;
         self.look_ahead();
-        Ok(Appended { sequence, file, at, begins_file })
+        Ok(Appended { sequence, file, at, written: needed, begins_file })
+    }
+
+    /// Bytes of zeros that files were filled with since this was opened.
+    pub const fn zeroed(&self) -> u64 {
+        self.zeroed
     }
 
     /// Refuses every group from now on: whoever takes the groups could not take one.
@@ -295,7 +305,7 @@ impl<D: Directory> Journal<D> {
         let small = self.no_room || self.helper.is_some();
         let wanted = if small { self.small_bytes() } else { self.options.file_bytes };
         let work = self.preparation(needed.max(wanted));
-        match self.take(work, work.run(&self.directory)) {
+        match self.take(work, work.run(&self.directory, &Pace::unlimited())) {
             None => Ok(()),
             Some(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 if small { Err(JournalError::Full) } else { self.prepare_now(needed) }
@@ -311,7 +321,7 @@ impl<D: Directory> Journal<D> {
     fn look_ahead(&mut self) {
         let Some(helper) = &self.helper else { return };
         if let Some(work) = self.under_way {
-            let Some(done) = helper.poll() else { return };
+            let Some(done) = helper.poll() else { return self.keep_pace() };
             // An append that needs the file tries again, and says what is wrong.
             let _failed = self.take(work, done);
         }
@@ -325,8 +335,20 @@ impl<D: Directory> Journal<D> {
         };
         if self.helper.as_ref().is_some_and(|helper| helper.begin(work)) {
             self.under_way = Some(work);
+            self.keep_pace();
         } else {
             let _failed = self.take(work, Err(io::ErrorKind::BrokenPipe.into()));
+        }
+    }
+
+    /// The next file is there when three quarters of this one are written.
+    fn keep_pace(&self) {
+        if let (Some(Work::Prepare { bytes, .. }), Some(helper), Some(active)) =
+            (self.under_way, &self.helper, &self.active)
+        {
+            let soon = active.prepared.bytes - active.prepared.bytes / 4;
+            let share = bytes.saturating_mul(active.at) / soon.max(1);
+            helper.allow(if active.at >= soon { u64::MAX } else { share });
         }
     }
 
@@ -343,6 +365,9 @@ impl<D: Directory> Journal<D> {
         self.under_way = None;
         match done {
             Ok(prepared) => {
+                if let Work::Prepare { bytes, old: None, .. } = work {
+                    self.zeroed += bytes;
+                }
                 self.prepared.extend(prepared);
                 None
             }

@@ -21,13 +21,14 @@
 //! damage, and the journal does not open: it was acknowledged. The last frame alone cannot be told from a torn one.
 //!
 //! Reading order: [`frame`] (bytes), [`directory`] (what is needed of a file system), `recovery` (what a directory says),
-//! [`journal`], [`rocks`] (a database on top).
+//! `pace` (how fast files are made), [`journal`], [`rocks`] (a database on top).
 
 pub mod directory;
 mod error;
 pub mod frame;
 mod helper;
 pub mod journal;
+mod pace;
 mod recovery;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
@@ -36,6 +37,7 @@ pub use directory::{Directory, RealDirectory};
 pub use error::{Damage, JournalError, OpenError};
 pub use frame::{BLOCK_BYTES, Blocks};
 pub use journal::{Appended, Journal, JournalOptions, Salts};
+pub use pace::Pace;
 pub use recovery::{Position, Replay, Replayed, open_to_read, read_groups, remove_file};
 
 #[cfg(test)]

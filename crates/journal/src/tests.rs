@@ -9,8 +9,8 @@ use crate::directory::ReadFile;
 use crate::directory::memory::MemoryDirectory;
 use crate::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader};
 use crate::{
-    Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, Position, RealDirectory, Replayed,
-    Salts,
+    Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, Pace, Position, RealDirectory,
+    Replayed, Salts,
 };
 
 const FILE_BLOCKS: u64 = 8;
@@ -231,7 +231,7 @@ fn files_are_used_again_and_their_number_stays_small() {
         let appended = append(&mut journal, &group(number, 3000)).unwrap();
         let (file, block) = ((number - 1) / (FILE_BLOCKS - 1) + 1, (number - 1) % (FILE_BLOCKS - 1) + 1);
         let at = block * BLOCK + FRAME_HEADER;
-        assert_eq!(appended, Appended { sequence: number, file, at, begins_file: block == 1 });
+        assert_eq!(appended, Appended { sequence: number, file, at, written: BLOCK, begins_file: block == 1 });
         journal.release(number - 1);
         assert!(directory.names().unwrap().len() <= 3, "{:?}", directory.names());
     }
@@ -273,7 +273,7 @@ fn without_what_was_acknowledged_it_does_not_open() {
     assert_eq!(damage(open(&directory, 0)), Damage::Header { name: "0000000002.journal".to_owned() });
 
     let directory = filled();
-    directory.create("notes.txt", BLOCK).unwrap();
+    directory.create("notes.txt", BLOCK, &Pace::unlimited()).unwrap();
     assert!(matches!(open(&directory, 0), Err(OpenError::Foreign { name, .. }) if name == "notes.txt"));
 }
 
@@ -338,6 +338,50 @@ fn a_journal_in_a_file_system_prepares_ahead_and_uses_files_again() {
     assert_eq!((journal.last(), groups), (300, (281..=300).map(|number| (number, group(number, 100))).collect()));
     drop(journal);
     assert!(directory.names().unwrap().iter().all(|name| name.ends_with(".journal")));
+}
+
+#[test]
+fn the_next_file_is_made_along_with_what_goes_into_the_one_before() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("journal");
+    let options = JournalOptions { file_bytes: 256 << 10, ..JournalOptions::default() };
+    let directory = RealDirectory::open(&path).unwrap();
+    let (mut journal, _) = open_with(&directory, options, 0).unwrap();
+    let blocks = options.file_bytes / BLOCK;
+    append(&mut journal, &group(1, 100)).unwrap();
+    assert_eq!(journal.zeroed(), options.file_bytes, "the first one, made in a hurry");
+    let mut number = 1;
+    while journal.end().is_some_and(|(_, at)| at < blocks / 2 * BLOCK) {
+        number += 1;
+        append(&mut journal, &group(number, 100)).unwrap();
+    }
+    assert_eq!(directory.names().unwrap().len(), 2, "it is not ready before three quarters of this one are written");
+    assert!(!directory.names().unwrap().contains(&"0000000002.journal".to_owned()));
+    // Whoever closes the journal does not wait for it.
+    drop(journal);
+    assert_eq!(directory.names().unwrap(), ["0000000001.journal"]);
+
+    let (mut journal, _) = open_with(&directory, options, number).unwrap();
+    while journal.end().is_some_and(|(_, at)| at < blocks / 4 * 3 * BLOCK) {
+        number += 1;
+        append(&mut journal, &group(number, 100)).unwrap();
+    }
+    journal.wait_for_helper();
+    assert!(directory.names().unwrap().contains(&"0000000002.journal".to_owned()), "it is ready in time");
+}
+
+#[test]
+fn a_file_that_is_given_up_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = RealDirectory::open(&parent.path().join("journal")).unwrap();
+    let pace = Pace::default();
+    pace.allow(BLOCK);
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| directory.create("next", 1 << 20, &pace));
+        pace.give_up();
+        assert_eq!(made.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::Interrupted);
+    });
+    assert!(directory.names().unwrap().is_empty());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a log server counts. Names are `bifrost_logserver_<what>_<unit>`; labels are enums, never ids of logs.
 
+use std::fmt;
+
 use bifrost_wire::log_server::CopyError;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -32,6 +34,10 @@ pub const DISK_FULLNESS: &str = "bifrost_logserver_disk_fullness_level";
 /// Loglets that the server has a promise about.
 pub const LOGLETS: &str = "bifrost_logserver_loglets_count";
 
+/// Bytes that the files of a log server were written, by `kind`: `records` (groups, with what fills their blocks), `moved`
+/// (once more, out of sparse files), `zeros` (files made ahead). Beside [`GROUP_BYTES`] it says how much a byte costs.
+pub const FILES_WRITTEN: &str = "bifrost_logserver_files_written_bytes_total";
+
 /// Handles, registered once.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -61,7 +67,32 @@ pub fn describe() {
     describe_counter!(READ_BYTES, "bytes of batches sent to readers");
     describe_gauge!(DISK_FREE_BYTES, "bytes free on the file system at the last look");
     describe_gauge!(DISK_FULLNESS, "0 ample, 1 no new loglets, 2 no stores, 3 no repairs, 4 the reserve is gone");
+    describe_counter!(
+        FILES_WRITTEN,
+        "bytes written to files of records: groups, moved out of sparse files, zeros ahead"
+    );
     describe_gauge!(LOGLETS, "loglets that the server has a promise about");
+}
+
+/// What goes into files.
+#[derive(Clone)]
+pub(crate) struct FileMetrics {
+    pub(crate) records: Counter,
+    pub(crate) moved: Counter,
+    pub(crate) zeros: Counter,
+}
+
+impl FileMetrics {
+    pub(crate) fn new() -> Self {
+        let kind = |kind| counter!(FILES_WRITTEN, "kind" => kind);
+        Self { records: kind("records"), moved: kind("moved"), zeros: kind("zeros") }
+    }
+}
+
+impl fmt::Debug for FileMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileMetrics").finish_non_exhaustive()
+    }
 }
 
 impl Metrics {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::{Directory, JournalFile, ReadFile};
 use crate::frame::{BLOCK, BLOCK_BYTES, Blocks};
+use crate::pace::Pace;
 
 type Block = [u8; BLOCK_BYTES];
 
@@ -150,7 +151,7 @@ impl Directory for MemoryDirectory {
         Ok(state.names.keys().cloned().collect())
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, _pace: &Pace) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
         let blocks = usize::try_from(bytes / BLOCK).unwrap_or(usize::MAX);

@@ -39,6 +39,7 @@ use self::books::{Books, Pages, last_below, spot_of};
 use self::format::{Entry, Indexed, Place, Sink, Spot, decode_group};
 use self::index::{Index, Table};
 use self::readers::Readers;
+use crate::metrics::FileMetrics;
 use crate::store::format::{FormatError, batch_key, decode_loglet_key, decode_state, encode_state, loglet_key};
 use crate::store::scan::{Found, Scanned, scan};
 use crate::store::{Cause, Change, Chunk, Group, PlacedBatch, Recovered, StoreError, Stored};
@@ -65,6 +66,9 @@ pub(in crate::store) struct FileStore<D: Directory, I: Index> {
 struct Writer<D: Directory> {
     journal: Journal<D>,
     books: Books,
+    metrics: FileMetrics,
+    /// Of zeros so much was counted.
+    zeroed: u64,
     /// Files that could not be read to their end: what is needed of them stays there.
     unreadable: BTreeSet<u64>,
     /// Why nothing is taken any more, and no file goes: books and index are not one. Only what is opened anew goes on.
@@ -137,7 +141,14 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         let mut readable = kept;
         readable.insert(books.active);
         let readers = Readers::new(directory.clone(), readable);
-        let writer = Mutex::new(Writer { journal, books, unreadable: BTreeSet::new(), stopped: None });
+        let writer = Mutex::new(Writer {
+            journal,
+            books,
+            metrics: FileMetrics::new(),
+            zeroed: 0,
+            unreadable: BTreeSet::new(),
+            stopped: None,
+        });
         Ok(Self { index, directory, readers, writer })
     }
 
@@ -169,7 +180,9 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             entries.push(self.entry(change, group.changes().get(..at).unwrap_or_default())?);
         }
         let mut writer = self.writer.lock();
-        self.append(&mut writer, entries)
+        let (wants, written) = self.append(&mut writer, entries)?;
+        writer.metrics.records.increment(written);
+        Ok(wants)
     }
 
     /// A change as it is written.
@@ -207,8 +220,8 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         Ok(staged.chain(stored).fold(offset, LogletOffset::min))
     }
 
-    /// Makes entries durable and then visible.
-    fn append(&self, writer: &mut Writer<D>, mut entries: Vec<(Entry, &[u8])>) -> Result<Wants, StoreError> {
+    /// Makes entries durable and then visible; with the bytes that were written for them.
+    fn append(&self, writer: &mut Writer<D>, mut entries: Vec<(Entry, &[u8])>) -> Result<(Wants, u64), StoreError> {
         match writer.stopped {
             None => {}
             Some(Stopped::Full) => return Err(StoreError::Full),
@@ -219,7 +232,9 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             let mut out = GroupBytes { blocks, start };
             entries.iter_mut().for_each(|(entry, bytes)| entry.encode(bytes, &mut out));
         });
-        let Appended { sequence, file, at, begins_file } = appended.map_err(refused)?;
+        let Appended { sequence, file, at, written, begins_file } = appended.map_err(refused)?;
+        let zeroed = writer.journal.zeroed();
+        writer.metrics.zeros.increment(zeroed - std::mem::replace(&mut writer.zeroed, zeroed));
         if begins_file {
             self.readers.add(file);
         }
@@ -231,7 +246,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         writer.books.enter(&mut pages, file, sequence, entries).inspect_err(|error| writer.stop(error))?;
         let frees = pages.frees;
         writer.write(pages)?;
-        Ok(Wants { checkpoint: begins_file || frees })
+        Ok((Wants { checkpoint: begins_file || frees }, written))
     }
 
     /// Makes the index durable, and gives back the files that nobody needs; nothing of that after a failure. Blocks for a
@@ -354,7 +369,9 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.append(&mut writer, entries).map(drop)
+        let (_, written) = self.append(&mut writer, entries)?;
+        writer.metrics.moved.increment(written);
+        Ok(())
     }
 
     /// See [`LogStore::read`](crate::store::LogStore::read). Blocks.
