@@ -19,6 +19,8 @@
 //! implements [`LogServer`](bifrost_wire::log_server::LogServer)), [`marker`] (whose disk this is), [`options`],
 //! [`metrics`].
 
+#[cfg(test)]
+mod allocations;
 pub mod copy;
 mod guard;
 pub mod marker;

@@ -15,6 +15,8 @@
 //! servers with their limits), [`metrics`].
 
 pub mod account;
+#[cfg(test)]
+mod allocations;
 pub mod batch;
 pub mod codec;
 pub mod error;

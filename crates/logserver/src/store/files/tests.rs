@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bifrost_journal::directory::memory::MemoryDirectory;
-use bifrost_journal::{Directory, JournalOptions};
+use bifrost_journal::{Directory, JournalOptions, RealDirectory};
 use proptest::prelude::*;
 
 use super::index::memory::MemoryIndex;
@@ -542,4 +542,32 @@ fn a_trim_sees_a_cut_of_the_same_group() {
     store.checkpoint().unwrap();
     let left = names(&disk);
     assert_eq!(left.len(), 2, "the newest one, and one to be used again: {left:?}");
+}
+
+#[test]
+fn a_group_costs_its_files_as_much_with_many_records_as_with_one() {
+    let cost = |batches: u64, records: u64| {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = RealDirectory::open(&parent.path().join("records")).unwrap();
+        let options = JournalOptions { file_bytes: 64 << 20, prepares_ahead: false, keeps_files: true };
+        let salts = Box::new(|| 1);
+        let store = FileStore::open(MemoryIndex::default(), directory, Path::new("here"), options, salts).unwrap();
+        let group = |turn: u64| {
+            let mut group = Group::default();
+            for batch in 0..batches {
+                let batch: PlacedBatch = placed((turn * batches + batch) * records + 1, records);
+                group.push(Change::Append { loglet: loglet(1, 0), batch });
+            }
+            group
+        };
+        let groups: Vec<Group> = (0..33).map(group).collect();
+        usual(|turn| {
+            store.commit(&groups[turn as usize]).unwrap();
+        })
+    };
+    let (one, many, several) = (cost(1, 1), cost(1, 256), cost(16, 256));
+    assert!(one.count_total <= 6, "{one:?}");
+    assert!(many.count_total <= one.count_total, "{many:?}");
+    assert!(many.bytes_total <= one.bytes_total + 256, "a payload was copied: {many:?}");
+    assert!(several.count_total <= 3 * 16, "{several:?}");
 }
