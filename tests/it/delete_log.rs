@@ -115,7 +115,7 @@ async fn assert_gone(world: &World, log: LogId, name: &str, loglets: &[LogletPar
             let mut stream = world.log_server(place).open_store().await.expect("the server is well");
             stream.requests.send(late).await.expect("the server is well");
             let refused = stream.replies.recv().await.expect("the server is well");
-            assert!(matches!(refused.outcome, Err(CopyError::Sealed { .. })), "{refused:?}");
+            assert!(matches!(refused.outcome, Some(Err(CopyError::Sealed { .. }))), "{refused:?}");
         }
     }
     // The name is free, the id is not.

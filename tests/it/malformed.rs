@@ -342,7 +342,7 @@ async fn wrong_disks_unknown_loglets_and_other_lives_of_a_node_get_typed_refusal
     };
     stores.requests.send(garbage).await.expect("the stream is open");
     let reply = soon(stores.replies.recv()).await.expect("an answer");
-    assert!(matches!(reply.outcome, Err(CopyError::BadBatch { .. } | CopyError::Sealed { .. })), "{reply:?}");
+    assert!(matches!(reply.outcome, Some(Err(CopyError::BadBatch { .. } | CopyError::Sealed { .. }))), "{reply:?}");
     honest.goes_on().await;
 
     let open = |loglet, sequencer| AppendOpen {

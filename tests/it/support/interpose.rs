@@ -273,7 +273,7 @@ impl Tap for Network {
         tokio::spawn(async move {
             while let Some(answer) = answers.recv().await {
                 network.lit(node).await;
-                if let Ok(state) = answer.outcome {
+                if let Some(Ok(state)) = answer.outcome {
                     network.inner.stored.send_modify(|stored| {
                         let known = stored.entry((node, answer.loglet)).or_insert(LogletOffset::FIRST);
                         *known = state.local_tail.max(*known);
