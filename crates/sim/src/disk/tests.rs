@@ -267,7 +267,7 @@ async fn a_server_on_a_full_disk_refuses_and_still_seals() {
     let other = LogletId::new(LogId::try_from(8).expect("non-zero"), SegmentIndex::new(0));
     stream.requests.send(store(other, 1)).await.expect("runs");
     let reply = stream.replies.recv().await.expect("an answer");
-    assert_eq!(reply.outcome, Err(CopyError::DiskFull));
+    assert_eq!(reply.outcome, Some(Err(CopyError::DiskFull)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,7 +286,7 @@ async fn what_a_server_answered_survives_every_crash_and_every_failed_fsync() {
             tokio::select! {
                 biased;
                 () = &mut end => break,
-                reply = stream.replies.recv() => match reply.map(|reply| reply.outcome) {
+                reply = stream.replies.recv() => match reply.and_then(|reply| reply.outcome) {
                     Some(Ok(state)) => answered = answered.max(state.local_tail),
                     Some(Err(_)) | None => break,
                 },
