@@ -64,6 +64,7 @@ impl Work {
 
 /// A cell that is being measured.
 struct Cell {
+    backend: Backend,
     work: Work,
     stage: Stage,
     appender: Appender,
@@ -96,6 +97,7 @@ impl Cell {
         let from = stage.log.find_tail(bifrost::TailKind::Linearizable).await?.lsn;
         let reader = stage.log.read(ReadOptions { from, ..ReadOptions::default() });
         Ok(Self {
+            backend,
             work,
             stage,
             appender,
@@ -132,6 +134,12 @@ impl Cell {
         let Self { stage, appender, reader, .. } = self;
         drop((appender, reader));
         let canary_after = canary::median(stage.directory())?;
+        let group_bytes = sums_after.mean(&self.sums_before, "bifrost_logserver_group_bytes");
+        let appends = matches!(self.work, Work::AppendSingle { .. } | Work::AppendInFlight { .. });
+        let bare_group = match self.backend {
+            Backend::Embedded if appends => Some(canary::bare_group(stage.directory(), group_bytes as usize)?),
+            Backend::Embedded | Backend::ThreeServers => None,
+        };
         stage.stop().await?;
         Ok(Row {
             cell: name,
@@ -140,6 +148,7 @@ impl Cell {
             took: self.took,
             canary_before: self.canary_before,
             canary_after,
+            bare_group,
             usage,
             sums_before: self.sums_before,
             sums_after,

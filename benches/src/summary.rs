@@ -22,6 +22,8 @@ pub struct Row {
     pub canary_before: Duration,
     /// The canary's median after the cell.
     pub canary_after: Duration,
+    /// The mean time of a group of the same size in a bare file; for one copy only.
+    pub bare_group: Option<Duration>,
     /// What the process took from the machine, servers included.
     pub usage: Usage,
     /// The product's metrics before the cell.
@@ -37,6 +39,16 @@ impl Row {
 
     fn grown(&self, name: &str) -> f64 {
         self.sums_after.grown(&self.sums_before, name)
+    }
+
+    fn group_bytes(&self) -> f64 {
+        self.sums_after.mean(&self.sums_before, GROUP_BYTES)
+    }
+
+    /// The rate in bytes, of that of a bare file.
+    fn of_bare(&self) -> Option<f64> {
+        let bare = self.group_bytes() / self.bare_group?.as_secs_f64();
+        Some(self.grown(GROUP_BYTES) / self.took.as_secs_f64() / bare)
     }
 
     /// The mean of both canaries.
@@ -63,16 +75,19 @@ impl Summary {
     }
 }
 
+const GROUP_BYTES: &str = "bifrost_logserver_group_bytes";
+
 const LEGEND: &str = "\
 us: microseconds. canary: median of 4 KiB write + fdatasync before and after the cell. ratio: p50 / mean of both.
 Per record, all servers and the client together: cpu us, context switches, store messages from the sequencer.
-group: batches per fsync. commit us: mean time of one write and fsync of a log server.";
+group: batches per fsync. commit us: mean time of one write and fsync of a log server.
+of bare: bytes per second, of those of a bare preallocated file with groups of the same size.";
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<40} {:>8} {:>8} {:>9} {:>11} {:>6} {:>7} {:>8} {:>8} {:>6} {:>9}",
+            "{:<40} {:>8} {:>8} {:>9} {:>11} {:>6} {:>7} {:>8} {:>8} {:>6} {:>9} {:>7}",
             "cell",
             "p50 us",
             "p99 us",
@@ -83,7 +98,8 @@ impl fmt::Display for Summary {
             "switches",
             "messages",
             "group",
-            "commit us"
+            "commit us",
+            "of bare"
         )?;
         for row in &self.rows {
             let rate = row.records as f64 / row.took.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -101,7 +117,7 @@ impl fmt::Display for Summary {
             };
             writeln!(
                 f,
-                "{:<40} {:>8} {:>8} {:>9.0} {:>11} {:>6} {:>7.1} {:>8.2} {:>8.2} {:>6.1} {:>9.0}",
+                "{:<40} {:>8} {:>8} {:>9.0} {:>11} {:>6} {:>7.1} {:>8.2} {:>8.2} {:>6.1} {:>9.0} {:>7}",
                 row.cell,
                 p50,
                 p99,
@@ -113,6 +129,7 @@ impl fmt::Display for Summary {
                 row.per_record(row.grown("bifrost_sequencer_store_messages_total")),
                 row.sums_after.mean(&row.sums_before, "bifrost_logserver_group_batches"),
                 row.sums_after.mean(&row.sums_before, "bifrost_logserver_commit_seconds") * 1e6,
+                row.of_bare().map_or_else(|| "-".to_owned(), |share| format!("{share:.2}")),
             )?;
         }
         f.write_str(LEGEND)
