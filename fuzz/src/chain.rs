@@ -1,7 +1,9 @@
 //! The transitions of a chain: whatever chain decodes and is in order, each transition is refused or leads to another
 //! chain that is in order (C1–C4).
 
-use bifrost::chain::{Announce, Decide, announce, decide, outcome, raise_trim_point, replace_successor, validate};
+use bifrost::chain::{
+    Announce, Decide, announce, decide, outcome, raise_trim_point, replace_successor, spent, validate, without_spent,
+};
 use bifrost_types::{Actor, Chain, CloseReason, LogletOffset, Lsn, OpId, Reconfiguration, Segment, Successor, Timings};
 use bifrost_wire::codec::{decode_chain, encode_chain};
 
@@ -56,6 +58,12 @@ pub(crate) fn run(input: &[u8]) {
     }
     if let Ok(Some(next)) = raise_trim_point(&chain, lsn) {
         in_order(&chain, &next);
+        if let Some(last) = spent(&next).last()
+            && let Ok(Some(shorter)) = without_spent(&next, last.index())
+        {
+            in_order(&next, &shorter);
+            assert!(spent(&shorter).is_empty(), "what is spent has left");
+        }
     }
     let _found: Option<&Segment> = chain.segment_at(lsn);
 }

@@ -57,6 +57,7 @@ mod replaced_successor;
 mod roles;
 mod server;
 mod server_refusals;
+mod short_chain;
 mod slow_copy;
 mod smoke;
 mod storage_states;

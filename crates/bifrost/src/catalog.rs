@@ -111,7 +111,7 @@ impl From<ChainError> for CatalogError {
     fn from(error: ChainError) -> Self {
         match error {
             ChainError::Exhausted => Self::Exhausted,
-            ChainError::Closed | ChainError::Damaged => Self::Damaged,
+            ChainError::Closed | ChainError::Left | ChainError::Damaged => Self::Damaged,
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum ChainError {
     /// The positions or the segment numbers of the log are used up.
     #[error("the log has no positions left")]
     Exhausted,
+    /// The segment was closed and wholly trimmed, and has left the chain since: which operation closed it is not known any
+    /// more.
+    #[error("the segment was closed and trimmed, and has left the chain")]
+    Left,
     /// The value is not a chain: its pointer order is broken.
     #[error("the stored chain is damaged")]
     Damaged,
@@ -59,7 +63,7 @@ pub enum Announce {
 }
 
 /// How an operation ended, if the chain knows it: from the last few outcomes, and beyond them from the segment that it
-/// closed. So an operation that is asked for very late is still not carried out twice (C4).
+/// closed. So an operation that is asked for very late is still not carried out twice (C4), until that segment has left.
 pub fn outcome(chain: &Chain, op: OpId) -> Option<Finished> {
     if plant::is(Plant::FinishedOpRunsAgain) {
         return chain.finished.last().filter(|newest| newest.op == op).cloned();
@@ -74,8 +78,8 @@ pub fn outcome(chain: &Chain, op: OpId) -> Option<Finished> {
 /// T1: make `wanted` the pending operation, unless one is pending or the segment is closed.
 ///
 /// # Errors
-/// [`ChainError::Closed`] when the log is closed for good and never had the segment, [`ChainError::Damaged`],
-/// [`ChainError::Exhausted`].
+/// [`ChainError::Closed`] when the log is closed for good and never had the segment, [`ChainError::Left`] when it had the
+/// segment long ago, [`ChainError::Damaged`], [`ChainError::Exhausted`].
 pub fn announce(chain: &Chain, wanted: &Reconfiguration) -> Result<Announce, ChainError> {
     if let Some(finished) = outcome(chain, wanted.op) {
         return Ok(Announce::Finished(finished));
@@ -83,6 +87,10 @@ pub fn announce(chain: &Chain, wanted: &Reconfiguration) -> Result<Announce, Cha
     // Before what is pending: that is about a later segment, and may have to wait for its disks.
     if let Some(by) = chain.segment(wanted.segment).and_then(|closed| finished_of(chain, closed)) {
         return Ok(Announce::Superseded(by));
+    }
+    // Whoever wanted to close that one does not want to close another.
+    if chain.has_left(wanted.segment) {
+        return Err(ChainError::Left);
     }
     if let Some(pending) = &chain.pending {
         return Ok(Announce::Pending(pending.clone()));
@@ -180,6 +188,36 @@ pub fn raise_trim_point(chain: &Chain, trim_point: Lsn) -> Result<Option<Chain>,
     Ok(Some(next_version(Chain { trim_point: Some(trim_point), ..chain.clone() })?))
 }
 
+/// The segments that may leave the chain: its first ones that are wholly trimmed. The last closed one stays, since those who
+/// wrote to it last may still ask about it; none leaves while something is pending, since whoever drives that would have
+/// to look again just before it decides.
+pub fn spent(chain: &Chain) -> &[Segment] {
+    if chain.pending.is_some() { &[] } else { to_leave(chain) }
+}
+
+/// The same, and those that become spent when nothing is pending any more.
+pub(crate) fn to_leave(chain: &Chain) -> &[Segment] {
+    let Some(trim_point) = chain.trim_point else { return &[] };
+    let open = usize::from(chain.last().is_some_and(|last| last.decided_tail().is_none()));
+    // A segment ends where the next one begins; that one is closed too.
+    let next = chain.segments.get(1..chain.segments.len().saturating_sub(open)).unwrap_or_default();
+    let spent = next.partition_point(|next| next.base_lsn.previous() <= Some(trim_point));
+    chain.segments.get(..spent).unwrap_or_default()
+}
+
+/// The chain without its spent segments up to and including this one; `None` when that one is not spent (any more).
+///
+/// # Errors
+/// [`ChainError::Exhausted`] when versions run out.
+pub fn without_spent(chain: &Chain, last: SegmentIndex) -> Result<Option<Chain>, ChainError> {
+    let leaving = spent(chain).partition_point(|segment| segment.index() <= last);
+    if spent(chain).get(..leaving).and_then(<[_]>::last).map(Segment::index) != Some(last) {
+        return Ok(None);
+    }
+    let segments = chain.segments.get(leaving..).unwrap_or_default().to_vec();
+    Ok(Some(next_version(Chain { segments, ..chain.clone() })?))
+}
+
 /// Checks the pointer order of a chain that came from storage.
 ///
 /// # Errors
@@ -210,7 +248,7 @@ pub fn validate(chain: &Chain) -> Result<(), ChainError> {
 /// The outcome that closed a segment, or `None` while it is open.
 fn finished_of(chain: &Chain, segment: &Segment) -> Option<Finished> {
     let SegmentState::Sealed { tail, op, .. } = segment.state else { return None };
-    let successor = chain.segments.iter().map(Segment::index).find(|index| *index > segment.index());
+    let successor = chain.segment_after(segment.index()).map(Segment::index);
     Some(Finished { op, segment: segment.index(), tail, successor })
 }
 

@@ -6,6 +6,7 @@
 //! | an operation is pending, in the same attempt | `pending_grace`; at once when the metadata member beside it gains the lead | joins it and drives it to its end (C4) |
 //! | the open segment's sequencer lives another life, or its node is gone, retired or lost its disk | `sequencer_grace` | closes the segment and opens the next elsewhere |
 //! | nothing of it, but the detector beside it calls the sequencer [silent](crate::liveness) | at once | the same |
+//! | a chain begins with segments that are wholly trimmed | 1 s | [shortens](crate::shorten) it |
 //! | a tombstone | | nothing: that is the [sweeper](crate::delete::sweeper)'s |
 //!
 //! Nothing else that a dead actor leaves is to be seen in metadata alone: a chain, a name and a node record are each made

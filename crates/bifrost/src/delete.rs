@@ -30,7 +30,8 @@ use crate::chain::ChainError;
 use crate::clock::now_millis;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigurer, Surroundings};
 
-pub use self::give_back::{Owed, give_back};
+pub use self::give_back::give_back;
+pub use crate::give_back::Owed;
 
 /// The next step of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@
 //! ```
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
-//! [`reconfigure`] and [`delete`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
+//! [`reconfigure`], [`delete`] and [`shorten`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
 //! `log_state` (what handles share), `declared_lost` (what readers need not wait for),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
 //! [`local_node`] (a node in this process), [`catch_up`] (what its disk misses), [`nodes`] (what an operator sees and
@@ -52,6 +52,7 @@ pub mod directory;
 mod drain;
 pub mod error;
 pub mod explain;
+mod give_back;
 mod hand_over;
 pub mod handle;
 pub mod liveness;
@@ -66,6 +67,7 @@ pub mod placement;
 pub mod reader;
 pub mod reconfigure;
 mod settle;
+pub mod shorten;
 #[cfg(test)]
 mod test_world;
 

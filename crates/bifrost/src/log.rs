@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::appender::Appender;
 use crate::back_off::BackOff;
-use crate::chain::{self, ChainError, raise_trim_point};
+use crate::chain::{self, ChainError, raise_trim_point, to_leave};
 use crate::cluster::fresh_op;
 use crate::error::{LogError, ReadError, Resolved};
 use crate::log_state::{LogState, is_closed};
@@ -29,6 +29,7 @@ use crate::placement::{Leave, PlanError, Wish};
 use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
+use crate::shorten::is_due;
 
 /// How long servers have to drop what was trimmed; a server that misses it drops it with the next trim.
 const TRIM_DEADLINE: Duration = Duration::from_secs(5);
@@ -342,6 +343,9 @@ impl Log {
             match self.state.cluster.catalog.replace(&stored, next).await {
                 Ok(written) => {
                     self.tell_trimmed(&written.chain, before, up_to);
+                    if is_due(&written.chain) {
+                        self.shorten();
+                    }
                     self.state.learn(written);
                     return Ok(up_to);
                 }
@@ -351,8 +355,20 @@ impl Log {
         }
     }
 
+    /// Takes what is wholly trimmed off the chain, in the background; a controller finishes what is left.
+    fn shorten(&self) {
+        let state = self.state.clone();
+        let stop = self.state.cluster.stop.child_token();
+        self.state.cluster.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled_owned(state.shorten()).await {
+                debug!(log = %state.log, %error, "trimmed segments are left to the controllers");
+            }
+        });
+    }
+
+    /// Tells the servers of segments that stay in the chain: there are few of which anything is trimmed.
     fn tell_trimmed(&self, chain: &Chain, before: Option<Lsn>, trim_point: Lsn) {
-        for segment in &chain.segments {
+        for segment in chain.segments.iter().skip(to_leave(chain).len()) {
             let Some(mut point) = LogletOffset::from_lsn(trim_point, segment.base_lsn) else { continue };
             if let Some(decided) = segment.decided_tail() {
                 let ended = decided.to_lsn(segment.base_lsn).ok();

@@ -2,6 +2,7 @@
 //! one helper at a time that closes a segment.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -25,6 +26,7 @@ use crate::cluster::{Cluster, fresh_op};
 use crate::placement::{Leave, PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
+use crate::shorten::{ShortenError, Shortener};
 
 /// How long whoever wants a segment closed waits for somebody else in this process who is at it.
 const DRIVEN: Duration = Duration::from_millis(200);
@@ -39,10 +41,12 @@ pub(crate) struct LogState {
     pub(crate) log: LogId,
     pub(crate) cluster: Arc<Cluster>,
     chain: watch::Sender<Arc<StoredChain>>,
-    loglets: Mutex<BTreeMap<SegmentIndex, watch::Sender<Readable>>>,
+    loglets: Mutex<BTreeMap<SegmentIndex, Followed>>,
     /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
     /// that nobody polls cannot stop the others.
     helper: AsyncMutex<()>,
+    /// Who holds it shortens the chain on behalf of this process.
+    shortener: AsyncMutex<()>,
     /// How many tasks and callers of this process drive a reconfiguration.
     driving: AtomicUsize,
     /// The end of the segment that was closed last, as far as writers of this process needed it.
@@ -68,6 +72,7 @@ impl LogState {
             chain: watch::Sender::new(Arc::new(stored)),
             loglets: Mutex::new(BTreeMap::new()),
             helper: AsyncMutex::new(()),
+            shortener: AsyncMutex::new(()),
             driving: AtomicUsize::new(0),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
@@ -125,10 +130,16 @@ impl LogState {
         if newer {
             let mut loglets = self.loglets.lock();
             let last = stored.chain.last().map(Segment::index);
-            loglets.retain(|index, readable| readable.receiver_count() > 0 || last == Some(*index));
-            for (index, readable) in loglets.iter() {
-                if let Some(segment) = stored.chain.segment(*index) {
-                    readable.send_if_modified(|known| raise(known, readable_by_chain(&stored.chain, segment)));
+            loglets.retain(|index, followed| followed.readable.receiver_count() > 0 || last == Some(*index));
+            for (index, Followed { base_lsn, readable }) in loglets.iter() {
+                match stored.chain.segment(*index) {
+                    Some(segment) => {
+                        readable.send_if_modified(|known| raise(known, readable_by_chain(&stored.chain, segment)));
+                    }
+                    None if stored.chain.has_left(*index) => {
+                        readable.send_if_modified(|known| leave(known, &stored.chain, *base_lsn));
+                    }
+                    None => {}
                 }
             }
         }
@@ -137,17 +148,21 @@ impl LogState {
     /// Takes note that everything below `tail` of a segment is committed.
     pub(crate) fn learn_committed(&self, index: SegmentIndex, tail: LogletOffset) {
         let mut loglets = self.loglets.lock();
-        let readable = loglets.entry(index).or_insert_with(|| {
-            let stored = self.chain();
-            let by_chain = stored.chain.segment(index).map(|segment| readable_by_chain(&stored.chain, segment));
-            watch::Sender::new(by_chain.unwrap_or(Readable::UNKNOWN))
-        });
-        readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
+        let followed = match loglets.entry(index) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let stored = self.chain();
+                // Of one that has left everything is known: it is trimmed.
+                let Some(segment) = stored.chain.segment(index) else { return };
+                new.insert(Followed::new(segment.base_lsn, readable_by_chain(&stored.chain, segment)))
+            }
+        };
+        followed.readable.send_if_modified(|known| raise(known, Readable { tail, ..*known }));
     }
 
     /// The highest committed tail of a segment that anybody in this process has heard of.
     pub(crate) fn committed(&self, index: SegmentIndex) -> LogletOffset {
-        self.loglets.lock().get(&index).map_or(LogletOffset::FIRST, |readable| readable.borrow().tail)
+        self.loglets.lock().get(&index).map_or(LogletOffset::FIRST, |followed| followed.readable.borrow().tail)
     }
 
     /// How far a segment may be read, kept up to date as long as the receiver lives (R1).
@@ -155,10 +170,13 @@ impl LogState {
         let stored = self.chain();
         let mut loglets = self.loglets.lock();
         let by_chain = stored.chain.segment(segment.index()).unwrap_or(segment);
-        let known = readable_by_chain(&stored.chain, by_chain);
-        let readable = loglets.entry(segment.index()).or_insert_with(|| watch::Sender::new(known));
-        readable.send_if_modified(|old| raise(old, known));
-        readable.subscribe()
+        let mut known = readable_by_chain(&stored.chain, by_chain);
+        if stored.chain.has_left(segment.index()) {
+            leave(&mut known, &stored.chain, segment.base_lsn);
+        }
+        let followed = loglets.entry(segment.index()).or_insert_with(|| Followed::new(segment.base_lsn, known));
+        followed.readable.send_if_modified(|old| raise(old, known));
+        followed.readable.subscribe()
     }
 
     /// The highest tail that this process knows to be committed; a lower bound of the truth.
@@ -169,7 +187,7 @@ impl LogState {
             Some(tail) => tail,
             None => {
                 let loglets = self.loglets.lock();
-                loglets.get(&last.index()).map_or(LogletOffset::FIRST, |readable| readable.borrow().tail)
+                loglets.get(&last.index()).map_or(LogletOffset::FIRST, |followed| followed.readable.borrow().tail)
             }
         };
         committed.to_lsn(last.base_lsn).unwrap_or(last.base_lsn)
@@ -313,6 +331,24 @@ impl LogState {
         self.drive_from(self.reconfigurer(), intent).await
     }
 
+    /// Shortens the chain, if nobody in this process is at it. Who owes is asked again by the controllers.
+    ///
+    /// # Errors
+    /// [`ShortenError`] when metadata cannot be reached. What is spent stays in the chain.
+    ///
+    /// # Cancel safety
+    /// Safe at every await: see [`Shortener::drive`].
+    pub(crate) async fn shorten(&self) -> Result<(), ShortenError> {
+        let Ok(_shortener) = self.shortener.try_lock() else { return Ok(()) };
+        let shortener = Shortener::new(self.log, self.cluster.catalog.clone(), self.cluster.peers());
+        let shortened = shortener.drive(&|stored| self.seen(stored)).await;
+        match shortened {
+            Ok(_owed) => Ok(()),
+            Err(ShortenError::Catalog(error)) => Err(self.explain_absence(error).into()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn reconfigurer(&self) -> Reconfigurer {
         Reconfigurer::new(self.log, self.cluster.catalog.clone(), self.cluster.peers())
     }
@@ -400,7 +436,10 @@ impl Drop for Driving<'_> {
 
 impl Surroundings for LogState {
     fn seen(&self, stored: &StoredChain) {
-        self.learn(stored.clone());
+        // Most of what a driver looks at is what it wrote itself, and a long chain is two megabytes.
+        if stored.chain.version > self.chain.borrow().chain.version {
+            self.learn(stored.clone());
+        }
     }
 
     fn replacement<'a>(
@@ -505,6 +544,28 @@ pub(crate) fn is_closed(chain: &Chain, index: SegmentIndex) -> bool {
         Some(segment) => segment.decided_tail().is_some(),
         None => index < chain.next_segment,
     }
+}
+
+/// How far a segment may be read, for those who read it.
+#[derive(Debug)]
+struct Followed {
+    base_lsn: Lsn,
+    readable: watch::Sender<Readable>,
+}
+
+impl Followed {
+    fn new(base_lsn: Lsn, readable: Readable) -> Self {
+        Self { base_lsn, readable: watch::Sender::new(readable) }
+    }
+}
+
+/// Of a segment that has left the chain all is trimmed. Whoever did not hear before where it was decided to end is told that
+/// it ends where the trim point is: what lies between is not its own, and trimmed too.
+fn leave(known: &mut Readable, chain: &Chain, base_lsn: Lsn) -> bool {
+    let trimmed = chain.trim_point.and_then(|trim_point| LogletOffset::from_lsn(trim_point, base_lsn));
+    let end = trimmed.map_or(LogletOffset::FIRST, |point| point.advance(1).unwrap_or(LogletOffset::MAX));
+    let decided = known.decided.unwrap_or(end);
+    raise(known, Readable { tail: decided, decided: Some(decided), trim_point: decided.previous() })
 }
 
 fn readable_by_chain(chain: &Chain, segment: &Segment) -> Readable {

@@ -132,9 +132,9 @@ fn check_continuation(judge: &mut Judge, (older, older_event): Seen<'_>, (newer,
             format!("two chains of log {log} have version {}", older.version)
         });
     }
-    let kept = newer.segments.len() >= older.segments.len();
-    judge.require(Rule::OneDecision, kept, events, || format!("log {log} lost a segment"));
-    for (old, new) in older.segments.iter().zip(&newer.segments) {
+    check_what_left(judge, older, newer, events);
+    for old in &older.segments {
+        let Some(new) = newer.segment(old.index()) else { continue };
         let same = old.base_lsn == new.base_lsn && old.params == new.params;
         let decided = old.decided_tail().is_none() || old.state == new.state;
         judge.require(Rule::OneDecision, same && decided, events, || {
@@ -142,14 +142,14 @@ fn check_continuation(judge: &mut Judge, (older, older_event): Seen<'_>, (newer,
         });
     }
     let closed = older.last().is_some_and(|last| last.decided_tail().is_some());
-    judge.require(Rule::OneDecision, !closed || newer.segments.len() == older.segments.len(), events, || {
+    let goes_on = newer.last().map(Segment::index) != older.last().map(Segment::index);
+    judge.require(Rule::OneDecision, !closed || !goes_on, events, || {
         format!("log {log} goes on after it was closed for good")
     });
     judge.require(Rule::IdsAreFresh, older.next_segment <= newer.next_segment, events, || {
         format!("the next segment of log {log} was {} and is {}", older.next_segment, newer.next_segment)
     });
-    let added = newer.segments.get(older.segments.len()..).unwrap_or_default();
-    for segment in added {
+    for segment in added(older, newer) {
         judge.require(Rule::IdsAreFresh, segment.index() >= older.next_segment, events, || {
             format!("log {log} takes index {} again", segment.index())
         });
@@ -159,14 +159,45 @@ fn check_continuation(judge: &mut Judge, (older, older_event): Seen<'_>, (newer,
     });
 }
 
+/// The segments that are in the newer chain only.
+fn added<'a>(older: &Chain, newer: &'a Chain) -> &'a [Segment] {
+    let last = older.last().map(Segment::index);
+    let from = newer.segments.partition_point(|segment| Some(segment.index()) <= last);
+    newer.segments.get(from..).unwrap_or_default()
+}
+
+/// Segments leave from the beginning, when everything before what is left is trimmed; none is lost otherwise.
+fn check_what_left(judge: &mut Judge, older: &Chain, newer: &Chain, events: [EventNumber; 2]) {
+    let log = older.log;
+    let Some(first) = newer.segments.first() else { return };
+    let lost = older.segments.iter().find(|old| old.index() >= first.index() && newer.segment(old.index()).is_none());
+    judge.require(Rule::OneDecision, lost.is_none(), events, || format!("log {log} lost segment {lost:?}"));
+    let left = older.segments.iter().any(|old| old.index() < first.index());
+    let trimmed = first.base_lsn.previous() <= newer.trim_point;
+    judge.require(Rule::OneDecision, !left || trimmed, events, || {
+        format!("segments of log {log} left before {} was trimmed, which is at {:?}", first.base_lsn, newer.trim_point)
+    });
+}
+
 /// What one write may change.
 fn check_write(judge: &mut Judge, (before, event): Seen<'_>, after: &Chain) {
     let log = before.log;
     judge.require(Rule::VersionsCount, before.version.checked_add(1) == Some(after.version), [event], || {
         format!("version {} of log {log} is written over version {}", after.version, before.version)
     });
-    let added = after.segments.get(before.segments.len()..).unwrap_or_default();
+    let added = added(before, after);
     let decided = decision(before, after);
+    let first = after.segments.first().map(Segment::index);
+    let left = before.segments.iter().filter(|old| Some(old.index()) < first).count();
+    if left > 0 {
+        // Whoever wrote to the last closed segment may still ask about it.
+        let open = usize::from(before.last().is_some_and(|last| last.decided_tail().is_none()));
+        let stays = before.segments.len() - left > open;
+        let alone = decided.is_none() && before.pending.is_none() && after.pending.is_none();
+        judge.require(Rule::OneDecision, stays && alone, [event], || {
+            format!("one write takes {left} of {} segments off log {log}, and not only that", before.segments.len())
+        });
+    }
     judge.require(Rule::OneDecision, added.len() <= usize::from(decided.is_some()), [event], || {
         format!("one write adds {} segments to log {log}, and closes {}", added.len(), u8::from(decided.is_some()))
     });

@@ -50,7 +50,7 @@ pub(crate) fn params(segment: u32, nodes: u32, property: &str) -> LogletParams {
     let member = |number: u32| Member {
         node: node(number),
         disk: disk(number),
-        location: Location { region: format!("r{}", number / 4), zone: format!("z{}", number % 2) },
+        location: Location { region: format!("r{}", number / 4).into(), zone: format!("z{}", number % 2).into() },
     };
     LogletParams {
         id: loglet(segment),

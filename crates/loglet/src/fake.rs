@@ -224,7 +224,7 @@ pub(crate) fn params(places: &[String], replication: &str) -> LogletParams {
         Member {
             node: node(number),
             disk: DiskId::try_from(u128::from(number)).expect("non-zero"),
-            location: Location { region: region.to_owned(), zone: zone.to_owned() },
+            location: Location { region: region.into(), zone: zone.into() },
         }
     });
     LogletParams {

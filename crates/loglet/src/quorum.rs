@@ -255,8 +255,8 @@ fn union(one: NodeSet, other: NodeSet) -> NodeSet {
 fn domains(nodeset: &Nodeset, scope: Scope) -> Vec<NodeSet> {
     let mut members: BTreeMap<(&str, &str), NodeSet> = BTreeMap::new();
     for (index, member) in nodeset.iter() {
-        let zone = if scope == Scope::Region { "" } else { member.location.zone.as_str() };
-        members.entry((member.location.region.as_str(), zone)).or_default().insert(index);
+        let zone = if scope == Scope::Region { "" } else { &*member.location.zone };
+        members.entry((&*member.location.region, zone)).or_default().insert(index);
     }
     members.into_values().collect()
 }

@@ -190,7 +190,7 @@ async fn declare_lost(host: &str, ground: &Ground, name: &str) {
 }
 
 fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
-    let location = Location { region: "r".to_owned(), zone: format!("z{}", slot.zone) };
+    let location = Location { region: "r".into(), zone: format!("z{}", slot.zone).into() };
     NodeOptions {
         identity: Identity { name: slot.name.clone(), address: String::new(), location, roles: Roles::DATA },
         storage: Storage::Given(Arc::new(slot.disk.clone())),

@@ -9,7 +9,7 @@ use crate::position::{LogletOffset, Lsn};
 use crate::topology::{Nodeset, ReplicationProperty};
 
 /// Who asked for a reconfiguration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Actor {
     /// A person or a tool.
     Operator,
@@ -22,7 +22,7 @@ pub enum Actor {
 }
 
 /// Why a segment was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseReason {
     /// Asked for.
     Requested,
@@ -152,7 +152,7 @@ pub struct Finished {
 }
 
 /// The whole chain. Pointer order: segments are in order of index and contiguous in LSN; all but the last are sealed;
-/// every index is below `next_segment`.
+/// every index is below `next_segment`. Segments before the first of them were closed, wholly trimmed, and have left.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// The log.
@@ -181,7 +181,18 @@ impl Chain {
 
     /// The segment with this index.
     pub fn segment(&self, index: SegmentIndex) -> Option<&Segment> {
-        self.segments.iter().find(|segment| segment.index() == index)
+        let place = self.segments.binary_search_by_key(&index, Segment::index).ok()?;
+        self.segments.get(place)
+    }
+
+    /// The segment after the one with this index.
+    pub fn segment_after(&self, index: SegmentIndex) -> Option<&Segment> {
+        self.segments.get(self.segments.partition_point(|segment| segment.index() <= index))
+    }
+
+    /// Whether a segment of this index was closed, and has left the chain since, wholly trimmed.
+    pub fn has_left(&self, index: SegmentIndex) -> bool {
+        self.segments.first().is_some_and(|first| index < first.index())
     }
 
     /// The segment that holds `lsn`, the open one included: `None` before the first segment or beyond a closed end.

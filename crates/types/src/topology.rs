@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU8;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -42,12 +43,13 @@ impl fmt::Display for Scope {
 }
 
 /// Where a node stands. Both names may be empty: then all nodes share one domain of that scope. Printed `region.zone`.
+/// The names are shared: a chain repeats them for each member of each segment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Location {
     /// The region's name.
-    pub region: String,
+    pub region: Arc<str>,
     /// The zone's name within the region.
-    pub zone: String,
+    pub zone: Arc<str>,
 }
 
 impl fmt::Display for Location {
@@ -60,7 +62,7 @@ impl fmt::Display for Location {
 
 /// One place of a nodeset: the disk that votes (W2), and where it stood when the loglet was made. The location is
 /// frozen here because the quorum algebra of a loglet must not change when somebody relabels a node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// The node.
     pub node: NodeId,
@@ -81,9 +83,10 @@ impl NodeIndex {
     }
 }
 
-/// The members that may hold a loglet's records, ordered by node id: 1 to [`NODESET_MAX`] of them, each node once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Nodeset(Vec<Member>);
+/// The members that may hold a loglet's records, ordered by node id: 1 to [`NODESET_MAX`] of them, each node once. Cheap to
+/// clone: the thousands of segments of a chain share a few.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nodeset(Arc<[Member]>);
 
 /// Why a list of members is not a nodeset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -125,7 +128,7 @@ impl Nodeset {
                 return Err(NodesetError::Duplicate { node: one.node });
             }
         }
-        Ok(Self(members))
+        Ok(Self(members.into()))
     }
 
     /// The members, by node id.
@@ -226,9 +229,9 @@ impl fmt::Debug for NodeSet {
 }
 
 /// How many distinct failure domains of each scope a record must reach before it is acknowledged, for example
-/// `{zone: 2, node: 3}`. The node count is always set and at least as large as any other.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ReplicationProperty(BTreeMap<Scope, NonZeroU8>);
+/// `{zone: 2, node: 3}`. The node count is always set and at least as large as any other. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicationProperty(Arc<BTreeMap<Scope, NonZeroU8>>);
 
 /// Why a text or a map is not a replication property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -259,7 +262,7 @@ pub enum PropertyError {
 impl ReplicationProperty {
     /// That many nodes, wherever they stand.
     pub fn nodes(count: NonZeroU8) -> Self {
-        Self(BTreeMap::from([(Scope::Node, count)]))
+        Self(Arc::new(BTreeMap::from([(Scope::Node, count)])))
     }
 
     /// Makes a property; a missing node count is the largest of the others.
@@ -288,7 +291,7 @@ impl ReplicationProperty {
             }
             below = Some((scope, count));
         }
-        Ok(Self(counts))
+        Ok(Self(Arc::new(counts)))
     }
 
     /// The wanted counts, smallest scope first; always names [`Scope::Node`].

@@ -225,9 +225,17 @@ impl Core {
         if self.running.is_some() || !self.in_service {
             return None;
         }
-        let due = self.cases.values().filter(|case| self.room || !case.stores());
-        let due = due.map(|case| if case.stores() { case.due.max(self.not_before) } else { case.due });
-        due.min().map(|due| due.max(self.pace.ready_at()))
+        let ready = self.pace.ready_at();
+        let mut first = None;
+        for case in self.cases.values().filter(|case| self.room || !case.stores()) {
+            let due = if case.stores() { case.due.max(self.not_before) } else { case.due };
+            // There may be ten thousand, and it is asked after each step.
+            if due <= ready {
+                return Some(ready);
+            }
+            first = Some(first.map_or(due, |first: Duration| first.min(due)));
+        }
+        first
     }
 
     /// How far it is; times of bytes are the driver's.

@@ -180,6 +180,80 @@ fn a_trim_point_only_rises() {
     assert_eq!(raise_trim_point(&chain, lsn(4)), Ok(None));
 }
 
+/// The same, trimmed up to this position.
+fn trimmed(chain: &Chain, up_to: u64) -> Chain {
+    raise_trim_point(chain, lsn(up_to)).expect("not exhausted").expect("it rises")
+}
+
+fn indexes(segments: &[Segment]) -> Vec<u32> {
+    segments.iter().map(|segment| segment.index().get()).collect()
+}
+
+#[test]
+fn wholly_trimmed_segments_are_spent_but_for_the_last_closed_one_and_the_open_one() {
+    // Segment n has LSN n + 1.
+    let chain = after_closing(4);
+    assert_eq!(spent(&chain), [], "nothing is trimmed");
+    assert_eq!(indexes(spent(&trimmed(&chain, 1))), [0]);
+    assert_eq!(indexes(spent(&trimmed(&chain, 2))), [0, 1]);
+    assert_eq!(indexes(spent(&trimmed(&chain, 3))), [0, 1, 2]);
+    assert_eq!(indexes(spent(&trimmed(&chain, 4))), [0, 1, 2], "the last closed one stays");
+    assert_eq!(indexes(spent(&trimmed(&chain, 5))), [0, 1, 2], "the open one stays");
+    let closed = trimmed(&decided(&announced(&chain, &wanted(9, 4, None)), 9, 2), 5);
+    assert_eq!(indexes(spent(&closed)), [0, 1, 2, 3], "of a log that is closed for good the last one stays");
+    assert_eq!(spent(&trimmed(&first(), 1)), [], "nothing is closed");
+    let pending = announced(&trimmed(&chain, 4), &wanted(9, 4, Some(successor(1))));
+    assert_eq!(spent(&pending), [], "nothing leaves while something is pending");
+}
+
+#[test]
+fn a_segment_that_is_trimmed_in_part_keeps_those_after_it() {
+    let two = decided(&announced(&first(), &wanted(2, 0, Some(successor(2)))), 2, 11);
+    let chain = after_empty(&decided(&announced(&two, &wanted(3, 1, Some(successor(1)))), 3, 3));
+    assert_eq!(spent(&trimmed(&chain, 9)), []);
+    assert_eq!(indexes(spent(&trimmed(&chain, 10))), [0]);
+    assert_eq!(indexes(spent(&trimmed(&chain, 11))), [0]);
+    // The empty one has nothing, and ends where the one before it does.
+    assert_eq!(indexes(spent(&trimmed(&chain, 12))), [0, 1, 2]);
+}
+
+/// The same after two more closed segments, of which the first is empty.
+fn after_empty(chain: &Chain) -> Chain {
+    let empty = decided(&announced(chain, &wanted(7, 2, Some(successor(2)))), 7, 1);
+    decided(&announced(&empty, &wanted(8, 3, Some(successor(2)))), 8, 5)
+}
+
+#[test]
+fn what_leaves_takes_nothing_along_that_anybody_needs() {
+    let before = trimmed(&after_closing(4), 3);
+    let after = without_spent(&before, SegmentIndex::new(1)).expect("not exhausted").expect("it is spent");
+    assert_eq!(validate(&after), Ok(()));
+    assert_eq!(after.segments, before.segments[2..]);
+    let Chain { segments, version, .. } = before.clone();
+    assert_eq!(Chain { segments, version, ..after.clone() }, before, "nothing else changes");
+    assert_eq!(after.version, before.version + 1);
+    let all = without_spent(&after, SegmentIndex::new(2)).expect("not exhausted").expect("it is spent");
+    assert_eq!(indexes(&all.segments), [3, 4]);
+    for (chain, last) in [(&before, 3), (&before, 4), (&before, 9), (&after, 1), (&all, 2), (&all, 3)] {
+        assert_eq!(without_spent(chain, SegmentIndex::new(last)), Ok(None), "{last} is not spent there");
+    }
+    // The next segment is none that was there before (C2).
+    let moved = decided(&announced(&all, &wanted(9, 4, Some(successor(1)))), 9, 2);
+    assert_eq!((indexes(&moved.segments), moved.segments[2].base_lsn), (vec![3, 4, 5], lsn(6)));
+}
+
+#[test]
+fn whoever_wants_to_close_a_segment_that_has_left_closes_no_other() {
+    let before = trimmed(&after_closing(4), 3);
+    let after = without_spent(&before, SegmentIndex::new(2)).expect("not exhausted").expect("it is spent");
+    assert_eq!(announce(&after, &wanted(9, 1, Some(successor(1)))), Err(ChainError::Left));
+    let busy = announced(&after, &wanted(8, 4, Some(successor(1))));
+    assert_eq!(announce(&busy, &wanted(9, 1, Some(successor(1)))), Err(ChainError::Left));
+    // Its own author still learns how it ended, from the last outcomes.
+    let Ok(Announce::Finished(finished)) = announce(&after, &wanted(101, 1, None)) else { panic!("not recognised") };
+    assert_eq!((finished.segment, finished.successor), (SegmentIndex::new(1), Some(SegmentIndex::new(2))));
+}
+
 #[test]
 fn what_runs_out_is_an_error_and_changes_nothing() {
     let last_version = Chain { version: u64::MAX, ..first() };
@@ -222,6 +296,7 @@ enum Action {
     ReplaceSuccessor { op: u128, sequencer: u32 },
     Decide { op: u128, records: u64 },
     Trim { records: u64 },
+    Shorten { segments: usize },
 }
 
 const ACTORS: usize = 4;
@@ -236,6 +311,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (number.clone(), 1..4_u32).prop_map(|(op, sequencer)| Action::ReplaceSuccessor { op, sequencer }),
         3 => (number, 0..20_u64).prop_map(|(op, records)| Action::Decide { op, records }),
         1 => (1..200_u64).prop_map(|records| Action::Trim { records }),
+        2 => (1..4_usize).prop_map(|segments| Action::Shorten { segments }),
     ]
 }
 
@@ -281,12 +357,19 @@ impl Model {
         assert!(after.trim_point >= before.trim_point, "trim points go back");
         assert!(after.finished.len() <= CHAIN_FINISHED_MAX);
         assert!(after.next_segment >= before.next_segment);
-        assert!(!self.ever_closed_for_good || after.segments == before.segments, "a log that was closed grew");
-        for (old, new) in before.segments.iter().zip(&after.segments) {
+        let grew = after.last().map(Segment::index) > before.last().map(Segment::index);
+        assert!(!self.ever_closed_for_good || !grew, "a log that was closed grew");
+        for old in &before.segments {
+            let Some(new) = after.segment(old.index()) else {
+                let end = old.decided_tail().expect("what is open does not leave").to_lsn(old.base_lsn).expect("small");
+                assert!(end.previous() <= after.trim_point, "what can be read does not leave");
+                continue;
+            };
             assert_eq!((old.base_lsn, &old.params), (new.base_lsn, &new.params), "parameters are immutable");
             assert!(old.decided_tail().is_none() || old == new, "C1: decided twice");
         }
-        for segment in &after.segments[before.segments.len()..] {
+        let last = before.last().expect("never empty").index();
+        for segment in after.segments.iter().filter(|segment| segment.index() > last) {
             assert!(self.opened.insert(segment.params.id), "C2: {} was used before", segment.params.id);
         }
         let open = after.segments.iter().filter(|segment| segment.decided_tail().is_none()).count();
@@ -329,6 +412,10 @@ fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
                     model.tell(&by);
                     None
                 }
+                Err(ChainError::Left) => {
+                    assert!(seen.has_left(SegmentIndex::new(last.saturating_sub(*segment_back))));
+                    None
+                }
                 Err(error) => panic!("{error} although it only wanted what was there"),
             }
         }
@@ -350,6 +437,11 @@ fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
             }
         }
         Action::Trim { records } => raise_trim_point(seen, lsn(*records)).expect("versions are left"),
+        Action::Shorten { segments } => {
+            let spent = spent(seen);
+            let last = spent.get(..spent.len().min(*segments)).and_then(<[Segment]>::last).map(Segment::index);
+            last.and_then(|last| without_spent(seen, last).expect("versions are left"))
+        }
     };
     if let Some(next) = next {
         let read = seen.clone();

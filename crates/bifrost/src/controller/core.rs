@@ -472,7 +472,7 @@ impl Core {
 
     /// All controllers see the same at about the same time. They take turns, and each log begins with another one, so
     /// that usually one of them does all there is to do, and the others see that it is done.
-    fn turn(&self, log: LogId) -> Duration {
+    pub(crate) fn turn(&self, log: LogId) -> Duration {
         let (Some(me), Ok(nodes)) = (self.me, u64::try_from(self.nodes.len())) else { return Duration::ZERO };
         let Some(first) = log.get().checked_rem(nodes) else { return Duration::ZERO };
         let before_me = self.nodes.range(..me).count();

@@ -23,6 +23,8 @@ use crate::liveness::Detector;
 use crate::liveness::core::Verdict;
 use crate::log_state::LogState;
 use crate::reconfigure::ReconfigureError;
+use crate::shorten::keeper::{self, Keeper};
+use crate::shorten::{ShortenError, Shortener, is_due};
 
 /// Gives the shared state of a log, or `None` when whoever shares it is gone.
 pub(crate) type OpenLog = Arc<dyn Fn(StoredChain) -> Option<Arc<LogState>> + Send + Sync>;
@@ -48,6 +50,8 @@ pub(crate) async fn control(cluster: Arc<Cluster>, open: OpenLog, me: Option<Nod
         detector,
         metrics: Metrics::default(),
         attempts: FuturesUnordered::new(),
+        keeper: Keeper::default(),
+        shortenings: FuturesUnordered::new(),
     };
     let mut seen = None;
     let mut back_off = BackOff::new();
@@ -84,6 +88,10 @@ struct Controller {
     metrics: Metrics,
     /// Each waits for a task of its own: nothing in this process waits for an attempt that is not polled.
     attempts: FuturesUnordered<BoxFuture<'static, (LogId, Saw)>>,
+    /// Whose chain is to be shortened.
+    keeper: Keeper,
+    /// The same for those that are.
+    shortenings: FuturesUnordered<BoxFuture<'static, (LogId, Shortened)>>,
 }
 
 impl Controller {
@@ -93,30 +101,35 @@ impl Controller {
         let mut at = match *seen {
             Some(at) => at,
             None => {
-                let (listed, at) = list(&catalog).await?;
+                let (listed, spent, at) = list(&catalog).await?;
                 self.step(listed);
+                let logs = spent.into_iter().map(|log| (log, self.core.turn(log))).collect();
+                self.keep(keeper::Event::Listed { logs });
                 *seen.insert(at)
             }
         };
         let mut nodes = catalog.watch_nodes(at.nodes).await?;
         let mut chains = catalog.watch_chains(at.chains).await?;
         loop {
-            let due = self.core.wake_at();
+            let (due, keeper_due) = (self.core.wake_at(), self.keeper.wake_at());
             tokio::select! {
                 biased;
                 Some((log, saw)) = self.attempts.next() => self.on_attempted(log, saw),
+                Some((log, shortened)) = self.shortenings.next() => self.on_shortened(log, shortened),
                 verdict = judged(self.verdict.as_mut()) => self.step(Event::Judged { verdict }),
                 changes = nodes.recv() => {
                     let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
                     changes.iter().filter_map(node_event).for_each(|event| self.step(event));
+                    self.keep(keeper::Event::NodesChanged);
                     at.nodes = revision;
                 }
                 changes = chains.recv() => {
                     let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
-                    changes.iter().filter_map(chain_event).for_each(|event| self.step(event));
+                    changes.iter().for_each(|change| self.on_chain(change));
                     at.chains = revision;
                 }
                 () = until(due.map(|due| self.started + due)) => self.step(Event::Woken),
+                () = until(keeper_due.map(|due| self.started + due)) => self.keep(keeper::Event::Woken),
             }
             *seen = Some(at);
         }
@@ -138,6 +151,53 @@ impl Controller {
         for Effect::Attempt { log, trouble } in effects {
             self.begin(log, trouble);
         }
+    }
+
+    fn on_chain(&mut self, change: &Change) {
+        let Some((log, stored)) = Catalog::chain_change(change) else { return };
+        self.see(log, stored.as_ref().is_some_and(|stored| is_due(&stored.chain)));
+        self.step(match stored {
+            Some(stored) => Event::LogSeen { log, revision: stored.revision, view: LogView::of(&stored.chain) },
+            None => Event::LogGone { log },
+        });
+    }
+
+    fn see(&mut self, log: LogId, is_due: bool) {
+        let due = is_due.then(|| self.core.turn(log));
+        self.keep(keeper::Event::Seen { log, due });
+    }
+
+    fn keep(&mut self, event: keeper::Event) {
+        let mut logs = Vec::new();
+        self.keeper.step(self.started.elapsed(), event, &mut logs);
+        for log in logs {
+            self.begin_shortening(log);
+        }
+    }
+
+    fn begin_shortening(&mut self, log: LogId) {
+        let (cluster, stop) = (self.cluster.clone(), self.cluster.stop.child_token());
+        let deadline = self.attempt_deadline;
+        let task = self.cluster.tasks.spawn(async move {
+            let shortening = timeout(deadline, shorten(&cluster, log));
+            match stop.run_until_cancelled_owned(shortening).await {
+                Some(Ok(Ok(shortened))) => shortened,
+                Some(Ok(Err(error))) => {
+                    debug!(%log, %error, "a chain cannot be shortened now");
+                    Shortened::NotYet
+                }
+                Some(Err(_)) | None => Shortened::NotYet,
+            }
+        });
+        self.shortenings.push(async move { (log, task.await.unwrap_or(Shortened::NotYet)) }.boxed());
+    }
+
+    fn on_shortened(&mut self, log: LogId, shortened: Shortened) {
+        match shortened {
+            Shortened::Wholly => self.see(log, false),
+            Shortened::NotYet => {}
+        }
+        self.keep(keeper::Event::Ended { log });
     }
 
     fn begin(&mut self, log: LogId, trouble: Trouble) {
@@ -192,9 +252,11 @@ impl Saw {
 }
 
 /// Reads everything. Chains first: a sequencer that a chain names is among the nodes that are read after it, or gone.
-async fn list(catalog: &Catalog) -> Result<(Event, Seen), CatalogError> {
-    let mut logs = BTreeMap::new();
+/// Returns the logs whose chains are to be shortened, too.
+async fn list(catalog: &Catalog) -> Result<(Event, Vec<LogId>, Seen), CatalogError> {
+    let (mut logs, mut spent) = (BTreeMap::new(), Vec::new());
     let visit = |stored: StoredChain| {
+        spent.extend(is_due(&stored.chain).then_some(stored.chain.log));
         if let Some(view) = LogView::of(&stored.chain) {
             logs.insert(stored.chain.log, (stored.revision, view));
         }
@@ -202,7 +264,7 @@ async fn list(catalog: &Catalog) -> Result<(Event, Seen), CatalogError> {
     let chains = catalog.visit_chains(visit).await?;
     let (records, nodes) = catalog.nodes().await?;
     let views = records.iter().map(|record| (record.id.node, NodeView::from(record)));
-    Ok((Event::Listed { nodes: views.collect(), logs }, Seen { nodes, chains }))
+    Ok((Event::Listed { nodes: views.collect(), logs }, spent, Seen { nodes, chains }))
 }
 
 fn node_event(change: &Change) -> Option<Event> {
@@ -216,12 +278,23 @@ fn node_event(change: &Change) -> Option<Event> {
     }
 }
 
-fn chain_event(change: &Change) -> Option<Event> {
-    let (log, stored) = Catalog::chain_change(change)?;
-    Some(match stored {
-        Some(stored) => Event::LogSeen { log, revision: stored.revision, view: LogView::of(&stored.chain) },
-        None => Event::LogGone { log },
-    })
+/// What became of an attempt to shorten a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shortened {
+    /// Nothing in it is spent, or it is gone.
+    Wholly,
+    /// Something is left, or nobody can say.
+    NotYet,
+}
+
+async fn shorten(cluster: &Cluster, log: LogId) -> Result<Shortened, ShortenError> {
+    let shortener = Shortener::new(log, cluster.catalog.clone(), cluster.peers());
+    match shortener.drive(&|_: &StoredChain| {}).await {
+        Ok(owed) if owed.by.is_empty() => Ok(Shortened::Wholly),
+        Ok(_) => Ok(Shortened::NotYet),
+        Err(ShortenError::Catalog(CatalogError::UnknownLog)) => Ok(Shortened::Wholly),
+        Err(error) => Err(error),
+    }
 }
 
 /// One attempt. It begins with a look at metadata itself, since watches may be late and others may have helped.

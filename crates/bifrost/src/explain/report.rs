@@ -11,6 +11,7 @@ use bifrost_wire::sequencer::{SequencerCallError, SequencerError};
 use super::{
     Diagnosis, Evidence, Explanation, Lack, MemberView, MetadataView, QuorumKind, ReconfigurationStep, SequencerView,
 };
+use crate::chain::spent;
 
 /// One line of evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +159,10 @@ impl Explanation {
             let state = if last.decided_tail().is_some() { "closed" } else { "open" };
             let quorum = format!("replication {}", last.params.replication);
             line("segment", format!("{} ({state}), the last of {count}; {quorum}", last.params.id));
+            if let Some(trimmed) = spent(chain).last() {
+                let text = "in the chain until every server that is not given up has dropped them";
+                line("trimmed", format!("segments up to {}, {text}", trimmed.params.id));
+            }
             if let Some(pending) = &chain.pending {
                 line("pending", self.pending(pending));
             }

@@ -116,7 +116,7 @@ fn present<'a>(situation: Situation<'_>, candidates: &[Candidate<'a>]) -> Option
 /// what is good: a set is not better for being smaller.
 fn quality(chosen: &[Candidate<'_>]) -> Quality {
     let zones: BTreeSet<(&str, &str)> =
-        chosen.iter().map(|one| (one.record.location.region.as_str(), one.record.location.zone.as_str())).collect();
+        chosen.iter().map(|one| (&*one.record.location.region, &*one.record.location.zone)).collect();
     let count = |fits: fn(&Weight) -> bool| chosen.iter().filter(|one| fits(&one.weight)).count();
     let low = count(|weight| weight.fitness == Fitness::Low);
     let well = count(|weight| weight.fitness == Fitness::Well);

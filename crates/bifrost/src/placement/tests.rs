@@ -18,7 +18,7 @@ fn node(number: u32, zone: &str) -> NodeRecord {
         id: NodeGeneration::new(id(number), Generation::FIRST),
         name: format!("n{number}"),
         address: String::new(),
-        location: Location { region: String::new(), zone: zone.to_owned() },
+        location: Location { region: "".into(), zone: zone.into() },
         disk: DiskId::try_from(u128::from(number)).ok(),
         storage: StorageState::ReadWrite,
         declared_lost: false,

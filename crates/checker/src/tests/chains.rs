@@ -17,6 +17,23 @@ fn two_segments(play: &mut Play) -> Chain {
     chain
 }
 
+/// The same, and once more under operation 3 with two records.
+fn three_segments(play: &mut Play) -> Chain {
+    let two = two_segments(play);
+    let pending = announced(&two, 3);
+    let chain = decided(&pending, 3);
+    for step in [&pending, &chain] {
+        play.chain(step);
+    }
+    chain
+}
+
+fn without_first(chain: &Chain) -> Chain {
+    let mut less = Chain { version: chain.version + 1, ..chain.clone() };
+    less.segments.remove(0);
+    less
+}
+
 fn finished(number: u128, tail: u64) -> Finished {
     Finished { op: op(number), segment: SegmentIndex::FIRST, tail: offset(tail), successor: Some(SegmentIndex::new(1)) }
 }
@@ -72,6 +89,71 @@ pub(super) const CASES: &[Case] = &[
         fine: |play| {
             let chain = two_segments(play);
             play.chain(&Chain { version: chain.version + 1, ..chain });
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves that is not wholly trimmed",
+        breaks: |play| {
+            let chain = three_segments(play);
+            play.chain(&without_first(&chain));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "the last closed segment leaves",
+        breaks: |play| {
+            let chain = trimmed(&three_segments(play), 4);
+            play.chain(&chain);
+            let less = without_first(&chain);
+            play.chain(&less);
+            play.chain(&without_first(&less));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 4);
+            play.chain(&chain);
+            let less = without_first(&chain);
+            play.chain(&less);
+            let moved = announced(&less, 4);
+            play.chain(&moved);
+            play.chain(&decided(&moved, 2));
+            play.chain(&without_first(&decided(&moved, 2)));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves from between others",
+        breaks: |play| {
+            let mut chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            chain.version += 1;
+            chain.segments.remove(1);
+            play.chain(&chain);
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves while something is pending",
+        breaks: |play| {
+            let pending = announced(&trimmed(&three_segments(play), 2), 4);
+            play.chain(&pending);
+            play.chain(&without_first(&pending));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+            play.chain(&announced(&without_first(&chain), 4));
         },
     },
     Case {
@@ -182,6 +264,71 @@ pub(super) const CASES: &[Case] = &[
         fine: |play| {
             let chain = two_segments(play);
             play.chain(&Chain { version: chain.version + 1, ..chain });
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves that is not wholly trimmed",
+        breaks: |play| {
+            let chain = three_segments(play);
+            play.chain(&without_first(&chain));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "the last closed segment leaves",
+        breaks: |play| {
+            let chain = trimmed(&three_segments(play), 4);
+            play.chain(&chain);
+            let less = without_first(&chain);
+            play.chain(&less);
+            play.chain(&without_first(&less));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 4);
+            play.chain(&chain);
+            let less = without_first(&chain);
+            play.chain(&less);
+            let moved = announced(&less, 4);
+            play.chain(&moved);
+            play.chain(&decided(&moved, 2));
+            play.chain(&without_first(&decided(&moved, 2)));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves from between others",
+        breaks: |play| {
+            let mut chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            chain.version += 1;
+            chain.segments.remove(1);
+            play.chain(&chain);
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves while something is pending",
+        breaks: |play| {
+            let pending = announced(&trimmed(&three_segments(play), 2), 4);
+            play.chain(&pending);
+            play.chain(&without_first(&pending));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&without_first(&chain));
+            play.chain(&announced(&without_first(&chain), 4));
         },
     },
     Case {

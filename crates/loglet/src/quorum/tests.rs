@@ -16,7 +16,7 @@ fn nodeset(places: &[(u8, u8)]) -> Nodeset {
     let members = places.iter().zip(1_u32..).map(|(&(region, zone), node)| Member {
         node: NodeId::try_from(node).expect("counted from 1"),
         disk: DiskId::try_from(u128::from(node)).expect("counted from 1"),
-        location: Location { region: format!("r{region}"), zone: format!("z{zone}") },
+        location: Location { region: format!("r{region}").into(), zone: format!("z{zone}").into() },
     });
     Nodeset::new(members.collect()).expect("1 to 7 distinct nodes")
 }

@@ -138,7 +138,7 @@ impl Stage {
         let members = scope.zones.iter().enumerate().map(|(number, zone)| Member {
             node: node(number),
             disk: disk(number),
-            location: Location { region: String::new(), zone: if zoned { format!("z{zone}") } else { String::new() } },
+            location: Location { region: "".into(), zone: if zoned { format!("z{zone}").into() } else { "".into() } },
         });
         let sequencer = NodeGeneration::new(node(100), Generation::FIRST);
         let successor = Successor {

@@ -29,7 +29,7 @@ const fn catalog(error: CatalogError) -> LogRefusal {
 
 const fn chain(error: ChainError) -> LogRefusal {
     match error {
-        ChainError::Closed => LogRefusal::Closed,
+        ChainError::Closed | ChainError::Left => LogRefusal::Closed,
         ChainError::Exhausted => LogRefusal::Exhausted,
         ChainError::Damaged => LogRefusal::Damaged,
     }

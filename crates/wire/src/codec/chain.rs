@@ -1,6 +1,9 @@
-//! The chain of a log as a metadata value.
+//! The chain of a log as a metadata value, and its parts as they are told to whoever asks for a log. How segments are
+//! written in a chain is in [`segments`].
 
-use bifrost_types::limits::{CHAIN_FINISHED_MAX, LOG_NAME_BYTES_MAX};
+mod segments;
+
+use bifrost_types::limits::{CHAIN_FINISHED_MAX, LOG_NAME_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
 use bifrost_types::{
     Actor, Chain, CloseReason, Finished, LogId, LogletOffset, Lsn, Reconfiguration, Segment, SegmentIndex,
     SegmentState, Successor, Timings,
@@ -11,9 +14,6 @@ use prost::Message as _;
 use super::topology::{counts, members, nodeset, replication};
 use super::{DecodeError, VALUE_FORMAT_VERSION, at_most, id128, id128_bytes, non_zero, optional, required};
 use crate::pb;
-
-/// Of a chain with a segment whose end is lost. All others have [`VALUE_FORMAT_VERSION`].
-const LOST_END_VERSION: u32 = 2;
 
 /// The metadata value of a chain.
 pub fn encode_chain(chain: &Chain) -> Bytes {
@@ -26,6 +26,7 @@ pub fn encode_chain(chain: &Chain) -> Bytes {
 /// # Errors
 /// [`DecodeError`] when the bytes are no chain, or one of another format version.
 pub fn decode_chain(bytes: &[u8]) -> Result<Chain, DecodeError> {
+    at_most("Chain", bytes.len(), METADATA_VALUE_BYTES_MAX)?;
     let value = pb::Chain::decode(bytes).map_err(|_| DecodeError::NotProtobuf { message: "Chain" })?;
     value.try_into()
 }
@@ -231,18 +232,19 @@ impl TryFrom<pb::FinishedReconfiguration> for Finished {
 
 impl From<&Chain> for pb::Chain {
     fn from(chain: &Chain) -> Self {
-        Self {
-            // A build that does not know of it would drop it with its next write.
-            format_version: if ends_lost(&chain.segments) { LOST_END_VERSION } else { VALUE_FORMAT_VERSION },
+        let mut value = Self {
+            format_version: VALUE_FORMAT_VERSION,
             log: chain.log.get(),
             name: chain.name.clone(),
             version: chain.version,
-            segments: chain.segments.iter().map(Into::into).collect(),
             next_segment: chain.next_segment.get(),
             pending: chain.pending.as_ref().map(Into::into),
             finished: chain.finished.iter().map(Into::into).collect(),
             trim_point: chain.trim_point.map(Lsn::get),
-        }
+            ..Self::default()
+        };
+        segments::write(&chain.segments, &mut value);
+        value
     }
 }
 
@@ -250,50 +252,39 @@ impl TryFrom<pb::Chain> for Chain {
     type Error = DecodeError;
 
     fn try_from(value: pb::Chain) -> Result<Self, DecodeError> {
-        if !matches!(value.format_version, VALUE_FORMAT_VERSION | LOST_END_VERSION) {
+        if value.format_version != VALUE_FORMAT_VERSION {
             return Err(DecodeError::FormatVersion { field: "Chain.format_version", version: value.format_version });
         }
         if let Some(name) = &value.name {
             at_most("Chain.name", name.len(), LOG_NAME_BYTES_MAX)?;
         }
         at_most("Chain.finished", value.finished.len(), CHAIN_FINISHED_MAX)?;
-        let chain = Self {
-            log: non_zero("Chain.log", value.log)?,
+        let log = non_zero("Chain.log", value.log)?;
+        let segments = segments::read(log, &value)?;
+        let next_segment = SegmentIndex::new(value.next_segment);
+        if segments.last().is_none_or(|last| last.index() >= next_segment) {
+            return Err(DecodeError::Inconsistent { field: "Chain.next_segment" });
+        }
+        Ok(Self {
+            log,
             name: value.name,
             version: value.version,
-            segments: value.segments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            next_segment: SegmentIndex::new(value.next_segment),
+            segments,
+            next_segment,
             pending: value.pending.map(TryInto::try_into).transpose()?,
             finished: value.finished.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             trim_point: optional("Chain.trim_point", value.trim_point)?,
-        };
-        check(&chain)?;
-        Ok(chain)
+        })
     }
-}
-
-fn ends_lost(segments: &[Segment]) -> bool {
-    segments.iter().any(|segment| matches!(segment.state, SegmentState::Sealed { lost_from: Some(_), .. }))
-}
-
-/// The pointer order of a chain, which everything past this edge relies on.
-fn check(chain: &Chain) -> Result<(), DecodeError> {
-    let last = check_segments("Chain.segments", chain.log, &chain.segments)?;
-    if last >= chain.next_segment {
-        return Err(DecodeError::Inconsistent { field: "Chain.next_segment" });
-    }
-    Ok(())
 }
 
 /// The pointer order of segments: of this log, at least one, in order of index and contiguous in LSN, all but the last
-/// sealed, none lost from beyond its end. Returns the last index.
-pub(super) fn check_segments(
-    field: &'static str,
-    log: LogId,
-    segments: &[Segment],
-) -> Result<SegmentIndex, DecodeError> {
+/// sealed, none lost from beyond its end.
+pub(super) fn check_segments(field: &'static str, log: LogId, segments: &[Segment]) -> Result<(), DecodeError> {
     let inconsistent = Err(DecodeError::Inconsistent { field });
-    let last = segments.last().ok_or(DecodeError::Missing { field })?;
+    if segments.is_empty() {
+        return Err(DecodeError::Missing { field });
+    }
     if segments.iter().any(|segment| segment.params.id.log != log) {
         return inconsistent;
     }
@@ -308,5 +299,5 @@ pub(super) fn check_segments(
     if segments.iter().any(|segment| segment.held_tail() > segment.decided_tail()) {
         return inconsistent;
     }
-    Ok(last.index())
+    Ok(())
 }

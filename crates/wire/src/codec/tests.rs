@@ -3,6 +3,7 @@
 mod arbitrary;
 mod golden;
 mod logs;
+mod size;
 
 use proptest::prelude::*;
 use prost::Message;
@@ -12,9 +13,11 @@ use super::metadata::{List, Watch};
 use super::read::ReadMessage;
 use super::*;
 use crate::log_server::*;
+use crate::logs::LogDescription;
 use crate::metadata::*;
 use crate::pb;
 use crate::sequencer::*;
+use bifrost_types::limits::METADATA_VALUE_BYTES_MAX;
 use bifrost_types::*;
 
 proptest! {
@@ -185,8 +188,8 @@ fn a_transaction_that_names_a_key_twice_is_refused() {
     assert_eq!(Txn::try_from(pb::TxnRequest::from(txn)), Err(DecodeError::Inconsistent { field: "TxnRequest" }));
 }
 
-/// A chain of two segments, the first sealed at offset 11.
-fn two_segments() -> pb::Chain {
+/// A log of two segments, the first sealed at offset 11, as thin clients are told of it.
+fn two_segments() -> pb::LogDescription {
     let segment = |index, base_lsn, state| pb::Segment {
         base_lsn,
         params: Some(pb::LogletParams {
@@ -205,8 +208,7 @@ fn two_segments() -> pb::Chain {
         reason: pb::CloseReason::Requested.into(),
         timings: None,
     };
-    pb::Chain {
-        format_version: VALUE_FORMAT_VERSION,
+    pb::LogDescription {
         log: 7,
         name: None,
         version: 2,
@@ -214,43 +216,104 @@ fn two_segments() -> pb::Chain {
             segment(0, 1, pb::segment::State::Sealed(sealed)),
             segment(1, 11, pb::segment::State::Open(pb::segment::Open {})),
         ],
-        next_segment: 2,
         pending: None,
-        finished: Vec::new(),
         trim_point: None,
     }
 }
 
 #[test]
-fn a_chain_whose_segments_do_not_join_is_refused() {
-    assert!(Chain::try_from(two_segments()).is_ok());
-    let inconsistent = Err(DecodeError::Inconsistent { field: "Chain.segments" });
+fn a_description_whose_segments_do_not_join_is_refused() {
+    assert!(LogDescription::try_from(two_segments()).is_ok());
+    let inconsistent = Err(DecodeError::Inconsistent { field: "LogDescription.segments" });
 
     let mut gap = two_segments();
     gap.segments[1].base_lsn = 12;
-    assert_eq!(Chain::try_from(gap), inconsistent);
+    assert_eq!(LogDescription::try_from(gap), inconsistent);
 
     let mut two_open = two_segments();
     two_open.segments[0].state = Some(pb::segment::State::Open(pb::segment::Open {}));
-    assert_eq!(Chain::try_from(two_open), inconsistent);
+    assert_eq!(LogDescription::try_from(two_open), inconsistent);
 
     let mut other_log = two_segments();
     other_log.log = 8;
-    assert_eq!(Chain::try_from(other_log), inconsistent);
-
-    let mut reused = two_segments();
-    reused.next_segment = 1;
-    assert_eq!(Chain::try_from(reused), Err(DecodeError::Inconsistent { field: "Chain.next_segment" }));
+    assert_eq!(LogDescription::try_from(other_log), inconsistent);
 
     let mut empty = two_segments();
     empty.segments.clear();
-    assert_eq!(Chain::try_from(empty), Err(DecodeError::Missing { field: "Chain.segments" }));
+    assert_eq!(LogDescription::try_from(empty), Err(DecodeError::Missing { field: "LogDescription.segments" }));
+}
+
+/// A chain of two segments, the first of ten records, the other one open.
+fn two_links() -> pb::Chain {
+    pb::Chain {
+        format_version: VALUE_FORMAT_VERSION,
+        log: 7,
+        version: 2,
+        members: vec![pb::Member { node: 1, disk: id128_bytes(9), location: None }],
+        nodesets: vec![pb::MemberList { members: vec![0] }],
+        replications: vec![pb::ReplicationCounts {
+            counts: vec![pb::ReplicationCount { scope: pb::Scope::Node.into(), count: 1 }],
+        }],
+        params: vec![pb::SegmentParams {
+            nodeset: 0,
+            replication: 0,
+            sequencer: Some(pb::NodeGeneration { node: 1, generation: 2 }),
+        }],
+        closers: vec![pb::Closer {
+            actor: Some(pb::Actor { actor: Some(pb::actor::Actor::Operator(pb::actor::Operator {})) }),
+            reason: pb::CloseReason::Requested.into(),
+        }],
+        base_lsn: 1,
+        closed: vec![pb::ClosedSegment { records: 10, op_low: 5, ..pb::ClosedSegment::default() }],
+        open: Some(pb::OpenSegment { skipped: 0, params: 0 }),
+        next_segment: 2,
+        ..pb::Chain::default()
+    }
+}
+
+#[test]
+fn a_chain_that_names_what_is_not_there_or_runs_out_of_its_range_is_refused() {
+    let chain = Chain::try_from(two_links()).expect("legal");
+    assert_eq!(chain.segments.iter().map(|segment| segment.base_lsn.get()).collect::<Vec<_>>(), [1, 11]);
+    let out_of_range = |field| DecodeError::OutOfRange { field };
+    let inconsistent = |field| DecodeError::Inconsistent { field };
+    type Damage = fn(&mut pb::Chain);
+    let damages: [(Damage, DecodeError); 15] = [
+        (|chain| chain.closed[0].params = 1, out_of_range("ClosedSegment.params")),
+        (|chain| chain.closed[0].closer = u32::MAX, out_of_range("ClosedSegment.closer")),
+        (|chain| chain.closed[0].records = u64::MAX, out_of_range("ClosedSegment.records")),
+        (|chain| chain.closed[0].op_low = 0, DecodeError::Zero { field: "ClosedSegment.op" }),
+        (|chain| chain.closed[0].lost_from = Some(12), inconsistent("ClosedSegment.lost_from")),
+        (|chain| chain.closed[0].lost_from = Some(0), DecodeError::Zero { field: "ClosedSegment.lost_from" }),
+        (|chain| chain.base_lsn = 0, DecodeError::Zero { field: "Chain.base_lsn" }),
+        (|chain| chain.base_lsn = u64::MAX, out_of_range("ClosedSegment.records")),
+        (|chain| chain.first_segment = u32::MAX, out_of_range("Chain.segments")),
+        (|chain| chain.nodesets[0].members = vec![1], out_of_range("MemberList.members")),
+        (|chain| chain.nodesets[0].members = vec![0, 0], inconsistent("MemberList.members")),
+        (|chain| chain.params[0].nodeset = 7, out_of_range("SegmentParams.nodeset")),
+        (|chain| chain.params[0].replication = 7, out_of_range("SegmentParams.replication")),
+        (|chain| chain.next_segment = 1, inconsistent("Chain.next_segment")),
+        (|chain| (chain.closed, chain.open) = (Vec::new(), None), DecodeError::Missing { field: "Chain.closed" }),
+    ];
+    for (number, (damage, refused)) in damages.into_iter().enumerate() {
+        let mut value = two_links();
+        damage(&mut value);
+        assert_eq!(Chain::try_from(value), Err(refused), "damage {number}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_metadata_value_by_their_number_are_not_decoded_as_a_chain() {
+    let bytes = vec![0; METADATA_VALUE_BYTES_MAX + 1];
+    let too_long =
+        DecodeError::TooLong { field: "Chain", actual: METADATA_VALUE_BYTES_MAX + 1, max: METADATA_VALUE_BYTES_MAX };
+    assert_eq!(decode_chain(&bytes), Err(too_long));
 }
 
 #[test]
 fn a_value_of_another_format_version_is_refused() {
-    for version in [0, 3] {
-        let chain = pb::Chain { format_version: version, ..two_segments() };
+    for version in [0, 2] {
+        let chain = pb::Chain { format_version: version, ..two_links() };
         let refused = DecodeError::FormatVersion { field: "Chain.format_version", version };
         assert_eq!(decode_chain(&chain.encode_to_vec()), Err(refused));
     }

@@ -10,13 +10,13 @@ use crate::pb;
 
 impl From<Location> for pb::Location {
     fn from(location: Location) -> Self {
-        Self { region: location.region, zone: location.zone }
+        Self { region: location.region.to_string(), zone: location.zone.to_string() }
     }
 }
 
 impl From<pb::Location> for Location {
     fn from(location: pb::Location) -> Self {
-        Self { region: location.region, zone: location.zone }
+        Self { region: location.region.into(), zone: location.zone.into() }
     }
 }
 
@@ -50,7 +50,11 @@ pub(super) fn members(nodeset: &Nodeset) -> Vec<pb::Member> {
 /// The nodeset of these members.
 pub(super) fn nodeset(field: &'static str, members: Vec<pb::Member>) -> Result<Nodeset, DecodeError> {
     at_most(field, members.len(), NODESET_MAX)?;
-    let members = members.into_iter().map(Member::try_from).collect::<Result<_, _>>()?;
+    nodeset_of(field, members.into_iter().map(Member::try_from).collect::<Result<_, _>>()?)
+}
+
+/// The same of members that were read.
+pub(super) fn nodeset_of(field: &'static str, members: Vec<Member>) -> Result<Nodeset, DecodeError> {
     Nodeset::new(members).map_err(|error| match error {
         NodesetError::Empty => DecodeError::Missing { field },
         NodesetError::TooLarge { members } => DecodeError::TooLong { field, actual: members, max: NODESET_MAX },

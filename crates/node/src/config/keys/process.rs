@@ -1,6 +1,7 @@
 //! Keys of `bifrost server`: the node, its part in metadata, and what it tells monitoring.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bifrost::catalog::validate_name;
 use bifrost_etcd::InvalidEtcdOptions;
@@ -40,13 +41,13 @@ pub(super) const KEYS: &[Key] = keys! {
     "Where clients and other nodes reach the node, HOST:PORT. Empty means where it listens."
 
     node.region Text {
-        |config| config.node.location.region.clone(),
+        |config| config.node.location.region.to_string(),
         |config, text| set_place(text, &mut config.node.location.region)
     }
     "The region in which the node stands: a domain that fails as one. Empty means that there is only one."
 
     node.zone Text {
-        |config| config.node.location.zone.clone(),
+        |config| config.node.location.zone.to_string(),
         |config, text| set_place(text, &mut config.node.location.zone)
     }
     "The zone of its region in which the node stands. Empty means that there is only one."
@@ -148,11 +149,11 @@ fn set_optional(text: &str, field: &mut Option<String>) -> Result<(), Rejected> 
     Ok(())
 }
 
-fn set_place(text: &str, field: &mut String) -> Result<(), Rejected> {
+fn set_place(text: &str, field: &mut Arc<str>) -> Result<(), Rejected> {
     if !text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')) {
         return Err(Rejected::Range("letters, digits, - and _".to_owned()));
     }
-    text.clone_into(field);
+    *field = text.into();
     Ok(())
 }
 

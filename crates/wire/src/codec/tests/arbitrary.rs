@@ -278,7 +278,7 @@ pub(super) fn watch_message() -> impl Strategy<Value = WatchMessage> {
 }
 
 fn location() -> impl Strategy<Value = Location> {
-    (".{0,6}", ".{0,6}").prop_map(|(region, zone)| Location { region, zone })
+    (".{0,6}", ".{0,6}").prop_map(|(region, zone)| Location { region: region.into(), zone: zone.into() })
 }
 
 fn nodeset() -> impl Strategy<Value = Nodeset> {
@@ -360,17 +360,18 @@ fn segment_parts() -> impl Strategy<Value = SegmentParts> {
     ((nodeset(), replication(), node()), sealed)
 }
 
-/// Contiguous segments; the last one is open or not.
-fn segments(log: LogId, parts: Vec<SegmentParts>, open: bool) -> Vec<Segment> {
+/// Contiguous segments, of which some share what they were opened with; the first ones may have left, and the last one is
+/// open or not.
+fn segments(log: LogId, parts: Vec<SegmentParts>, (first, share, open): (u32, usize, bool)) -> Vec<Segment> {
     let count = parts.len();
-    let mut base_lsn = Lsn::FIRST;
+    let mut base_lsn = Lsn::new(1 + u64::from(first)).expect("at least 1");
     let mut segments = Vec::new();
-    for (index, ((nodeset, replication, sequencer), (tail, lost_from, op, actor, reason, timings))) in
-        parts.into_iter().enumerate()
-    {
+    let shared: Vec<_> = parts.iter().map(|(params, _)| params.clone()).collect();
+    for (number, (_, (tail, lost_from, op, actor, reason, timings))) in parts.into_iter().enumerate() {
+        let (nodeset, replication, sequencer) = shared[number % share].clone();
         let tail = LogletOffset::new(tail).expect("at least 1");
-        let id = LogletId::new(log, SegmentIndex::new(index as u32 * 2));
-        let state = if open && index + 1 == count {
+        let id = LogletId::new(log, SegmentIndex::new(first + number as u32 * 2));
+        let state = if open && number + 1 == count {
             SegmentState::Open
         } else {
             let lost_from = lost_from.and_then(|from| LogletOffset::new(1 + from % tail.get()));
@@ -385,15 +386,18 @@ fn segments(log: LogId, parts: Vec<SegmentParts>, open: bool) -> Vec<Segment> {
 pub(super) fn chain() -> impl Strategy<Value = Chain> {
     (
         (non_zero::<LogId>(), option::of(".{0,20}"), any::<u64>(), option::of(non_zero::<Lsn>())),
-        (vec(segment_parts(), 1..4), any::<bool>()),
+        vec(segment_parts(), 1..8).prop_flat_map(|parts| {
+            let shape = (prop_oneof![Just(0), any::<u16>().prop_map(u32::from)], 1..=parts.len(), any::<bool>());
+            (Just(parts), shape)
+        }),
         (option::of(pending()), vec(finished(), 0..3)),
     )
-        .prop_map(|((log, name, version, trim_point), (parts, open), (pending, finished))| Chain {
+        .prop_map(|((log, name, version, trim_point), (parts, shape), (pending, finished))| Chain {
             log,
             name,
             version,
-            segments: segments(log, parts, open),
-            next_segment: SegmentIndex::new(9),
+            segments: segments(log, parts, shape),
+            next_segment: SegmentIndex::new(shape.0 + 16),
             pending,
             finished,
             trim_point,
