@@ -1,10 +1,9 @@
 //! The entry point: one handle over three back ends.
 
-use std::collections::BTreeMap;
 use std::fmt;
 #[cfg(feature = "rocksdb")]
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "rocksdb")]
@@ -41,6 +40,7 @@ use crate::metadata_pool::{MetadataPool, WrongAddress};
 use crate::options::{LogOptions, Options};
 use crate::placement::{Leave, Situation, default_replication, place};
 use crate::reconfigure::Progress;
+use crate::states::States;
 
 /// Attempts at making a log while metadata gives no answer.
 const CREATE_ATTEMPTS: u32 = 10;
@@ -85,7 +85,7 @@ pub struct Bifrost {
 
 struct Inner {
     cluster: Arc<Cluster>,
-    logs: Mutex<BTreeMap<LogId, Weak<LogState>>>,
+    logs: Mutex<States<LogState>>,
     hosted: Option<Hosted>,
 }
 
@@ -171,7 +171,7 @@ impl Bifrost {
 
     fn assemble(cluster: Arc<Cluster>, hosted: Option<Hosted>) -> Self {
         let alone = hosted.is_some();
-        let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) };
+        let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(States::new()), hosted }) };
         if alone {
             bifrost.start_controller(None, ControllerOptions::default());
         }
@@ -402,7 +402,7 @@ impl Bifrost {
     }
 
     async fn explain_as(&self, asked: Asked, log: LogId) -> Explanation {
-        let known = self.inner.logs.lock().get(&log).and_then(Weak::upgrade);
+        let known = self.inner.logs.lock().get(log);
         let last_seen = known.map(|state| state.chain().chain.clone());
         Explanation::of(asked, explain::gather(&self.inner.cluster, log, last_seen).await)
     }
@@ -454,14 +454,13 @@ impl Bifrost {
     /// The shared state of a log: one per process, however many handles. It is followed once there is a handle.
     pub(crate) fn state(&self, stored: StoredChain) -> Arc<LogState> {
         let mut logs = self.inner.logs.lock();
-        logs.retain(|_, state| state.strong_count() > 0);
         let log = stored.chain.log;
-        if let Some(state) = logs.get(&log).and_then(Weak::upgrade) {
+        if let Some(state) = logs.get(log) {
             state.learn(stored);
             return state;
         }
         let state = LogState::new(self.inner.cluster.clone(), stored);
-        logs.insert(log, Arc::downgrade(&state));
+        logs.insert(log, &state);
         state
     }
 }

@@ -66,6 +66,7 @@ pub mod placement;
 pub mod reader;
 pub mod reconfigure;
 mod settle;
+mod states;
 #[cfg(test)]
 mod test_world;
 
