@@ -189,6 +189,19 @@ impl Catalog {
         decode_stored(&stored)
     }
 
+    /// The same, and the revision of the store at that moment: a watch from there on tells of every later change. The
+    /// revision of the chain itself may be older than the changes that the store remembers.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownLog`] when there is none.
+    pub(crate) async fn chain_at(&self, log: LogId) -> Result<(StoredChain, Revision), CatalogError> {
+        let key = chain_key(log);
+        let page = self.store.list(key.clone(), None, 1).await?;
+        let found = page.entries.first().filter(|(found, _)| *found == key);
+        let (_, stored) = found.ok_or(CatalogError::UnknownLog)?;
+        Ok((decode_stored(stored)?, page.revision))
+    }
+
     /// A chain as this process has seen it, without asking anybody; it may be old. `None` if it has not.
     pub(crate) fn chain_seen(&self, log: LogId) -> Option<StoredChain> {
         decode_stored(&self.store.seen(&chain_key(log))?).ok()

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::directory::Directory;
+use crate::follow::Follower;
 use crate::liveness::Detector;
 use crate::options::Options;
 
@@ -25,6 +26,7 @@ pub(crate) struct Cluster {
     pub(crate) directory: Directory,
     pub(crate) options: Options,
     pub(crate) rounds: Rounds,
+    pub(crate) follower: Follower,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Of the metadata member in this process, if there is one.

@@ -31,6 +31,7 @@ use crate::directory::Directory;
 use crate::drain::drain;
 use crate::error::LogError;
 use crate::explain::{self, Asked, Explanation, MetadataView};
+use crate::follow::Follower;
 use crate::liveness::Detector;
 use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
@@ -531,6 +532,7 @@ impl Cluster {
             directory,
             options,
             rounds: Rounds::default(),
+            follower: Follower::default(),
             tasks,
             stop,
             detector: OnceLock::new(),
