@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
+use crate::create::Creator;
 use crate::directory::Directory;
 use crate::follow::Follower;
 use crate::liveness::Detector;
@@ -23,6 +24,7 @@ use crate::options::Options;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) catalog: Catalog,
+    pub(crate) creator: Creator,
     pub(crate) directory: Directory,
     pub(crate) options: Options,
     pub(crate) rounds: Rounds,

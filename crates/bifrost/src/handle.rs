@@ -25,6 +25,7 @@ use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
 use crate::cluster::{Cluster, Rounds, fresh_op, random_id};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::controller::{ControllerOptions, control};
+use crate::create::Creator;
 use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
@@ -241,7 +242,7 @@ impl Bifrost {
         let op = fresh_op();
         let mut attempt = 1;
         loop {
-            match cluster.catalog.create_log_under(name, op, &first, roster).await {
+            match cluster.creator.create(&cluster.catalog, name, op, &first, roster).await {
                 Err(CatalogError::NodesChanged) if attempt < CREATE_ATTEMPTS => {
                     attempt += 1;
                     (first, roster) = self.place_first(&options).await?;
@@ -527,8 +528,14 @@ impl Cluster {
         tasks.spawn(async move {
             let _stopped = token.run_until_cancelled_owned(follower.follow(Some(revision))).await;
         });
+        let (creator, creating) = Creator::new(catalog.clone());
+        let token = stop.child_token();
+        tasks.spawn(async move {
+            let _stopped = token.run_until_cancelled_owned(creating).await;
+        });
         Ok(Arc::new(Self {
             catalog,
+            creator,
             directory,
             options,
             rounds: Rounds::default(),

@@ -46,6 +46,7 @@ mod clock;
 mod cluster;
 pub mod connect;
 pub mod controller;
+mod create;
 mod declared_lost;
 pub mod delete;
 pub mod directory;
