@@ -12,6 +12,8 @@ pub struct Effort {
     pub appends: usize,
     /// Of them, how many with nothing else in flight.
     pub alone: usize,
+    /// Records that are delivered to all readers of a log together, at most, while they are counted.
+    pub deliveries: usize,
     /// How long is watched what servers do when nobody asks them for anything.
     pub idle: Duration,
     /// Bytes of a backlog that readers read from its start.
@@ -22,12 +24,24 @@ pub struct Effort {
 
 impl Effort {
     /// For figures.
-    pub const FULL: Self =
-        Self { appends: 20_000, alone: 300, idle: Duration::from_secs(10), backlog_bytes: 4 << 20, tells: true };
+    pub const FULL: Self = Self {
+        appends: 20_000,
+        alone: 300,
+        deliveries: 200_000,
+        idle: Duration::from_secs(10),
+        backlog_bytes: 4 << 20,
+        tells: true,
+    };
 
     /// To see that it works.
-    pub const LEAST: Self =
-        Self { appends: 40, alone: 4, idle: Duration::from_millis(50), backlog_bytes: 64 << 10, tells: false };
+    pub const LEAST: Self = Self {
+        appends: 40,
+        alone: 4,
+        deliveries: 1000,
+        idle: Duration::from_millis(50),
+        backlog_bytes: 64 << 10,
+        tells: false,
+    };
 
     pub fn told(&self, what: &str) {
         if self.tells {

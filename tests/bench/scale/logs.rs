@@ -21,8 +21,8 @@ const SERVERS: usize = 3;
 const AT_ONCE: usize = 64;
 /// Appends at once when all logs have one.
 const IN_FLIGHT: usize = 64;
-/// Logs with an open appender at once: far below the streams that one connection may have.
-const OPEN_MAX: usize = 512;
+/// Logs with an open appender at once, at every point alike but that of one log, whose appends share batches.
+const OPEN_MAX: usize = 100;
 /// How long it is waited at most until every log has a sequencer that lives.
 const CARE_MAX: Duration = Duration::from_secs(300);
 /// Between two looks whether they have.

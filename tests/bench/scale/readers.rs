@@ -91,8 +91,8 @@ pub async fn at_the_tail(load: &'static str, below: &Path, readers: usize, logs:
     point.add("memory_per_reader_bytes", (opened.resident - before.resident).max(0.0) / readers as f64);
     effort.told(&format!("{readers} readers are at the end of {logs} logs"));
 
-    // As many deliveries for few readers as for many would take for ever.
-    let appends = if readers > 100 { effort.appends.div_ceil(10) } else { effort.appends };
+    // As many appends for many readers as for few would be delivered for ever.
+    let appends = effort.appends.min(effort.deliveries.div_ceil(readers.div_ceil(logs)));
     let before = processes.sample();
     let mut times = Vec::with_capacity(appends);
     for number in 0..appends {
