@@ -21,6 +21,8 @@ const HISTORY_RECORD_BYTES: usize = 64 << 10;
 const IN_FLIGHT: usize = 64;
 /// The part of the history that is trimmed.
 const TRIMMED_TENTHS: u64 = 9;
+/// Whole files that a server may keep.
+const KEPT_BYTES: u64 = 256 << 20;
 /// How long the space may take to come back.
 const GIVES_BACK_MAX: Duration = Duration::from_secs(180);
 
@@ -79,8 +81,8 @@ pub async fn measure(below: &Path, bytes: u64, effort: &Effort) -> Point {
     let trimmed = records * TRIMMED_TENTHS / 10;
     log.trim(Lsn::try_from(trimmed.max(1)).expect("not 0")).await.expect("trimmed");
     point.add("trim_ms", begun.elapsed().as_secs_f64() * 1e3);
-    // What stays: the last tenth, and as much again for files that are partly needed or kept to be used again.
-    let wanted = full.saturating_sub(bytes * (TRIMMED_TENTHS - 1) / 10);
+    // What stays: the last tenth, and as much again for files that are partly needed; and some that are kept to be used again.
+    let wanted = full.saturating_sub(bytes * (TRIMMED_TENTHS - 1) / 10) + KEPT_BYTES;
     let mut left = processes.disk_bytes();
     while left > wanted && begun.elapsed() < GIVES_BACK_MAX {
         sleep(Duration::from_millis(100)).await;
