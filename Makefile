@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check fmt bench bench-failover bench-peers chaos fuzz sim exam models ci
+.PHONY: help setup demo test lint check fmt bench bench-failover bench-scale bench-peers chaos fuzz sim exam models ci
 
 CARGO ?= cargo
 # Flags of `bifrost demo`, for example ARGS='--seconds 5 --json'.
@@ -58,6 +58,10 @@ bench: ## measure appends and tailing reads, in the release profile
 bench-failover: ## measure how long writers wait when nodes are stopped, killed and cut off; ARGS=kill chooses rows
 	@scripts/setup
 	$(CARGO) bench --locked --package bifrost-tests --bench failover -- $(ARGS)
+
+bench-scale: ## measure what more logs, readers and history cost; ARGS='logs=1 logs=30000 history=2GiB' chooses
+	@scripts/setup build
+	$(CARGO) bench --locked --package bifrost-tests --bench scale -- $(ARGS)
 
 bench-peers: ## measure Bifrost, its peers and a floor side by side; ARGS='--peers bifrost,nats --rounds 1 --seconds 2' chooses
 	@CARGO=$(CARGO) bench/peers/run $(ARGS)

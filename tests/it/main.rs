@@ -55,6 +55,18 @@ mod python;
 mod readme;
 mod replaced_successor;
 mod roles;
+#[path = "../bench/scale"]
+mod scale {
+    pub mod effort;
+    pub mod history;
+    pub mod load;
+    pub mod logs;
+    pub mod point;
+    pub mod processes;
+    pub mod readers;
+}
+#[path = "scale.rs"]
+mod scale_bench;
 mod server;
 mod server_refusals;
 mod short_chain;

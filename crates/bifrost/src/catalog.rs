@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bifrost_types::limits::LOG_NAME_BYTES_MAX;
-use bifrost_types::{Chain, ClusterId, LogId, NodeId, NodeRecord, OpId, Successor};
+use bifrost_types::{Chain, ClusterId, LogId, NodeId, NodeRecord};
 use bifrost_wire::codec::{decode_chain, decode_node_record, encode_chain, encode_node_record};
 use bifrost_wire::metadata::{
     MetadataError, MetadataStore, Precondition, Revision, Txn, TxnOutcome, Versioned, WatchStream,
@@ -29,11 +29,13 @@ use crate::chain::{self, ChainError};
 use crate::cluster::random_id;
 
 mod chains;
+mod create;
 mod defaults;
 mod pins;
 mod roster;
 mod tombstones;
 
+pub(crate) use self::create::{NewLog, Together};
 pub use self::roster::Roster;
 pub use self::tombstones::StoredTombstone;
 
@@ -189,6 +191,19 @@ impl Catalog {
         decode_stored(&stored)
     }
 
+    /// The same, and the revision of the store at that moment: a watch from there on tells of every later change. The
+    /// revision of the chain itself may be older than the changes that the store remembers.
+    ///
+    /// # Errors
+    /// [`CatalogError::UnknownLog`] when there is none.
+    pub(crate) async fn chain_at(&self, log: LogId) -> Result<(StoredChain, Revision), CatalogError> {
+        let key = chain_key(log);
+        let page = self.store.list(key.clone(), None, 1).await?;
+        let found = page.entries.first().filter(|(found, _)| *found == key);
+        let (_, stored) = found.ok_or(CatalogError::UnknownLog)?;
+        Ok((decode_stored(stored)?, page.revision))
+    }
+
     /// A chain as this process has seen it, without asking anybody; it may be old. `None` if it has not.
     pub(crate) fn chain_seen(&self, log: LogId) -> Option<StoredChain> {
         decode_stored(&self.store.seen(&chain_key(log))?).ok()
@@ -222,77 +237,6 @@ impl Catalog {
                 Err(CatalogError::NodesChanged)
             }
             TxnOutcome::Conflict(_) => Err(CatalogError::Conflict),
-        }
-    }
-
-    /// Makes a log, or finds the one that this same operation made before.
-    ///
-    /// # Errors
-    /// [`CatalogError::NameTaken`] when another operation has the name; [`CatalogError::Metadata`] with
-    /// [`MetadataError::Unknown`] when the outcome is not known: call again with the same `op`.
-    pub async fn create_log(
-        &self,
-        name: Option<&str>,
-        op: OpId,
-        first: &Successor,
-    ) -> Result<StoredChain, CatalogError> {
-        self.create_log_if(name, op, first, None).await
-    }
-
-    /// The same, if the roster is still as it was read before the nodes of the first segment were chosen.
-    ///
-    /// # Errors
-    /// [`CatalogError::NodesChanged`] when it is not; else see [`create_log`](Self::create_log).
-    pub async fn create_log_under(
-        &self,
-        name: Option<&str>,
-        op: OpId,
-        first: &Successor,
-        roster: Roster,
-    ) -> Result<StoredChain, CatalogError> {
-        self.create_log_if(name, op, first, Some(roster)).await
-    }
-
-    async fn create_log_if(
-        &self,
-        name: Option<&str>,
-        op: OpId,
-        first: &Successor,
-        roster: Option<Roster>,
-    ) -> Result<StoredChain, CatalogError> {
-        if let Some(name) = name {
-            validate_name(name)?;
-        }
-        loop {
-            if let Some(name) = name
-                && let Some(log) = self.log_id(name).await?
-            {
-                match self.chain(log).await {
-                    Ok(stored) if stored.chain.outcome(op).is_some() => return Ok(stored),
-                    Ok(_) => return Err(CatalogError::NameTaken { log }),
-                    // It was deleted between the two reads: the name is free.
-                    Err(CatalogError::UnknownLog) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            let (log, txn) = self.take_id::<LogId>(NEXT_LOG_ID, |id| id.checked_add(1)).await?;
-            let chain = chain::create(log, name.map(str::to_owned), op, first.clone());
-            let key = chain_key(log);
-            let mut txn = txn.expect(&key, Precondition::Absent).put(&key, encode_chain(&chain));
-            if let Some(name) = name {
-                let key = log_name_key(name);
-                txn = txn.expect(&key, Precondition::Absent).put(&key, log.to_string());
-            }
-            if let Some(roster) = roster {
-                txn = roster.demand(txn);
-            }
-            match self.store.txn(txn).await? {
-                TxnOutcome::Committed(revision) => return Ok(StoredChain { chain, revision }),
-                TxnOutcome::Conflict(found) if roster.is_some_and(|roster| roster.moved(&found)) => {
-                    return Err(CatalogError::NodesChanged);
-                }
-                TxnOutcome::Conflict(_) => {} // another log was made at the same time: take the next id
-            }
         }
     }
 

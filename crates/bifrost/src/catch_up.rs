@@ -19,9 +19,10 @@
 //! role. While a copy has holes it says that it misses the records, and readers ask another one; a record is lost only when
 //! *every* copy denies it that was not declared lost (R3).
 //!
-//! Reading order: [`share`] (what a disk should have), [`core`], [`progress`], [`pace`], `step` (what one step does),
+//! Reading order: [`share`] (what a disk should have), [`core`], `cases` (which segment is next), [`progress`], [`pace`], `step` (what one step does),
 //! `driver`, `metrics`.
 
+mod cases;
 pub mod core;
 mod driver;
 mod metrics;

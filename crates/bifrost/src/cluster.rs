@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
+use crate::create::Creator;
 use crate::directory::Directory;
+use crate::follow::Follower;
 use crate::liveness::Detector;
 use crate::options::Options;
 
@@ -22,9 +24,11 @@ use crate::options::Options;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) catalog: Catalog,
+    pub(crate) creator: Creator,
     pub(crate) directory: Directory,
     pub(crate) options: Options,
     pub(crate) rounds: Rounds,
+    pub(crate) follower: Follower,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Of the metadata member in this process, if there is one.

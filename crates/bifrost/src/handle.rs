@@ -1,10 +1,9 @@
 //! The entry point: one handle over three back ends.
 
-use std::collections::BTreeMap;
 use std::fmt;
 #[cfg(feature = "rocksdb")]
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[cfg(feature = "rocksdb")]
@@ -26,12 +25,14 @@ use crate::catalog::{Catalog, CatalogError, Roster, StoredChain};
 use crate::cluster::{Cluster, Rounds, fresh_op, random_id};
 use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::controller::{ControllerOptions, control};
+use crate::create::Creator;
 use crate::delete::sweeper::{SweeperOptions, sweep};
 use crate::delete::{Deleter, give_back};
 use crate::directory::Directory;
 use crate::drain::drain;
 use crate::error::LogError;
 use crate::explain::{self, Asked, Explanation, MetadataView};
+use crate::follow::Follower;
 use crate::liveness::Detector;
 use crate::local_node::{LocalNode, NodeError, Storage};
 use crate::log::Log;
@@ -41,6 +42,7 @@ use crate::metadata_pool::{MetadataPool, WrongAddress};
 use crate::options::{LogOptions, Options};
 use crate::placement::{Leave, Situation, default_replication, place};
 use crate::reconfigure::Progress;
+use crate::states::States;
 
 /// Attempts at making a log while metadata gives no answer.
 const CREATE_ATTEMPTS: u32 = 10;
@@ -85,7 +87,7 @@ pub struct Bifrost {
 
 struct Inner {
     cluster: Arc<Cluster>,
-    logs: Mutex<BTreeMap<LogId, Weak<LogState>>>,
+    logs: Mutex<States<LogState>>,
     hosted: Option<Hosted>,
 }
 
@@ -171,7 +173,7 @@ impl Bifrost {
 
     fn assemble(cluster: Arc<Cluster>, hosted: Option<Hosted>) -> Self {
         let alone = hosted.is_some();
-        let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(BTreeMap::new()), hosted }) };
+        let bifrost = Self { inner: Arc::new(Inner { cluster, logs: Mutex::new(States::new()), hosted }) };
         if alone {
             bifrost.start_controller(None, ControllerOptions::default());
         }
@@ -240,7 +242,7 @@ impl Bifrost {
         let op = fresh_op();
         let mut attempt = 1;
         loop {
-            match cluster.catalog.create_log_under(name, op, &first, roster).await {
+            match cluster.creator.create(&cluster.catalog, name, op, &first, roster).await {
                 Err(CatalogError::NodesChanged) if attempt < CREATE_ATTEMPTS => {
                     attempt += 1;
                     (first, roster) = self.place_first(&options).await?;
@@ -402,7 +404,7 @@ impl Bifrost {
     }
 
     async fn explain_as(&self, asked: Asked, log: LogId) -> Explanation {
-        let known = self.inner.logs.lock().get(&log).and_then(Weak::upgrade);
+        let known = self.inner.logs.lock().get(log);
         let last_seen = known.map(|state| state.chain().chain.clone());
         Explanation::of(asked, explain::gather(&self.inner.cluster, log, last_seen).await)
     }
@@ -454,14 +456,13 @@ impl Bifrost {
     /// The shared state of a log: one per process, however many handles. It is followed once there is a handle.
     pub(crate) fn state(&self, stored: StoredChain) -> Arc<LogState> {
         let mut logs = self.inner.logs.lock();
-        logs.retain(|_, state| state.strong_count() > 0);
         let log = stored.chain.log;
-        if let Some(state) = logs.get(&log).and_then(Weak::upgrade) {
+        if let Some(state) = logs.get(log) {
             state.learn(stored);
             return state;
         }
         let state = LogState::new(self.inner.cluster.clone(), stored);
-        logs.insert(log, Arc::downgrade(&state));
+        logs.insert(log, &state);
         state
     }
 }
@@ -527,11 +528,18 @@ impl Cluster {
         tasks.spawn(async move {
             let _stopped = token.run_until_cancelled_owned(follower.follow(Some(revision))).await;
         });
+        let (creator, creating) = Creator::new(catalog.clone());
+        let token = stop.child_token();
+        tasks.spawn(async move {
+            let _stopped = token.run_until_cancelled_owned(creating).await;
+        });
         Ok(Arc::new(Self {
             catalog,
+            creator,
             directory,
             options,
             rounds: Rounds::default(),
+            follower: Follower::default(),
             tasks,
             stop,
             detector: OnceLock::new(),

@@ -31,8 +31,8 @@
 //! ```
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
-//! [`reconfigure`], [`delete`] and [`shorten`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent), `hand_over` (a planned stop),
-//! `log_state` (what handles share), `declared_lost` (what readers need not wait for),
+//! [`reconfigure`], [`delete`] and [`shorten`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent),
+//! `hand_over` (a planned stop), `log_state` (what handles share), `follow` (how they hear of changes), `declared_lost` (what readers need not wait for),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
 //! [`local_node`] (a node in this process), [`catch_up`] (what its disk misses), [`nodes`] (what an operator sees and
 //! does), [`error`], [`options`]; and [`explain`] for people.
@@ -46,12 +46,14 @@ mod clock;
 mod cluster;
 pub mod connect;
 pub mod controller;
+mod create;
 mod declared_lost;
 pub mod delete;
 pub mod directory;
 mod drain;
 pub mod error;
 pub mod explain;
+mod follow;
 mod give_back;
 mod hand_over;
 pub mod handle;
@@ -68,6 +70,7 @@ pub mod reader;
 pub mod reconfigure;
 mod settle;
 pub mod shorten;
+mod states;
 #[cfg(test)]
 mod test_world;
 

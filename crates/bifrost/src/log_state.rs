@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use bifrost_loglet::read::Readable;
 use bifrost_types::plant::{self, Plant};
@@ -12,17 +12,16 @@ use bifrost_types::{
     Actor, Chain, CloseReason, LogId, LogletId, LogletOffset, LogletParams, Lsn, NodeId, Reconfiguration, Segment,
     SegmentIndex, SegmentState, Successor,
 };
-use bifrost_wire::metadata::{MetadataError, Revision};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Duration, sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::back_off::BackOff;
-use crate::catalog::{Catalog, CatalogError, Roster, StoredChain, decode_chain_value};
+use crate::catalog::{CatalogError, Roster, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
+use crate::follow::Following;
 use crate::placement::{Leave, PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
@@ -58,8 +57,8 @@ pub(crate) struct LogState {
     preferred: Mutex<Option<NodeId>>,
     /// Cancelled when the log is known to be deleted.
     pub(crate) deleted: CancellationToken,
-    /// Ends the task that follows the chain, if there is one.
-    following: OnceLock<DropGuard>,
+    /// Ends what follows the chain, if anything does.
+    following: OnceLock<Following>,
 }
 
 impl LogState {
@@ -86,15 +85,7 @@ impl LogState {
     /// Follows the chain from now on, until the last handle is gone. Whoever only closes a segment does without: its writes
     /// find out what it does not know, and a watch for each log of a node that died costs more than all the rest.
     pub(crate) fn follow(self: &Arc<Self>) {
-        self.following.get_or_init(|| {
-            let stop = self.cluster.stop.child_token();
-            let following = follow(Arc::downgrade(self), self.cluster.catalog.clone(), self.log);
-            let guard = stop.clone().drop_guard();
-            self.cluster.tasks.spawn(async move {
-                let _stopped = stop.run_until_cancelled_owned(following).await;
-            });
-            guard
-        });
+        self.following.get_or_init(|| Following::begin(self));
     }
 
     /// The number of a new reader. Those of one process take turns among the copies, so that no server has them all.
@@ -201,7 +192,7 @@ impl LogState {
     }
 
     /// A log that was there and is not was deleted: ids are not given twice (C2).
-    fn explain_absence(&self, error: CatalogError) -> CatalogError {
+    pub(crate) fn explain_absence(&self, error: CatalogError) -> CatalogError {
         match error {
             CatalogError::UnknownLog => {
                 self.deleted.cancel();
@@ -479,57 +470,6 @@ impl Surroundings for LogState {
             }
         })
     }
-}
-
-/// Follows a chain until its state, or the log, is gone. Holds the state only for moments.
-async fn follow(state: Weak<LogState>, catalog: Catalog, log: LogId) {
-    let mut back_off = BackOff::new();
-    let revision = |state: Arc<LogState>| (!state.deleted.is_cancelled()).then(|| state.chain().revision);
-    while let Some(before) = state.upgrade().and_then(revision) {
-        if let Err(error) = follow_once(&state, &catalog, log, before).await {
-            debug!(%log, %error, "the chain is not followed");
-        }
-        if state.upgrade().is_some_and(|state| state.chain().revision > before) {
-            back_off.reset();
-        }
-        back_off.pause().await;
-    }
-}
-
-/// Returns when the watch ends.
-async fn follow_once(
-    state: &Weak<LogState>,
-    catalog: &Catalog,
-    log: LogId,
-    after: Revision,
-) -> Result<(), CatalogError> {
-    let learn = |stored: &StoredChain| state.upgrade().into_iter().for_each(|state| state.learn(stored.clone()));
-    let lost = |error| state.upgrade().map_or(error, |state| state.explain_absence(error));
-    let mut watch = match catalog.watch_chain(log, after).await {
-        Ok(watch) => watch,
-        // What happened since is told by the chain alone.
-        Err(CatalogError::Metadata(MetadataError::Compacted { .. })) => {
-            learn(&catalog.chain(log).await.map_err(lost)?);
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    while let Some(changes) = watch.recv().await {
-        let changes = match changes {
-            Ok(changes) => changes,
-            Err(MetadataError::Compacted { .. }) => break,
-            Err(error) => return Err(error.into()),
-        };
-        for change in changes.changes {
-            match change.value {
-                Some(value) => learn(&StoredChain { chain: decode_chain_value(&value)?, revision: change.revision }),
-                None => return Err(lost(CatalogError::UnknownLog)),
-            }
-        }
-    }
-    // What happened after the stream broke is read at once, not with the next change.
-    learn(&catalog.chain(log).await.map_err(lost)?);
-    Ok(())
 }
 
 /// Whether the log was closed because it is being deleted: nothing comes after it, and it will not be there for long.

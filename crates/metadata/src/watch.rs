@@ -5,7 +5,7 @@
 //! and the watcher misses nothing; once it is not, the watcher ends with `Compacted`. Values are shared with history,
 //! hence a slow watcher pins at most what history held, and never makes the writer wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bifrost_wire::metadata::{Changes, MetadataError, Revision, WatchStream};
 use tokio::sync::mpsc;
@@ -19,10 +19,29 @@ const QUEUE: usize = HISTORY_REVISIONS_MAX + 2;
 /// A watcher without news is told the revision after this many, so that it can resume from within history.
 const PROGRESS_REVISIONS: Revision = (HISTORY_REVISIONS_MAX / 2) as Revision;
 
-/// All watches of one store.
-#[derive(Debug, Default)]
+/// Between two looks at every watcher. Some fall silent or go without any news of theirs: that is seen then.
+const SWEEP_REVISIONS: Revision = (HISTORY_REVISIONS_MAX / 8) as Revision;
+/// With fewer watchers than this none is looked at for having gone when another one comes.
+const SWEEP_AT_FIRST: usize = 64;
+
+const _: () =
+    assert!(PROGRESS_REVISIONS + SWEEP_REVISIONS < HISTORY_REVISIONS_MAX as Revision, "progress comes in time");
+
+/// All watches of one store, by prefix: a commit costs what those cost that it is news for, not what all cost.
+#[derive(Debug)]
 pub(crate) struct Watchers {
-    watchers: Vec<Watcher>,
+    watchers: BTreeMap<String, Vec<Watcher>>,
+    count: usize,
+    /// With this many watchers, those that were dropped are swept out.
+    sweep_at: usize,
+    /// After this revision all are looked at.
+    swept: Revision,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { watchers: BTreeMap::new(), count: 0, sweep_at: SWEEP_AT_FIRST, swept: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -44,8 +63,12 @@ impl Watchers {
         prefix: String,
         after: Revision,
     ) -> Result<WatchStream, MetadataError> {
-        self.watchers.retain(|watcher| !watcher.items.is_closed());
-        if self.watchers.len() >= WATCHERS_MAX {
+        self.retain_of(&prefix, |watcher| !watcher.items.is_closed());
+        if self.count >= self.sweep_at.min(WATCHERS_MAX) {
+            self.retain(|watcher| !watcher.items.is_closed());
+            self.sweep_at = SWEEP_AT_FIRST.max(self.count * 2);
+        }
+        if self.count >= WATCHERS_MAX {
             return Err(MetadataError::Unavailable);
         }
         let (items, stream) = mpsc::channel(QUEUE);
@@ -57,16 +80,50 @@ impl Watchers {
         if watcher.queued.is_empty() || watcher.told < keyspace.revision() {
             watcher.send(Changes { revision: keyspace.revision(), changes: Vec::new() });
         }
-        self.watchers.push(watcher);
+        self.watchers.entry(prefix).or_default().push(watcher);
+        self.count += 1;
         Ok(stream)
     }
 
     /// Tells of the revisions that were just committed to `keyspace`.
     pub(crate) fn publish(&mut self, commits: &[Changes], oldest: Revision) {
         for changes in commits {
-            self.watchers.retain_mut(|watcher| watcher.publish(changes, oldest));
+            let touched: BTreeSet<&str> = changes.changes.iter().flat_map(|change| prefixes(&change.key)).collect();
+            for prefix in touched {
+                self.retain_of(prefix, |watcher| watcher.publish(changes, oldest));
+            }
+            if changes.revision.saturating_sub(self.swept) >= SWEEP_REVISIONS {
+                self.swept = changes.revision;
+                self.retain(|watcher| watcher.told >= changes.revision || watcher.publish(changes, oldest));
+            }
         }
     }
+
+    /// Keeps those watchers of one prefix that are to stay.
+    fn retain_of(&mut self, prefix: &str, stays: impl FnMut(&mut Watcher) -> bool) {
+        let Some(watchers) = self.watchers.get_mut(prefix) else { return };
+        let before = watchers.len();
+        watchers.retain_mut(stays);
+        self.count -= before - watchers.len();
+        if watchers.is_empty() {
+            self.watchers.remove(prefix);
+        }
+    }
+
+    /// Keeps those watchers that are to stay.
+    fn retain(&mut self, mut stays: impl FnMut(&mut Watcher) -> bool) {
+        self.count = 0;
+        self.watchers.retain(|_, watchers| {
+            watchers.retain_mut(&mut stays);
+            self.count += watchers.len();
+            !watchers.is_empty()
+        });
+    }
+}
+
+/// Whatever a key begins with, from nothing to all of it.
+fn prefixes(key: &str) -> impl Iterator<Item = &str> {
+    (0..=key.len()).filter_map(|end| key.get(..end))
 }
 
 impl Watcher {

@@ -30,9 +30,6 @@ pub use image::{Image, ImageError, SNAPSHOT_BYTES_MAX};
 use snapshots::{Found, Snapshots};
 pub use witness::Witness;
 
-/// A snapshot is made when the log has grown by this many bytes since the last one.
-pub const LOG_BYTES: u64 = 16 << 20;
-
 /// The state machine of one member.
 #[derive(Debug)]
 pub struct StateMachine {
@@ -43,6 +40,8 @@ pub struct StateMachine {
     snapshots: Arc<tokio::sync::Mutex<Snapshots>>,
     shape: Arc<Mutex<Shape>>,
     grown: Arc<Notify>,
+    /// See [`RaftOptions::snapshot_entries`](crate::options::RaftOptions::snapshot_entries).
+    snapshot_entries: u64,
     /// Whether what is here before the first entry is worth a look: a snapshot of this disk.
     restored: bool,
     witness: Option<Arc<dyn Witness>>,
@@ -68,6 +67,7 @@ pub fn open(disk: &Disk, me: MemberId) -> Result<(LogStore, StateMachine), DiskE
         snapshots: Arc::new(tokio::sync::Mutex::new(snapshots)),
         shape,
         grown: Arc::new(Notify::new()),
+        snapshot_entries: u64::MAX,
         restored,
         witness: None,
     };
@@ -83,6 +83,11 @@ impl StateMachine {
     /// Told when the log has grown so far that a snapshot is due.
     pub fn grown(&self) -> Arc<Notify> {
         Arc::clone(&self.grown)
+    }
+
+    /// After so many entries a snapshot is due.
+    pub(crate) fn snapshot_after(&mut self, entries: u64) {
+        self.snapshot_entries = entries;
     }
 
     /// From here on somebody watches it. What was read from the disk is shown at once.
@@ -154,11 +159,7 @@ impl RaftStateMachine<Types> for StateMachine {
         for entry in entries {
             outcomes.push(self.apply_one(entry)?);
         }
-        let due = {
-            let shape = self.shape.lock();
-            shape.bytes_after(shape.covered) >= LOG_BYTES
-        };
-        if due {
+        if self.shape.lock().is_snapshot_due(self.applied, self.snapshot_entries) {
             self.grown.notify_one();
         }
         Ok(outcomes)

@@ -177,6 +177,7 @@ impl RunningMember {
         let owner = Owner { cluster: options.cluster, member: options.member, lineage };
         let lineage = disk.identify(owner).await?;
         let (log, mut machine) = machine::open(&disk, options.member)?;
+        machine.snapshot_after(options.snapshot_entries);
         if let Some(witness) = witness {
             machine.watch_by(witness);
         }
@@ -555,7 +556,8 @@ fn config(options: &RaftOptions) -> Config {
         install_snapshot_timeout: millis(options.snapshot_timeout),
         max_payload_entries: options.request_entries,
         snapshot_max_chunk_size: CHUNK_BYTES_MAX as u64,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        // So is when a snapshot is made, by bytes too.
+        snapshot_policy: SnapshotPolicy::Never,
         // Who asks for votes, and when, is decided here.
         enable_elect: false,
         // What goes is decided here, by bytes too.

@@ -41,8 +41,9 @@ pub struct RaftOptions {
     /// Bytes of keys and values that the group may hold, about: above it transactions that put something are refused.
     /// Default 256 MiB, the most: a snapshot is sent and read as a whole.
     pub state_bytes_max: u64,
-    /// A snapshot is made after this many entries, if it was not made before for their bytes. Default 4096: reading so many
-    /// again at a start takes no time that anybody notices.
+    /// A snapshot is made after this many entries, if it was not made before for their bytes, and once they have a quarter of
+    /// the bytes of a state that is larger than 1 MiB. Default 4096: reading so many again at a start takes no time that
+    /// anybody notices.
     pub snapshot_entries: u64,
     /// Entries that stay in the log at most though a snapshot covers them, for members that are a little behind. Default
     /// 512.

@@ -33,7 +33,9 @@ pub(crate) async fn run_backfill(
     metrics: Metrics,
 ) {
     while let Some(wish) = wishes.recv().await {
-        let done = timeout(STRETCH_DEADLINE, stretch(&params, &peers, wish, &metrics)).await.ok().flatten();
+        // Most loglets never need it: what it takes is not part of what each of them has all the time.
+        let copying = Box::pin(stretch(&params, &peers, wish, &metrics));
+        let done = timeout(STRETCH_DEADLINE, copying).await.ok().flatten();
         let until = done.unwrap_or(wish.from);
         debug!(loglet = %params.id, copy = wish.index.get(), from = %wish.from, %until, "backfill");
         sleep(if done.is_some() { STRETCH_PAUSE } else { FAILURE_PAUSE }).await;

@@ -26,6 +26,8 @@ use crate::pipe::PipeEvent;
 const INPUT_QUEUE: usize = 4096;
 /// Inputs taken at once: what they lead to is sent together.
 const INPUTS_PER_ROUND: usize = 512;
+/// Of the room for them, what stays between two rounds.
+const KEPT_ROOM: usize = 16;
 
 /// What arrives at a loglet's task.
 #[derive(Debug)]
@@ -156,8 +158,7 @@ impl Driver {
         info!(loglet = %self.loglet, "sequencer runs");
         self.metrics.loglets_running.increment(1.0);
         let mut rooms: FuturesUnordered<BoxFuture<'static, NodeIndex>> = FuturesUnordered::new();
-        let mut inputs = Vec::with_capacity(INPUTS_PER_ROUND);
-        let mut pipes = Vec::with_capacity(INPUTS_PER_ROUND);
+        let (mut inputs, mut pipes) = (Vec::new(), Vec::new());
         while self.core.phase() == Phase::Running {
             let wake = self.core.wake_at().map(|millis| self.started + Duration::from_millis(millis));
             tokio::select! {
@@ -178,6 +179,9 @@ impl Driver {
             self.run_effects();
             self.fill_pipes(&mut rooms);
             self.ask_for_backfill();
+            // Most of many loglets are idle, and keep nothing of their busy days.
+            inputs.shrink_to(KEPT_ROOM);
+            pipes.shrink_to(KEPT_ROOM);
         }
         self.finish(inputs).await;
     }

@@ -50,6 +50,14 @@ impl Catalog {
         }
     }
 
+    /// A revision that a watch of all chains can begin at now.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when metadata cannot be read.
+    pub(crate) async fn chains_revision(&self) -> Result<Revision, CatalogError> {
+        Ok(self.store.list(LOGS.to_owned(), None, 1).await?.revision)
+    }
+
     /// Delivers every change of any chain after a revision.
     ///
     /// # Errors
@@ -62,8 +70,7 @@ impl Catalog {
     /// cannot be understood.
     pub(crate) fn chain_change(change: &Change) -> Option<(LogId, Option<StoredChain>)> {
         let Some(value) = &change.value else {
-            let log = change.key.strip_prefix(LOGS)?.parse::<u64>().ok()?;
-            return Some((LogId::try_from(log).ok()?, None));
+            return Some((Self::log_of(&change.key)?, None));
         };
         match decode_chain_value(value) {
             Ok(chain) => Some((chain.log, Some(StoredChain { chain, revision: change.revision }))),
@@ -72,6 +79,11 @@ impl Catalog {
                 None
             }
         }
+    }
+
+    /// The log whose chain has this key.
+    pub(crate) fn log_of(key: &str) -> Option<LogId> {
+        LogId::try_from(key.strip_prefix(LOGS)?.parse::<u64>().ok()?).ok()
     }
 
     /// The node whose record has this key.

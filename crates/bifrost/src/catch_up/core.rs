@@ -17,12 +17,10 @@ use bifrost_wire::log_server::{CallError, CopyError};
 use bifrost_wire::metadata::Revision;
 
 use super::CatchUpOptions;
+use super::cases::{Case, Cases, Place, Stage, place, records_of};
 use super::pace::Pace;
 use super::progress::{CatchUpError, CatchUpState, Progress};
 use super::share::Share;
-
-/// Holes that are remembered of one segment; with more, those are filled before it is looked at further.
-pub const HOLES_MAX: usize = 1024;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,39 +125,13 @@ impl Step {
     }
 }
 
-/// How far a copy is known. Holes lie below `looked`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
-    New,
-    Looking { looked: LogletOffset, holes: VecDeque<(LogletOffset, LogletOffset)> },
-    Behind { looked: LogletOffset, holes: VecDeque<(LogletOffset, LogletOffset)> },
-    Filled,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Case {
-    share: Share,
-    stage: Stage,
-    /// Some records are lost: the copy will never be whole.
-    lossy: bool,
-    failed: u32,
-    due: Duration,
-}
-
-/// The newest segment of a log first.
-type Place = (LogId, Reverse<SegmentIndex>);
-
-const fn place(loglet: LogletId) -> Place {
-    (loglet.log, Reverse(loglet.segment))
-}
-
 /// The core. Kept: a share of the disk is a case or is settled, never both; the step under way may be of neither, when its
 /// segment went meanwhile.
 #[derive(Debug, Clone)]
 pub struct Core {
     options: CatchUpOptions,
     logs: BTreeMap<LogId, Revision>,
-    cases: BTreeMap<Place, Case>,
+    cases: Cases,
     /// Seen to be whole, or as whole as they will ever be.
     settled: BTreeSet<Place>,
     in_service: bool,
@@ -182,7 +154,7 @@ impl Core {
             pace: Pace::new(options.bytes_per_second),
             options,
             logs: BTreeMap::new(),
-            cases: BTreeMap::new(),
+            cases: Cases::default(),
             settled: BTreeSet::new(),
             in_service: false,
             room: true,
@@ -210,9 +182,7 @@ impl Core {
                 self.not_before = if room { now } else { self.not_before };
             }
             Event::PeersChanged => {
-                for case in self.cases.values_mut() {
-                    (case.failed, case.due) = (0, case.due.min(now));
-                }
+                self.cases.change_all(|case| (case.failed, case.due) = (0, case.due.min(now)));
             }
             Event::Ended { loglet, outcome } => self.on_ended(now, loglet, outcome),
             Event::Woken => {}
@@ -225,17 +195,9 @@ impl Core {
         if self.running.is_some() || !self.in_service {
             return None;
         }
-        let ready = self.pace.ready_at();
-        let mut first = None;
-        for case in self.cases.values().filter(|case| self.room || !case.stores()) {
-            let due = if case.stores() { case.due.max(self.not_before) } else { case.due };
-            // There may be ten thousand, and it is asked after each step.
-            if due <= ready {
-                return Some(ready);
-            }
-            first = Some(first.map_or(due, |first: Duration| first.min(due)));
-        }
-        first
+        let stores = self.cases.first_store_due().filter(|_| self.room).map(|due| due.max(self.not_before));
+        let due = self.cases.first_look_due().into_iter().chain(stores).min();
+        due.map(|due| due.max(self.pace.ready_at()))
     }
 
     /// How far it is; times of bytes are the driver's.
@@ -250,7 +212,7 @@ impl Core {
 
     fn state(&self) -> CatchUpState {
         if let Some(loglet) = self.running {
-            return match self.cases.get(&place(loglet)) {
+            return match self.cases.get(place(loglet)) {
                 Some(case) if case.stores() => CatchUpState::CatchingUp { loglet },
                 _ => CatchUpState::Looking { loglet },
             };
@@ -261,7 +223,7 @@ impl Core {
             CatchUpState::Idle
         } else if !self.in_service {
             CatchUpState::OutOfService
-        } else if !self.room && self.cases.values().all(Case::stores) {
+        } else if !self.room && !self.cases.any_looks() {
             CatchUpState::NoRoom
         } else {
             CatchUpState::Pausing
@@ -303,14 +265,10 @@ impl Core {
             if self.settled.contains(&at) {
                 continue;
             }
-            match self.cases.get_mut(&at) {
-                // What is trimmed is wanted no more: see `start`.
-                Some(case) => case.share = share,
-                None => {
-                    let lossy = share.end < share.decided_tail;
-                    let case = Case { share, stage: Stage::New, lossy, failed: 0, due };
-                    self.cases.insert(at, case);
-                }
+            // What is trimmed is wanted no more: see `start`.
+            if self.cases.change(at, |case| case.share = share.clone()).is_none() {
+                let lossy = share.end < share.decided_tail;
+                self.cases.insert(at, Case { share, stage: Stage::New, lossy, failed: 0, due });
             }
         }
     }
@@ -322,9 +280,9 @@ impl Core {
 
     fn drop_of(&mut self, log: LogId, gone: impl Fn(&Place) -> bool) {
         let range = (log, Reverse(SegmentIndex::new(u32::MAX)))..=(log, Reverse(SegmentIndex::FIRST));
-        let cases: Vec<Place> = self.cases.range(range.clone()).map(|(at, _)| *at).filter(|at| gone(at)).collect();
+        let cases: Vec<Place> = self.cases.places(range.clone()).filter(|at| gone(at)).collect();
         for at in cases {
-            if let Some(case) = self.cases.remove(&at) {
+            if let Some(case) = self.cases.remove(at) {
                 self.progress.records_left = self.progress.records_left.saturating_sub(case.missing());
             }
         }
@@ -343,17 +301,21 @@ impl Core {
             Outcome::Looked { bytes, .. } | Outcome::Copied { bytes, .. } => self.pace.moved(now, *bytes),
             Outcome::Prepared { .. } | Outcome::Attested | Outcome::Failed(_) => {}
         }
-        let Some(case) = self.cases.get_mut(&at) else { return };
+        if self.cases.get(at).is_none() {
+            return;
+        }
         if !matches!(outcome, Outcome::Failed(_)) {
-            (case.failed, case.due) = (0, now);
+            self.cases.change(at, |case| (case.failed, case.due) = (0, now));
         }
         match outcome {
             Outcome::Prepared { whole_tail } => {
-                let looked = whole_tail.max(case.share.from);
-                if looked >= case.share.end {
-                    self.settle(at);
-                } else {
+                let is_whole = self.cases.change(at, |case| {
+                    let looked = whole_tail.max(case.share.from);
                     case.stage = Stage::Looking { looked, holes: VecDeque::new() };
+                    looked >= case.share.end
+                });
+                if is_whole == Some(true) {
+                    self.settle(at);
                 }
             }
             Outcome::Looked { until, holes, bytes } => self.on_looked(at, until, holes, bytes),
@@ -364,8 +326,7 @@ impl Core {
     }
 
     fn on_looked(&mut self, at: Place, until: LogletOffset, found: Vec<(LogletOffset, LogletOffset)>, bytes: u64) {
-        let Some(case) = self.cases.get_mut(&at) else { return };
-        let Stage::Looking { looked, holes } = &mut case.stage else { return };
+        let Some(Stage::Looking { looked, .. }) = self.cases.get(at).map(|case| &case.stage) else { return };
         let seen = until.distance_from(*looked).unwrap_or(0);
         let missing: u64 = found.iter().map(records_of).sum();
         self.looked_bytes = self.looked_bytes.saturating_add(bytes);
@@ -375,45 +336,49 @@ impl Core {
             (self.progress.records_done, self.progress.bytes_done) = (0, 0);
         }
         self.progress.records_left = self.progress.records_left.saturating_add(missing);
-        holes.extend(found);
-        *looked = until.max(*looked);
-        if *looked >= case.share.end || holes.len() >= HOLES_MAX {
-            case.stage = Stage::Behind { looked: *looked, holes: std::mem::take(holes) };
-            case.go_on();
-        }
+        self.cases.change(at, |case| case.looked(until, found));
     }
 
     fn on_copied(&mut self, at: Place, until: LogletOffset, bytes: u64, lost: bool) {
-        let Some(case) = self.cases.get_mut(&at) else { return };
-        let before = case.missing();
-        case.fill(until);
-        case.lossy |= lost;
-        let copied = before.saturating_sub(case.missing());
+        let copied = self.cases.change(at, |case| {
+            let before = case.missing();
+            case.fill(until);
+            case.lossy |= lost;
+            let copied = before.saturating_sub(case.missing());
+            case.go_on();
+            copied
+        });
+        let Some(copied) = copied else { return };
         self.progress.records_left = self.progress.records_left.saturating_sub(copied);
         if bytes > 0 {
             self.progress.records_done = self.progress.records_done.saturating_add(copied);
             self.progress.bytes_done = self.progress.bytes_done.saturating_add(bytes);
             self.progress.last_error = None;
         }
-        case.go_on();
     }
 
     fn on_failed(&mut self, now: Duration, at: Place, error: CatchUpError) {
         self.progress.last_error = Some(error);
-        let Some(case) = self.cases.get_mut(&at) else { return };
-        case.failed = case.failed.saturating_add(1);
-        let doubled = 2_u32.saturating_pow(case.failed.saturating_sub(1));
-        let pause = self.options.pause_min.saturating_mul(doubled).min(self.options.pause_max);
-        case.due = now.saturating_add(pause);
+        let (pause_min, pause_max) = (self.options.pause_min, self.options.pause_max);
+        self.cases.change(at, |case| {
+            case.failed = case.failed.saturating_add(1);
+            let doubled = 2_u32.saturating_pow(case.failed.saturating_sub(1));
+            case.due = now.saturating_add(pause_min.saturating_mul(doubled).min(pause_max));
+        });
         match error {
             CatchUpError::Here { source: CallError::Copy(CopyError::DiskFull), .. } => {
-                self.not_before = now.saturating_add(self.options.pause_min);
-                case.due = self.not_before;
+                let not_before = now.saturating_add(pause_min);
+                self.not_before = not_before;
+                self.cases.change(at, |case| case.due = not_before);
             }
             // Another operation sealed the copy meanwhile, or it contradicts: tell it anew where the segment ended.
             CatchUpError::Here { .. } => {
-                self.progress.records_left = self.progress.records_left.saturating_sub(case.missing());
-                case.stage = Stage::New;
+                let missing = self.cases.change(at, |case| {
+                    let missing = case.missing();
+                    case.stage = Stage::New;
+                    missing
+                });
+                self.progress.records_left = self.progress.records_left.saturating_sub(missing.unwrap_or(0));
             }
             CatchUpError::NoSource { .. }
             | CatchUpError::Read { .. }
@@ -423,7 +388,7 @@ impl Core {
     }
 
     fn settle(&mut self, at: Place) {
-        self.cases.remove(&at);
+        self.cases.remove(at);
         self.settled.insert(at);
     }
 
@@ -434,23 +399,20 @@ impl Core {
         }
         loop {
             let stores = self.room && self.not_before <= now;
-            let due = |case: &&mut Case| case.due <= now;
-            let look = self.cases.values_mut().filter(due).find(|case| !case.stores());
-            let next = match look {
-                Some(case) => Some(case),
-                None => self.cases.values_mut().filter(due).find(|_| stores),
-            };
-            let case = next?;
-            let before = case.missing();
-            case.fill(case.share.from);
-            self.progress.records_left = self.progress.records_left.saturating_sub(before - case.missing());
-            let (loglet, step) = (case.share.params.id, case.next_step());
+            let at = self.cases.next(now, stores)?;
+            let (loglet, filled, step) = self.cases.change(at, |case| {
+                let before = case.missing();
+                case.fill(case.share.from);
+                let filled = before - case.missing();
+                (case.share.params.id, filled, case.next_step())
+            })?;
+            self.progress.records_left = self.progress.records_left.saturating_sub(filled);
             match step {
                 Some(step) => {
                     self.running = Some(loglet);
                     return Some(step);
                 }
-                None => self.settle(place(loglet)),
+                None => self.settle(at),
             }
         }
     }
@@ -460,69 +422,14 @@ impl Core {
     /// # Panics
     /// When it is broken.
     pub fn check(&self) {
-        let missing: u64 = self.cases.values().map(Case::missing).sum();
+        let missing: u64 = self.cases.iter().map(|(_, case)| case.missing()).sum();
         assert_eq!(self.progress.records_left, missing, "records are miscounted");
-        for (at, case) in &self.cases {
+        self.cases.check();
+        for (at, case) in self.cases.iter() {
             assert!(!self.settled.contains(at), "{at:?} is a case and settled");
             assert!(case.share.from < case.share.end, "{at:?} has nothing to hold");
         }
     }
-}
-
-impl Case {
-    /// Whether its next step writes records.
-    const fn stores(&self) -> bool {
-        matches!(self.stage, Stage::Behind { .. })
-    }
-
-    fn missing(&self) -> u64 {
-        match &self.stage {
-            Stage::New | Stage::Filled => 0,
-            Stage::Looking { holes, .. } | Stage::Behind { holes, .. } => holes.iter().map(records_of).sum(),
-        }
-    }
-
-    /// Nothing below `until` is missing any more.
-    fn fill(&mut self, until: LogletOffset) {
-        let (Stage::Looking { holes, .. } | Stage::Behind { holes, .. }) = &mut self.stage else { return };
-        while let Some(first) = holes.front_mut() {
-            if first.1 > until {
-                first.0 = first.0.max(until);
-                return;
-            }
-            holes.pop_front();
-        }
-    }
-
-    /// Without holes there is more to look at, or nothing.
-    fn go_on(&mut self) {
-        if let Stage::Behind { looked, holes } = &self.stage
-            && holes.is_empty()
-        {
-            self.stage = if *looked < self.share.end {
-                Stage::Looking { looked: *looked, holes: VecDeque::new() }
-            } else {
-                Stage::Filled
-            };
-        }
-    }
-
-    /// `None` when there is nothing to do about it any more.
-    fn next_step(&mut self) -> Option<Step> {
-        self.go_on();
-        let share = self.share.clone();
-        Some(match &self.stage {
-            Stage::New => Step::Prepare(share),
-            Stage::Looking { looked, .. } => Step::Look { from: (*looked).max(share.from), share },
-            Stage::Behind { holes, .. } => Step::Copy { hole: *holes.front()?, share },
-            Stage::Filled if self.lossy => return None,
-            Stage::Filled => Step::Attest(share),
-        })
-    }
-}
-
-fn records_of(range: &(LogletOffset, LogletOffset)) -> u64 {
-    range.1.distance_from(range.0).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use bifrost_wire::log_server::{
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::core::{HOLES_MAX, Outcome, Step};
+use super::cases::HOLES_MAX;
+use super::core::{Outcome, Step};
 use super::progress::CatchUpError;
 use super::share::Share;
 use crate::directory::Directory;

@@ -23,7 +23,7 @@ mod readers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -98,6 +98,9 @@ impl<D: Directory> Writer<D> {
         });
     }
 }
+
+/// First offset and end of each batch that a group appends before some change of it.
+type Staged = BTreeMap<LogletId, Vec<(LogletOffset, LogletOffset)>>;
 
 /// What a commit leaves to be done in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,8 +182,14 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             return Ok(Wants::default());
         }
         let mut entries = Vec::with_capacity(group.changes().len());
-        for (at, change) in group.changes().iter().enumerate() {
-            entries.push(self.entry(change, group.changes().get(..at).unwrap_or_default())?);
+        // Only what drops asks what the group appends. A start drops what is trimmed of every loglet, in one group.
+        let asked = group.changes().iter().any(|change| matches!(change, Change::DropBelow { .. }));
+        let mut staged = BTreeMap::new();
+        for change in group.changes() {
+            entries.push(self.entry(change, &staged)?);
+            if let (true, Change::Append { loglet, batch }) = (asked, change) {
+                staged.entry(*loglet).or_insert_with(Vec::new).push((batch.first_offset, batch.end));
+            }
         }
         let mut writer = self.writer.lock();
         let (wants, written) = self.append(&mut writer, entries)?;
@@ -189,7 +198,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
     }
 
     /// A change as it is written.
-    fn entry<'a>(&self, change: &'a Change, earlier: &[Change]) -> Result<(Entry, &'a [u8]), StoreError> {
+    fn entry<'a>(&self, change: &'a Change, staged: &Staged) -> Result<(Entry, &'a [u8]), StoreError> {
         Ok(match change {
             Change::Append { loglet, batch } => {
                 let place = Place::new(*loglet, batch.first_offset, batch.end, &batch.bytes);
@@ -200,7 +209,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
                 (Entry::State { key, value: encode_state(&key, state) }, &[])
             }
             Change::DropBelow { loglet, offset } => {
-                let offset = self.lowest_kept(*loglet, *offset, earlier)?;
+                let offset = self.lowest_kept(*loglet, *offset, staged.get(loglet))?;
                 (Entry::DropBelow { loglet: *loglet, offset }, &[])
             }
             Change::DropFrom { loglet, offset } => (Entry::DropFrom { loglet: *loglet, offset: *offset }, &[]),
@@ -212,14 +221,11 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         &self,
         loglet: LogletId,
         offset: LogletOffset,
-        earlier: &[Change],
+        staged: Option<&Vec<(LogletOffset, LogletOffset)>>,
     ) -> Result<LogletOffset, StoreError> {
         let stored = last_below(&self.index, loglet, offset)?;
         let stored = stored.filter(|place| place.end > offset).map(|place| place.first_offset);
-        let staged = earlier.iter().filter_map(|change| match change {
-            Change::Append { loglet: of, batch } if *of == loglet && batch.end > offset => Some(batch.first_offset),
-            Change::Append { .. } | Change::Put { .. } | Change::DropBelow { .. } | Change::DropFrom { .. } => None,
-        });
+        let staged = staged.into_iter().flatten().filter(|(_, end)| *end > offset).map(|(first, _)| *first);
         Ok(staged.chain(stored).fold(offset, LogletOffset::min))
     }
 

@@ -140,7 +140,7 @@ impl Snapshots {
         {
             let mut shape = self.shape.lock();
             shape.snapshot_bytes = bytes.len() as u64;
-            shape.covered = shape.covered.max(covered);
+            shape.covers(covered);
             if let Some(upto) = covered
                 && purge
             {

@@ -257,3 +257,21 @@ fn bytes_are_moved_no_faster_than_allowed() {
     assert_eq!(core.step(due - Duration::from_millis(1), Event::Woken), None);
     assert!(core.step(due, Event::Woken).is_some());
 }
+
+#[test]
+fn segments_of_many_logs_are_found_whole_one_after_the_other_without_a_look_at_all_of_them() {
+    const LOGS: u64 = 20_000;
+    let mut core = Core::new(options());
+    core.step(Duration::ZERO, Event::InService(true));
+    let logs = (1..=LOGS).map(|of| (log(of), (1, vec![share(of, 0, 5)]))).collect();
+    let mut step = core.step(Duration::ZERO, Event::Listed { logs });
+    for of in 1..=LOGS {
+        assert_eq!(step, Some(Step::Prepare(share(of, 0, 5))));
+        assert_eq!(core.wake_at(), None, "a step is under way");
+        let outcome = Outcome::Prepared { whole_tail: at(5) };
+        step = core.step(Duration::ZERO, Event::Ended { loglet: loglet(of, 0), outcome });
+    }
+    core.check();
+    assert_eq!(step, None);
+    assert_eq!(core.progress().state, CatchUpState::Idle);
+}
