@@ -133,10 +133,7 @@ fn may_show(plant: Plant, plan: &Plan) -> bool {
     let loses_its_disk = |fault: &Fault| matches!(fault.kind, Kind::Wipe { renamed: false, .. });
     match plant {
         Plant::WipedDiskVotes => plan.faults.iter().any(loses_its_disk),
-        Plant::NeededFileGivenBack
-        | Plant::FileGivenBackBeforeFlush
-        | Plant::IndexAheadOfRows
-        | Plant::DroppedBatchMoved => plan.cluster.files.is_some(),
+        Plant::NeededFileGivenBack => plan.cluster.files.is_some(),
         _ => true,
     }
 }

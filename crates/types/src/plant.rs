@@ -130,12 +130,6 @@ plants! {
     RaftSnapshotLeavesLog = "raft-snapshot-leaves-log",
     /// A file with records is given back when some of what it has of each loglet is trimmed.
     NeededFileGivenBack = "needed-file-given-back",
-    /// Files with records are given back before the index that does not need them is durable.
-    FileGivenBackBeforeFlush = "file-given-back-before-flush",
-    /// The index says that it knows one group more than it has rows of.
-    IndexAheadOfRows = "index-ahead-of-rows",
-    /// What is dropped while its file is compacted is moved all the same.
-    DroppedBatchMoved = "dropped-batch-moved",
 }
 
 /// Whether this process carries a bug. Constant `false` unless the build was made for plants.

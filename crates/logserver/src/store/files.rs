@@ -32,7 +32,6 @@ use bifrost_journal::{
     Appended, Blocks, Directory, Journal, JournalError, JournalOptions, OpenError, Position, Replayed, Salts,
     read_groups, remove_file,
 };
-use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletId, LogletOffset};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -274,10 +273,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             writer.write(pages)?;
             (writer.books.group, writer.books.dead())
         };
-        let flushed_late = plant::is(Plant::FileGivenBackBeforeFlush);
-        if !flushed_late {
-            self.index.flush()?;
-        }
+        self.index.flush()?;
         let removed = {
             let mut writer = self.writer.lock();
             if writer.stopped.is_some() {
@@ -298,9 +294,6 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             if let Err(error) = remove_file(&self.directory, file) {
                 tracing::warn!(%error, file, "a file that nobody needs is not removed before the next start");
             }
-        }
-        if flushed_late {
-            self.index.flush()?;
         }
         Ok(())
     }
@@ -390,8 +383,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         let mut entries = Vec::with_capacity(moving.len());
         for (place, batch) in &moving {
             // One that rotted stays where another copy finds it missing.
-            let there = plant::is(Plant::DroppedBatchMoved) || spot_of(&self.index, place)? == Some(place.spot);
-            if place.is(batch) && there {
+            if place.is(batch) && spot_of(&self.index, place)? == Some(place.spot) {
                 entries.push((Entry::Batch(*place), batch.as_ref()));
             }
         }

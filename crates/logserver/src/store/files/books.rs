@@ -114,9 +114,7 @@ impl Books {
             }
         }
         if !pages.known {
-            let ahead = u64::from(plant::is(Plant::IndexAheadOfRows));
-            let indexed = Indexed { group: self.group + ahead, ..self.indexed() };
-            pages.writes.put(Table::Position, Indexed::KEY, &indexed.value());
+            pages.writes.put(Table::Position, Indexed::KEY, &self.indexed().value());
         }
         Ok(())
     }
