@@ -38,7 +38,8 @@ pub struct ServerOptions {
     /// Reads open at once; more are answered `Overloaded`. Default 1024: each has one task.
     pub reads: usize,
     /// Loglets that the server has a promise about, from 1 to 16 Mi; a store or seal for one more is answered
-    /// `TooManyLoglets`. Default 256 Ki: each takes half a KiB of memory, and a peer that makes up loglets must not use
+    /// `TooManyLoglets`. Default 1 Mi: 100,000 logs have another segment each time that their sequencers start again. Each
+    /// takes half a KiB of memory, and a peer that makes up loglets must not use
     /// up more than that. Those that are there at the start are all kept.
     pub loglets_max: usize,
 }
@@ -55,7 +56,7 @@ impl ServerOptions {
             stream_replies: 2 * WRITER_QUEUE,
             streams: 256,
             reads: 1024,
-            loglets_max: 1 << 18,
+            loglets_max: 1 << 20,
         }
     }
 
