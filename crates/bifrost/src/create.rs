@@ -31,7 +31,7 @@ struct Wanted {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Made {
-    Log(StoredChain),
+    Log(Box<StoredChain>),
     /// Somebody has the name by now; perhaps the same operation.
     NameTaken,
 }
@@ -73,7 +73,7 @@ impl Creator {
             let ended = CatalogError::Metadata(MetadataError::Unknown);
             self.wanted.send(Wanted { new, roster, told }).await.map_err(|_| ended)?;
             match outcome.await.map_err(|_| ended)?? {
-                Made::Log(stored) => return Ok(stored),
+                Made::Log(stored) => return Ok(*stored),
                 Made::NameTaken => {}
             }
         }
@@ -118,7 +118,7 @@ async fn make(catalog: &Catalog, mut together: Vec<Wanted>) {
             Ok(Together::Made(made)) => {
                 for (wanted, stored) in together.drain(..).zip(made) {
                     // Who went away finds it by its name.
-                    let _gone = wanted.told.send(Ok(Made::Log(stored)));
+                    let _gone = wanted.told.send(Ok(Made::Log(Box::new(stored))));
                 }
             }
             // The others are tried again without them, with the next ids.

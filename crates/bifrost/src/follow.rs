@@ -230,10 +230,9 @@ async fn follow_others_once(cluster: &Arc<Cluster>, seen: &mut Option<Revision>)
             };
             let mut reading = iter(states).map(read).buffer_unordered(READS_AT_ONCE);
             while let Some(read) = reading.next().await {
-                match read {
-                    Err(error @ CatalogError::Metadata(_)) => return Err(error),
-                    // One that is deleted or damaged says so to its own handles.
-                    Ok(()) | Err(_) => {}
+                // One that is deleted or damaged says so to its own handles.
+                if let Err(error @ CatalogError::Metadata(_)) = read {
+                    return Err(error);
                 }
             }
             *seen.insert(at)
