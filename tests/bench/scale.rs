@@ -32,6 +32,7 @@ mod support {
 }
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::scale::effort::Effort;
 use self::scale::load::{Load, wanted};
@@ -40,6 +41,16 @@ use self::scale::point::{Point, table};
 const LEGEND: &str = "\
 cpu: of all servers together, user and system. written: what the servers had written to the disk, per byte of payload, all copies.
 alone: one append in flight. care: after a kill, until every log has a sequencer that lives. Latencies mean nothing on a busy machine.";
+
+/// For figures.
+const FULL: Effort = Effort {
+    appends: 20_000,
+    alone: 300,
+    deliveries: 200_000,
+    idle: Duration::from_secs(10),
+    backlog_bytes: 4 << 20,
+    tells: true,
+};
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -56,7 +67,7 @@ fn main() {
     let mut points: Vec<Point> = Vec::new();
     for load in loads {
         eprintln!("scale: {load}");
-        points.push(runtime.block_on(load.measure(&below, &Effort::FULL)));
+        points.push(runtime.block_on(load.measure(&below, &FULL)));
         if let Some(json) = &json {
             let all: Vec<_> = points.iter().map(Point::json).collect();
             std::fs::write(json, serde_json::json!({ "points": all }).to_string()).expect("a file");

@@ -1,6 +1,7 @@
 //! `make bench-scale` at its smallest: that each load can be measured, and what its figures must be whatever the machine.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::scale::effort::Effort;
 use super::scale::load::{Load, wanted};
@@ -9,8 +10,18 @@ use super::scale::point::{Point, table};
 async fn measured(word: &str, below: &Path) -> Point {
     let loads = wanted(&[word.to_owned()], 0).expect("a load");
     assert_eq!(loads.len(), 1, "{word} names one load");
-    loads[0].measure(below, &Effort::LEAST).await
+    loads[0].measure(below, &LEAST).await
 }
+
+/// To see that it works.
+const LEAST: Effort = Effort {
+    appends: 40,
+    alone: 4,
+    deliveries: 1000,
+    idle: Duration::from_millis(50),
+    backlog_bytes: 64 << 10,
+    tells: false,
+};
 
 #[track_caller]
 fn is_positive(point: &Point, names: &[&str]) {

@@ -23,26 +23,6 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// For figures.
-    pub const FULL: Self = Self {
-        appends: 20_000,
-        alone: 300,
-        deliveries: 200_000,
-        idle: Duration::from_secs(10),
-        backlog_bytes: 4 << 20,
-        tells: true,
-    };
-
-    /// To see that it works.
-    pub const LEAST: Self = Self {
-        appends: 40,
-        alone: 4,
-        deliveries: 1000,
-        idle: Duration::from_millis(50),
-        backlog_bytes: 64 << 10,
-        tells: false,
-    };
-
     pub fn told(&self, what: &str) {
         if self.tells {
             eprintln!("scale: {what}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::test_world::World;
@@ -50,7 +51,8 @@ async fn an_operation_that_made_its_log_finds_it_again() {
     let world = World::new().await;
     let catalog = world.catalog();
     let (creator, making) = Creator::new(catalog.clone());
-    let making = tokio::spawn(making);
+    let tasks = TaskTracker::new();
+    let making = tasks.spawn(making);
     let (op, first) = (fresh_op(), world.successor(0));
     let roster = catalog.roster().await.unwrap();
     let made = creator.create(&catalog, Some("orders"), op, &first, roster).await.unwrap();
@@ -65,7 +67,8 @@ async fn logs_chosen_under_an_old_roster_are_not_made_and_those_beside_them_are(
     let world = World::new().await;
     let catalog = world.catalog();
     let (creator, making) = Creator::new(catalog.clone());
-    let _making = tokio::spawn(making);
+    let tasks = TaskTracker::new();
+    tasks.spawn(making);
     let first = world.successor(0);
     let (old, now) = (Roster::UNREAD, catalog.roster().await.unwrap());
     let wanting = (0..10).map(|number| {
