@@ -40,7 +40,6 @@ pub struct Line {
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all lines of a run are events")]
 pub enum What {
     /// Something that the checker judges.
     Event(Event),
