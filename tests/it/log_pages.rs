@@ -16,7 +16,7 @@ use super::support::tool::{command, objects, run};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Together with [`SEGMENTS`] more than a page of a store, and fewer logs than `bifrost log list` asks for at once.
 const LOGS: u64 = 60;
-const SEGMENTS: u32 = 400;
+const SEGMENTS: u32 = 1600;
 
 /// The chain after so many reconfigurations without a record.
 fn long(mut chain: Chain) -> Chain {
