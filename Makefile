@@ -13,10 +13,12 @@ ARGS ?=
 TARGETS ?=
 # How long `make chaos` goes on; BIFROST_SEED=.. repeats a schedule.
 CHAOS_SECONDS ?= 3600
-# What `make sim` runs: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything that happened.
+# What `make sim` runs: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything that happened, STORE=files has every log
+# server on the engine `files`, STORE=model none.
 SEED ?= 1
 SEEDS ?= 1
 PLAN ?=
+STORE ?= drawn
 TRACE ?=
 # ccache, where it is installed, makes a second compilation of RocksDB (bench, another target directory) take a minute
 # instead of a quarter of an hour. The last one is where rustup puts cargo. A directory that is not there changes nothing.
@@ -68,7 +70,7 @@ fuzz: ## feed every decoder random bytes, guided by coverage, FUZZ_SECONDS=60 ea
 	@scripts/fuzz $(TARGETS)
 
 sim: ## run the whole cluster from a seed: SEED=7 SEEDS=500, or PLAN=file; TRACE=1 prints everything
-	@scripts/sim bifrost-sim run $(if $(PLAN),--plan $(PLAN),--seed $(SEED) --seeds $(SEEDS)) $(if $(TRACE),--trace)
+	@scripts/sim bifrost-sim run $(if $(PLAN),--plan $(PLAN),--seed $(SEED) --seeds $(SEEDS)) --store $(STORE) $(if $(TRACE),--trace)
 
 models: ## explore the protocol cores exhaustively, in every scope; some minutes
 	@scripts/sim bifrost-models

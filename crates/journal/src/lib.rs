@@ -38,7 +38,7 @@ pub use error::{Damage, JournalError, OpenError};
 pub use frame::{BLOCK_BYTES, Blocks};
 pub use journal::{Appended, Journal, JournalOptions, Salts};
 pub use pace::Pace;
-pub use recovery::{Position, Replay, Replayed, open_to_read, read_groups, remove_file};
+pub use recovery::{Position, Replay, Replayed, file_name, open_to_read, read_groups, remove_file};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::directory::{Directory, JournalFile, ReadFile};
 use crate::error::Damage;
-use crate::frame::{self, BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader, HeaderError};
+use crate::frame::{self, BLOCK, BLOCK_BYTES, Blocks, FRAME_HEADER, FileId, FrameHeader, HeaderError};
 use crate::helper::Full;
 
 /// Read at once.
@@ -14,7 +14,7 @@ const SUFFIX: &str = ".journal";
 const UNFINISHED: &str = ".tmp";
 
 /// The name of a file.
-pub(crate) fn file_name(number: u64) -> String {
+pub fn file_name(number: u64) -> String {
     format!("{number:010}{SUFFIX}")
 }
 
@@ -91,6 +91,8 @@ pub(crate) struct Found<F> {
     pub(crate) bytes: u64,
     /// Where its frames end.
     pub(crate) end: u64,
+    /// Where the last frame begins that was read.
+    pub(crate) last_frame: Option<u64>,
     /// The last group in it.
     pub(crate) last: Option<u64>,
 }
@@ -202,10 +204,29 @@ fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, Scan
     let read = file.read(&mut block, 0)?;
     // Its header was durable before it had this name.
     match frame::decode_file_header(block.get(..read).unwrap_or_default()) {
-        Ok(id) if id.number == number => Ok(Found { id, bytes: file.bytes()?, file, end: BLOCK, last: None }),
+        Ok(id) if id.number == number => {
+            Ok(Found { id, bytes: file.bytes()?, file, end: BLOCK, last_frame: None, last: None })
+        }
         Ok(_) | Err(HeaderError::Unreadable) => Err(ScanError::Damaged(Damage::Header { name })),
         Err(HeaderError::Version(found)) => Err(ScanError::NewerFormat(found)),
     }
+}
+
+/// Writes the last frame that was read once more, as it is, and syncs it.
+///
+/// It may be there because it was synced, or because it is in a cache: of a process that was killed, or of one whose fsync
+/// failed. After that no other fsync writes it, and all of them succeed. There is at most one such frame, since nothing is
+/// appended after it.
+pub(crate) fn settle_last<F: JournalFile>(found: &Found<F>) -> io::Result<()> {
+    if let Some(at) = found.last_frame {
+        let bytes = usize::try_from(found.end - at).unwrap_or(usize::MAX);
+        let mut frame = vec![0; bytes];
+        let read = found.file.read(&mut frame, at)?;
+        let mut blocks = Blocks::with_capacity(bytes);
+        blocks.put(frame.get(..read).unwrap_or_default());
+        found.file.write(&blocks, at)?;
+    }
+    found.file.sync()
 }
 
 /// What lies before the position is known.
@@ -247,6 +268,7 @@ fn scan_file<F: JournalFile>(
             let replayed = Replayed { sequence, file: found.id.number, at: found.end + FRAME_HEADER, bytes: group };
             replay(replayed).map_err(|source| ScanError::Replay(sequence, source))?;
         }
+        found.last_frame = Some(found.end);
         found.end += header.frame_bytes() as u64;
         (found.last, *last) = (Some(sequence), Some(sequence));
     }

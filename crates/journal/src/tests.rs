@@ -521,3 +521,23 @@ fn a_failed_write_ends_it() {
 }
 
 mod kept;
+
+#[test]
+fn what_is_found_after_a_failed_sync_is_not_lost_in_the_next_crash() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory, 0).unwrap();
+    append(&mut journal, &group(1, 100)).unwrap();
+    directory.fail_syncs(1);
+    append(&mut journal, &group(2, 9000)).unwrap_err();
+    append(&mut journal, &group(3, 100)).unwrap_err();
+    drop(journal);
+    // The process begins again and the machine goes on: the group is seen, and no sync writes what another one failed for.
+    directory.kill();
+    let (mut journal, groups) = open(&directory, 0).unwrap();
+    assert_eq!(groups.keys().copied().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(append(&mut journal, &group(3, 100)).unwrap().sequence, 3);
+    drop(journal);
+    directory.crash(|| false);
+    let (_, groups) = open(&directory, 0).unwrap();
+    assert_eq!(groups, [(1, 100), (2, 9000), (3, 100)].map(|(number, bytes)| (number, group(number, bytes))).into());
+}

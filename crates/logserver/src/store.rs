@@ -7,7 +7,7 @@
 pub mod conformance;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
-#[cfg(any(feature = "rocksdb", test))]
+#[cfg(any(feature = "rocksdb", feature = "test-util", test))]
 #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "only the store on a real disk needs all of it"))]
 mod files;
 pub mod format;
@@ -15,7 +15,7 @@ pub mod memory;
 pub mod recent;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
-#[cfg(any(feature = "rocksdb", test))]
+#[cfg(any(feature = "rocksdb", feature = "test-util", test))]
 #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "only the store on a real disk needs all of it"))]
 mod scan;
 
@@ -27,6 +27,8 @@ use bifrost_types::{LogletId, LogletOffset};
 use bytes::Bytes;
 use thiserror::Error;
 
+#[cfg(any(test, feature = "test-util"))]
+pub use self::files::memory::{MemoryFiles, OpenFiles};
 use crate::copy::DurableState;
 use crate::space::{BallastStep, Look, Marks};
 

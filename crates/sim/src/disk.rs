@@ -10,11 +10,14 @@
 //! A [`Disk`] outlives the processes that use it; a [`SimStore`] is one opening of it and cannot write once there was
 //! another one, or a crash. Whoever drives the faults holds the disk; the log server holds the store.
 //!
+//! On some disks production's engine `files` keeps what is committed; the platter then says what must be there.
+//!
 //! Reading order: this file (the disk and what may befall it), `store` (what a log server sees), `platter`
-//! (what is there), `boot` (what a starting node asks).
+//! (what is there), `records` (the engine `files`), `boot` (what a starting node asks).
 
 mod boot;
 mod platter;
+mod records;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ use std::time::Duration;
 
 use bifrost_checker::event::{CopyFacts, Event};
 use bifrost_logserver::copy::DurableState;
-use bifrost_logserver::store::Group;
+use bifrost_logserver::store::{Cause, Chunk, Group, Recovered, StoreError};
 use bifrost_logserver::{Marker, SpaceOptions};
 use bifrost_types::{LogletId, LogletOffset};
 use parking_lot::Mutex;
@@ -35,6 +38,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use self::platter::{Platter, group_bytes};
+pub use self::records::FilesOptions;
+use self::records::{Kept, Records};
 pub use self::store::SimStore;
 use crate::history::{History, value_of};
 
@@ -82,7 +87,8 @@ impl Default for DiskLatency {
 pub enum Damage {
     /// The store notices by itself.
     Frame,
-    /// One bit, behind an intact frame: only the checksums of records tell.
+    /// One bit, behind an intact frame: only the checksums of records tell. The engine `files` has a checksum of its own
+    /// there, and notices.
     Bit,
 }
 
@@ -105,6 +111,8 @@ struct State {
     /// Grows with each opening and each crash; only a store of the present life may use the disk.
     life: u64,
     marker: Option<Marker>,
+    /// The engine that keeps it; `None` for the platter itself.
+    records: Option<Records>,
     /// What is durable.
     platter: Platter,
     /// What the present life sees once one of its fsyncs failed; a later life finds the platter.
@@ -135,6 +143,7 @@ impl Disk {
             fsyncs_to_fail: 0,
             life: 0,
             marker: None,
+            records: None,
             platter: Platter::default(),
             behind_hole: None,
             pending: VecDeque::new(),
@@ -143,26 +152,40 @@ impl Disk {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// The same, where the engine `files` keeps what is stored.
+    pub fn on_files(
+        name: impl Into<String>,
+        seed: u64,
+        capacity_bytes: u64,
+        history: History,
+        options: FilesOptions,
+    ) -> Self {
+        let disk = Self::new(name, seed, capacity_bytes, history);
+        let mut state = disk.state.lock();
+        state.records = Some(Records::new(options, seed));
+        state.share_room();
+        drop(state);
+        disk
+    }
+
+    /// Bytes of what was stored last that its log server keeps in memory, if it keeps files.
+    pub fn recent_bytes(&self) -> Option<usize> {
+        self.state.lock().records.as_ref().map(|records| records.options.recent_bytes)
+    }
+
     /// Opens it: stores of earlier lives cannot use it any more. What an earlier life wrote and did not sync is there as a
     /// whole, because the machine went on; what it wrote behind a failed fsync is not.
     pub fn open(&self) -> SimStore {
         let mut state = self.state.lock();
-        let pending = state.pending.len();
-        state.end_life(pending);
+        state.end_life(false);
+        state.begin_life();
         SimStore::new(Arc::clone(&self.state), state.life)
     }
 
     /// The machine dies: a random prefix of what was not synced is durable all the same. The group behind the prefix may
     /// have been half written; recovery notices that and drops it whole.
     pub fn crash(&self) {
-        let mut state = self.state.lock();
-        let pending = state.pending.len();
-        let kept = if pending == 0 { 0 } else { state.rng.random_range(0..=pending) };
-        if pending > 0 {
-            let torn = if kept < pending { ", the next one may be torn" } else { "" };
-            state.note(format_args!("crash: {kept} of {pending} unsynced groups are kept{torn}"));
-        }
-        state.end_life(kept);
+        self.state.lock().end_life(true);
     }
 
     /// The disk is replaced by an empty one, without a marker. Whoever uses it has lost it.
@@ -174,6 +197,8 @@ impl Disk {
         state.behind_hole = None;
         state.platter = Platter::default();
         state.ballast = false;
+        state.records.iter_mut().for_each(Records::wipe);
+        state.share_room();
         if let Some(marker) = state.marker.take() {
             state.history.record(Event::DiskLost { disk: marker.disk });
         }
@@ -186,7 +211,11 @@ impl Disk {
 
     /// That many of the next fsyncs fail, and lose what they should have synced.
     pub fn fail_fsyncs(&self, fsyncs: u32) {
-        self.state.lock().fsyncs_to_fail = fsyncs;
+        let mut state = self.state.lock();
+        match &state.records {
+            Some(records) => records.fail_fsyncs(fsyncs),
+            None => state.fsyncs_to_fail = fsyncs,
+        }
     }
 
     /// Others fill the file system until only this much is free.
@@ -194,11 +223,14 @@ impl Disk {
         let mut state = self.state.lock();
         state.foreign_bytes = 0;
         state.foreign_bytes = state.free_bytes().saturating_sub(free_bytes);
+        state.share_room();
     }
 
     /// Others give back what they took.
     pub fn free_up(&self) {
-        self.state.lock().foreign_bytes = 0;
+        let mut state = self.state.lock();
+        state.foreign_bytes = 0;
+        state.share_room();
     }
 
     /// Damages an intact batch drawn at random. Returns which, or `None` if there is none.
@@ -234,6 +266,16 @@ impl Disk {
         self.state.lock().marker = Some(marker);
     }
 
+    /// What its engine has not kept of what it was told to keep, as far as that is known; asked while the engine is open, all
+    /// of it is read once more.
+    pub fn failures(&self) -> Vec<String> {
+        let mut state = self.state.lock();
+        let State { records, platter, .. } = &mut *state;
+        let Some(records) = records else { return Vec::new() };
+        records.compare(platter);
+        records.failures().to_vec()
+    }
+
     /// How many groups are written and not synced.
     pub fn unsynced(&self) -> usize {
         self.state.lock().pending.len()
@@ -245,14 +287,60 @@ impl State {
         self.history.note(format!("disk of {}: {what}", self.name));
     }
 
-    /// Ends the present life; the first `kept` of the groups that it did not sync are durable.
-    fn end_life(&mut self, kept: usize) {
+    /// Ends the present life; what is kept of the groups that it did not sync is durable.
+    fn end_life(&mut self, crash: bool) {
         self.life += 1;
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.truncate(kept);
+        let mut pending: Vec<Group> = std::mem::take(&mut self.pending).into_iter().map(|(_, group)| group).collect();
+        let unsynced = pending.len();
+        if let Some(records) = &mut self.records {
+            pending = records.end_life(pending, crash);
+        } else if crash && unsynced > 0 {
+            pending.truncate(self.rng.random_range(0..=unsynced));
+        }
+        if crash && unsynced > 0 {
+            let torn = if pending.len() < unsynced { ", the next one may be torn" } else { "" };
+            self.note(format_args!("crash: {} of {unsynced} unsynced groups are kept{torn}", pending.len()));
+        }
         // What was written behind a hole is not found by a recovery that reads up to the hole.
         if self.behind_hole.take().is_none() {
-            pending.into_iter().for_each(|(_, group)| self.make_durable(group));
+            pending.into_iter().for_each(|group| self.make_durable(group));
+        }
+    }
+
+    fn begin_life(&mut self) {
+        if let Some(records) = &mut self.records {
+            records.open(&self.platter);
+        }
+    }
+
+    /// Time passes for the engine: somebody calls.
+    fn pass(&mut self) {
+        let Some(records) = &mut self.records else { return };
+        let Kept { committed, note } = records.pass(&mut self.pending);
+        committed.into_iter().for_each(|group| self.make_durable(group));
+        if let Some(note) = note {
+            self.note(format_args!("{note}"));
+        }
+    }
+
+    fn recover(&mut self) -> Result<Vec<Recovered>, StoreError> {
+        match &mut self.records {
+            Some(records) => records.recover(),
+            None => Ok(self.view().recover()),
+        }
+    }
+
+    fn read(
+        &mut self,
+        loglet: LogletId,
+        from: LogletOffset,
+        until: LogletOffset,
+        max_bytes: usize,
+    ) -> Result<Chunk, StoreError> {
+        self.pass();
+        match &self.records {
+            Some(records) => records.read(loglet, from, until, max_bytes),
+            None => Ok(self.view().read(loglet, from, until, max_bytes)),
         }
     }
 
@@ -262,10 +350,22 @@ impl State {
     }
 
     fn free_bytes(&self) -> u64 {
-        let ballast = if self.ballast { self.marks().ballast_bytes } else { 0 };
         let unsynced = self.pending.iter().map(|(_, group)| group_bytes(group)).fold(0, u64::saturating_add);
-        let taken = [self.view().used(), unsynced, ballast, self.foreign_bytes];
-        taken.into_iter().fold(self.capacity_bytes, u64::saturating_sub)
+        let taken = self.records.as_ref().map_or_else(|| self.view().used().saturating_add(unsynced), Records::used);
+        self.room().saturating_sub(taken)
+    }
+
+    /// What the store may take in all.
+    fn room(&self) -> u64 {
+        let ballast = if self.ballast { self.marks().ballast_bytes } else { 0 };
+        self.capacity_bytes.saturating_sub(ballast).saturating_sub(self.foreign_bytes)
+    }
+
+    /// Tells the engine what it may take.
+    fn share_room(&self) {
+        if let Some(records) = &self.records {
+            records.limit(self.room());
+        }
     }
 
     fn marks(&self) -> bifrost_logserver::space::Marks {
@@ -273,7 +373,10 @@ impl State {
     }
 
     /// The fsync that was begun for everything up to the group `upto` is over.
-    fn synced(&mut self, upto: u64) -> bool {
+    fn synced(&mut self, upto: u64) -> Result<(), StoreError> {
+        if self.records.is_some() {
+            return self.commit_to_files(upto);
+        }
         if self.fsyncs_to_fail > 0 {
             self.fsyncs_to_fail -= 1;
             self.note(format_args!("an fsync fails, {} groups are lost", self.pending.len()));
@@ -283,7 +386,7 @@ impl State {
                 seen.apply(group);
             }
             self.behind_hole = Some(seen);
-            return false;
+            return Err(StoreError::Failed { cause: Cause::Injected });
         }
         while self.pending.front().is_some_and(|(number, _)| *number <= upto) {
             let Some((_, group)) = self.pending.pop_front() else { break };
@@ -292,7 +395,26 @@ impl State {
                 None => self.make_durable(group),
             }
         }
-        true
+        Ok(())
+    }
+
+    /// The engine makes everything up to the group `upto` durable; some may be already.
+    fn commit_to_files(&mut self, upto: u64) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        while self.pending.front().is_some_and(|(number, _)| *number <= upto) {
+            let (Some((number, group)), Some(records)) = (self.pending.pop_front(), &mut self.records) else { break };
+            match records.commit(group) {
+                Ok(group) => self.make_durable(group),
+                Err(error) => {
+                    self.note(format_args!("a commit fails: {error}"));
+                    if number == upto {
+                        outcome = Err(error);
+                    }
+                }
+            }
+        }
+        self.pass();
+        outcome
     }
 
     fn make_durable(&mut self, group: Group) {
@@ -314,6 +436,12 @@ impl State {
             0 => return false,
             bytes => self.rng.random_range(0..bytes),
         };
+        let (loglet, first_offset) = place;
+        let damage = match self.records.as_mut().map(|records| records.damage(loglet, first_offset, byte as u64)) {
+            Some(true) => Damage::Frame,
+            Some(false) => return false,
+            None => damage,
+        };
         let hit = |platter: &mut Platter| match damage {
             Damage::Frame => platter.damage(place),
             Damage::Bit => platter.flip_bit(place, byte),
@@ -323,7 +451,6 @@ impl State {
             hit(seen);
         }
         if let (true, Some(marker)) = (damaged, self.marker) {
-            let (loglet, first_offset) = place;
             self.history.record(Event::BatchDamaged { disk: marker.disk, loglet, first_offset });
         }
         damaged

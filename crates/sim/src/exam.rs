@@ -8,10 +8,10 @@ use std::time::Duration;
 use bifrost_types::plant::Plant;
 
 use crate::fleet::{self, Ended, Job};
-use crate::plan::{Fault, Kind, Plan};
+use crate::plan::{Fault, Kind, Plan, Stores};
 
 /// The tests among those of a crate that play long random schedules.
-const SCHEDULES: [&str; 3] = ["::machine::", "::model::", "racing"];
+const SCHEDULES: [&str; 4] = ["::machine::", "::model::", "racing", "after_any_crash"];
 
 /// How much an exam may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,12 @@ pub struct Limits {
     pub schedules: u64,
     /// Processes at the same time.
     pub jobs: usize,
+    /// What log servers of simulated clusters keep their copies in.
+    pub stores: Stores,
 }
+
+/// One plan of so many has what a plant is about, at least.
+const RARE: u64 = 1000;
 
 const HEAD: &str = "| plant | what is wrong | models | random schedules | simulation |\n|---|---|---|---|---|\n";
 
@@ -57,7 +62,7 @@ pub fn exam(program: &Path, limits: &Limits, plants: &[Plant], say: &mut dyn FnM
         say(row.trim_end());
         table.push_str(&row);
     }
-    let jobs: Vec<Job> = (1..=limits.clean_seeds).map(|seed| simulation(program, seed, None)).collect();
+    let jobs: Vec<Job> = (1..=limits.clean_seeds).map(|seed| simulation(program, seed, limits.stores, None)).collect();
     let mut dirty = Vec::new();
     fleet::run(&jobs, limits.jobs, |ended| {
         if !ended.clean {
@@ -76,8 +81,9 @@ pub fn exam(program: &Path, limits: &Limits, plants: &[Plant], say: &mut dyn FnM
     (table, passed)
 }
 
-fn simulation(program: &Path, seed: u64, plant: Option<Plant>) -> Job {
+fn simulation(program: &Path, seed: u64, stores: Stores, plant: Option<Plant>) -> Job {
     let mut arguments = vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()];
+    arguments.extend(stores.arguments());
     arguments.extend(plant.into_iter().flat_map(|plant| ["--plant".to_owned(), plant.name().to_owned()]));
     Job { name: format!("seed {seed}"), program: program.to_owned(), arguments, environment: Vec::new() }
 }
@@ -111,8 +117,10 @@ fn hunt_in_schedules(plant: Plant, limits: &Limits) -> Found {
 }
 
 fn hunt_in_simulation(program: &Path, plant: Plant, limits: &Limits) -> Found {
-    let seeds = (1..=u64::MAX).filter(|seed| may_show(plant, &Plan::draw(*seed))).take(limits.seeds as usize);
-    let jobs: Vec<Job> = seeds.map(|seed| simulation(program, seed, Some(plant))).collect();
+    let plan = |seed: &u64| Plan::draw(*seed).with_stores(limits.stores);
+    let seeds =
+        (1..=limits.seeds.saturating_mul(RARE)).filter(|seed| may_show(plant, &plan(seed))).take(limits.seeds as usize);
+    let jobs: Vec<Job> = seeds.map(|seed| simulation(program, seed, limits.stores, Some(plant))).collect();
     let ended = fleet::run(&jobs, limits.jobs, |ended| ended.clean);
     match ended.iter().find(|ended| ended.has_finding()) {
         Some(found) => Found::By { effort: found.name.clone(), rule: rule_of(found) },
@@ -123,7 +131,11 @@ fn hunt_in_simulation(program: &Path, plant: Plant, limits: &Limits) -> Found {
 /// Whether a plan has what a plant is about at all, where few do.
 fn may_show(plant: Plant, plan: &Plan) -> bool {
     let loses_its_disk = |fault: &Fault| matches!(fault.kind, Kind::Wipe { renamed: false, .. });
-    plant != Plant::WipedDiskVotes || plan.faults.iter().any(loses_its_disk)
+    match plant {
+        Plant::WipedDiskVotes => plan.faults.iter().any(loses_its_disk),
+        Plant::NeededFileGivenBack => plan.cluster.files.is_some(),
+        _ => true,
+    }
 }
 
 fn hunt_in_models(program: &Path, plant: Plant, limits: &Limits) -> Found {

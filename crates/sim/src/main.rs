@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use bifrost_checker::Bound;
 use bifrost_sim::exam::{Limits, exam};
 use bifrost_sim::fleet::{self, Job};
-use bifrost_sim::plan::Plan;
+use bifrost_sim::plan::{Plan, Stores};
 use bifrost_sim::run::run;
 use bifrost_sim::trace::Diagnostics;
 use bifrost_types::plant::Plant;
@@ -33,6 +33,9 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
+        /// What log servers keep their copies in.
+        #[arg(long, value_enum, default_value_t)]
+        store: Stores,
     },
     /// Give the cluster each planted bug in turn, and fail if one is not found or if anything is found without one.
     Exam(Exam),
@@ -52,6 +55,9 @@ struct Run {
     /// A plan in place of the one of the seed.
     #[arg(long, conflicts_with_all = ["seed", "seeds"])]
     plan: Option<PathBuf>,
+    /// What log servers keep their copies in.
+    #[arg(long, value_enum, default_value_t)]
+    store: Stores,
     /// Print everything that happened, and what the product said about it.
     #[arg(long)]
     trace: bool,
@@ -80,6 +86,9 @@ struct Exam {
     /// Built tests that play long random schedules with one core; `scripts/sim exam` names them.
     #[arg(long = "machine")]
     machines: Vec<PathBuf>,
+    /// What log servers of simulated clusters keep their copies in.
+    #[arg(long, value_enum, default_value_t)]
+    store: Stores,
     /// Schedules of each at most.
     #[arg(long, default_value_t = 300)]
     schedules: u64,
@@ -91,8 +100,8 @@ fn main() -> anyhow::Result<ExitCode> {
     match CommandLine::parse().command {
         Command::Run(arguments) if arguments.seeds > 1 => run_many(&arguments),
         Command::Run(arguments) => run_one(&arguments),
-        Command::Plan { seed } => {
-            print!("{}", Plan::draw(seed));
+        Command::Plan { seed, store } => {
+            print!("{}", Plan::draw(seed).with_stores(store));
             Ok(ExitCode::SUCCESS)
         }
         Command::Exam(arguments) => examine(&arguments),
@@ -107,6 +116,7 @@ fn run_one(arguments: &Run) -> anyhow::Result<ExitCode> {
         Some(path) => read_plan(path)?,
         None => Plan::draw(arguments.seed),
     };
+    let plan = plan.with_stores(arguments.store);
     let level = if arguments.trace { tracing::Level::DEBUG } else { tracing::Level::ERROR };
     let diagnostics = Diagnostics::install(level)?;
     let verdict = run(&plan);
@@ -128,7 +138,8 @@ fn run_one(arguments: &Run) -> anyhow::Result<ExitCode> {
             Some(path) => format!("PLAN={}", path.display()),
             None => format!("SEED={}", plan.seed),
         };
-        println!("again: make sim {what} TRACE=1");
+        let store = arguments.store.chosen().map_or_else(String::new, |store| format!(" STORE={store}"));
+        println!("again: make sim {what}{store} TRACE=1");
     }
     Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -140,6 +151,7 @@ fn run_many(arguments: &Run) -> anyhow::Result<ExitCode> {
     let jobs: Vec<Job> = (arguments.seed..end)
         .map(|seed| {
             let mut of_one = vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()];
+            of_one.extend(arguments.store.arguments());
             of_one.extend(arguments.plant.iter().flat_map(|plant| ["--plant".to_owned(), plant.clone()]));
             Job { name: format!("seed {seed}"), program: program.clone(), arguments: of_one, environment: Vec::new() }
         })
@@ -176,9 +188,9 @@ fn examine(arguments: &Exam) -> anyhow::Result<ExitCode> {
         [] => Plant::ALL.to_vec(),
         names => names.iter().map(|name| plant(name)).collect::<Result<_, _>>()?,
     };
-    let Exam { seeds, clean_seeds, model_seconds, jobs, schedules, .. } = *arguments;
+    let Exam { seeds, clean_seeds, model_seconds, jobs, schedules, store, .. } = *arguments;
     let machines = arguments.machines.clone();
-    let limits = Limits { seeds, clean_seeds, model_seconds, jobs, machines, schedules };
+    let limits = Limits { seeds, clean_seeds, model_seconds, jobs, machines, schedules, stores: store };
     let (table, passed) = exam(&program, &limits, &plants, &mut |line| eprintln!("{line}"));
     println!("{table}");
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,6 +3,7 @@
 //! A plan is data. The same plan and the same seed give the same run, byte for byte; a failing one is kept under `plans/`.
 
 mod draw;
+mod files;
 mod group;
 mod kind;
 
@@ -11,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::files::{Files, Stores};
 pub use self::group::Group;
 pub use self::kind::{Apart, Call, Fault, Kind};
 
@@ -38,6 +40,9 @@ pub enum PlanError {
     /// A group that has no majority, or loses it for ever.
     #[error("a metadata group has 3 to 9 members that make snapshots, and one of them may stay dead")]
     BadGroup,
+    /// Files that have no room for anything.
+    #[error("a file of `cluster.files` has 3 blocks or more")]
+    TooFewBlocks,
     /// A record is to lose all its copies, and the plan does not say that it expects a loss.
     #[error("a fault destroys every copy of a record, and `cluster.loss` is not set")]
     LossNotExpected,
@@ -91,6 +96,9 @@ pub struct Cluster {
     /// Metadata is a group of members that talk Raft. Otherwise it is one keyspace behind two servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// Log servers that keep their copies in files. None of them does without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
 }
 
 /// What clients do until the faults are over.
@@ -167,11 +175,16 @@ impl Plan {
 
     fn validate(&self) -> Result<(), PlanError> {
         let hosts = self.hosts();
-        let named = self.faults.iter().flat_map(|fault| fault.kind.hosts()).chain(&self.cluster.sacrificed);
+        let on_files = self.cluster.files.iter().flat_map(|files| &files.nodes);
+        let named = self.faults.iter().flat_map(|fault| fault.kind.hosts());
+        let named = named.chain(&self.cluster.sacrificed).chain(on_files);
         for name in named {
             if !hosts.contains(name) {
                 return Err(PlanError::NoSuchHost { name: name.clone() });
             }
+        }
+        if self.cluster.files.as_ref().is_some_and(|files| files.file_blocks < 3) {
+            return Err(PlanError::TooFewBlocks);
         }
         match &self.cluster.group {
             Some(group) if !group.is_sound(&self.metadata_hosts()) => return Err(PlanError::BadGroup),
@@ -242,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn the_stores_of_a_plan_are_drawn_and_change_nothing_else_of_it() {
+        let (mut none, mut some, mut all) = (0, 0, 0);
+        for seed in 0..200 {
+            let plan = Plan::draw(seed);
+            match &plan.cluster.files {
+                None => none += 1,
+                Some(files) if files.nodes == plan.nodes() => all += 1,
+                Some(_) => some += 1,
+            }
+            let (files, model) = (plan.clone().with_stores(Stores::Files), plan.with_stores(Stores::Model));
+            assert_eq!(files.cluster.files.as_ref().map(|files| &files.nodes), Some(&files.nodes()), "seed {seed}");
+            assert_eq!(files.with_stores(Stores::Model), model, "seed {seed}");
+        }
+        assert!(none > 20 && some > 20 && all > 60, "{none} on models, {some} mixed, {all} on files");
+    }
+
+    #[test]
     fn a_plan_that_breaks_too_much_is_refused() {
         let mut plan = Plan::draw(1);
         plan.cluster.sacrificed = plan.nodes();
@@ -258,6 +288,9 @@ mod tests {
         grouped.cluster.group = None;
         grouped.faults = vec![Fault { at_ms: 1, for_ms: 1, kind: Kind::PowerLoss }];
         assert!(matches!(Plan::parse(&grouped.to_string()), Err(PlanError::NoGroup)));
+        let mut narrow = Plan::draw(4).with_stores(Stores::Files);
+        narrow.cluster.files.iter_mut().for_each(|files| files.file_blocks = 2);
+        assert!(matches!(Plan::parse(&narrow.to_string()), Err(PlanError::TooFewBlocks)));
         plan.cluster.sacrificed = vec!["n99".to_owned()];
         assert!(matches!(Plan::parse(&plan.to_string()), Err(PlanError::NoSuchHost { .. })));
     }

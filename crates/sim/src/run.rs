@@ -23,7 +23,7 @@ use self::faults::Faulty;
 pub use self::verdict::Verdict;
 use crate::client::Client;
 use crate::control::{Control, Stage};
-use crate::disk::Disk;
+use crate::disk::{Disk, FilesOptions};
 use crate::history::History;
 use crate::interpose;
 use crate::members::{Members, member};
@@ -87,7 +87,7 @@ impl World<'_> {
             .build();
         let history = History::new(interpose::now_micros);
         let disks = plan.nodes().into_iter().enumerate().map(|(place, host)| {
-            let disk = Disk::new(&host, plan.seed.wrapping_add(place as u64), DISK_BYTES, history.clone());
+            let disk = disk(&plan.cluster, &host, &host, plan.seed.wrapping_add(place as u64), &history);
             let zone = plan.cluster.zone_of(&host);
             (host.clone(), DiskSlot { name: host, disk, zone, replaces: None })
         });
@@ -192,6 +192,7 @@ impl World<'_> {
         let found = self.calls_within(IDLE)?;
         quiet.push(Bound { what: "calls of an idle cluster", found, max: IDLE_CALLS_MAX });
         self.require_copies(&staying_dead);
+        self.require_disks();
         self.require_members();
         Ok(quiet)
     }
@@ -227,6 +228,15 @@ impl World<'_> {
     fn require_members(&self) {
         for host in self.ground.members.iter().flat_map(Members::behind) {
             self.ground.control.fail(format!("P5 the metadata member {host} still lacks entries"));
+        }
+    }
+
+    /// What was durable on a disk is there, and nothing else (L2).
+    fn require_disks(&self) {
+        for (host, slot) in self.ground.disks.lock().iter() {
+            for failure in slot.disk.failures() {
+                self.ground.control.fail(format!("L2 the disk of {host}: {failure}"));
+            }
         }
     }
 
@@ -292,6 +302,20 @@ impl World<'_> {
             Ok(_) => Ok(()),
             Err(error) => Err(Stuck(format!("a host failed: {error}"))),
         }
+    }
+}
+
+/// An empty disk for a host, of the kind that the plan says.
+fn disk(cluster: &Cluster, host: &str, name: &str, seed: u64, history: &History) -> Disk {
+    match cluster.files.as_ref().filter(|files| files.nodes.iter().any(|node| node == host)) {
+        Some(files) => {
+            let options = FilesOptions {
+                file_bytes: u64::from(files.file_blocks) * 4096,
+                recent_bytes: usize::try_from(files.recent_bytes).unwrap_or(usize::MAX),
+            };
+            Disk::on_files(name, seed, DISK_BYTES, history.clone(), options)
+        }
+        None => Disk::new(name, seed, DISK_BYTES, history.clone()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bifrost_sim::fleet::{self, Ended, Job};
-use bifrost_sim::plan::{Apart, Call, Cluster, Fault, Group, Kind, Plan, Work};
+use bifrost_sim::plan::{Apart, Call, Cluster, Fault, Group, Kind, Plan, Stores, Work};
 
 /// How many seeds every test run tries. `make sim SEEDS=500` tries more.
 const SEEDS: u64 = 60;
@@ -77,6 +77,7 @@ fn reconfigured_all_the_time(kind: Kind) -> Plan {
         retained_bytes: 1 << 20,
         boot_loses_percent: 0,
         group: None,
+        files: None,
     };
     let work = Work {
         logs: 1,
@@ -190,6 +191,37 @@ fn a_metadata_group_survives_what_happens_to_its_members() {
     assert!(told("dies when it has overwritten entries") > 0, "nobody overwrote anything");
     assert!(told("leads in term 2") > 3, "hardly anybody else led");
     assert!(told("disk of m1: a sync fails") == 1, "no disk failed");
+}
+
+#[test]
+fn log_servers_on_files_survive_what_happens_to_their_disks() {
+    let node = || "n2".to_owned();
+    let kinds = [
+        Kind::Crash { host: node(), silent: false },
+        Kind::FailingDisk { node: node() },
+        Kind::FullDisk { node: node() },
+        Kind::SlowDisk { node: node(), from_ms: 20, up_to_ms: 300 },
+        Kind::Destroy,
+    ];
+    let plans = kinds.map(|kind| {
+        let mut plan = reconfigured_all_the_time(kind);
+        plan.cluster.loss = plan.faults.iter().any(|fault| fault.kind == Kind::Destroy);
+        let mut plan = plan.with_stores(Stores::Files);
+        (plan.work.logs, plan.work.trim_every_ms, plan.work.append_every_ms) = (2, 400, 10);
+        plan.cluster.files.iter_mut().for_each(|files| files.file_blocks = 4);
+        // What is found wrong with one is found by those that come after it.
+        let crashes = [1_000, 1_700, 2_600].into_iter().zip(["n1", "n3", "n2"]);
+        let crash = |host: &str| Kind::Crash { host: host.to_owned(), silent: false };
+        plan.faults.extend(crashes.map(|(at_ms, host)| Fault { at_ms, for_ms: 300, kind: crash(host) }));
+        plan
+    });
+    let all = run_plans("files", &plans);
+    assert_clean(&all);
+    for ended in &all {
+        let told = |what: &str| ended.output.lines().filter(|line| line.contains(what)).count();
+        let (gone, moved) = (told("files go") - told(" 0 files go"), told("moved out") - told("and 0 groups"));
+        assert!(gone > 10 && moved > 0, "{}: files went {gone} times, {moved} were compacted", ended.name);
+    }
 }
 
 #[test]

@@ -128,6 +128,8 @@ plants! {
     RaftSuffixKept = "raft-suffix-kept",
     /// A snapshot is installed, and the log that it stands for stays on the disk.
     RaftSnapshotLeavesLog = "raft-snapshot-leaves-log",
+    /// A file with records is given back when some of what it has of each loglet is trimmed.
+    NeededFileGivenBack = "needed-file-given-back",
 }
 
 /// Whether this process carries a bug. Constant `false` unless the build was made for plants.

@@ -30,22 +30,38 @@ struct State {
     stopped: bool,
     /// Calls that change something, before one is refused.
     refuse_after: Option<u64>,
+    /// Syncs that fail.
+    syncs_to_fail: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Contents {
     durable: Vec<Block>,
     /// By number of the block.
     unsynced: BTreeMap<usize, Block>,
+    /// What a sync failed for: still seen, and no later sync takes it for something to write.
+    forgotten: BTreeMap<usize, Block>,
 }
 
 impl Contents {
     fn block(&self, number: usize) -> Option<&Block> {
-        self.unsynced.get(&number).or_else(|| self.durable.get(number))
+        self.unsynced.get(&number).or_else(|| self.forgotten.get(&number)).or_else(|| self.durable.get(number))
+    }
+
+    fn fail_sync(&mut self) {
+        self.forgotten.append(&mut self.unsynced);
+    }
+
+    fn crash(&mut self, mut survives: impl FnMut() -> bool) {
+        self.forgotten.append(&mut self.unsynced);
+        self.unsynced = std::mem::take(&mut self.forgotten);
+        self.unsynced.retain(|_, _| survives());
+        self.sync();
     }
 
     fn sync(&mut self) {
         for (number, block) in std::mem::take(&mut self.unsynced) {
+            self.forgotten.remove(&number);
             if let Some(place) = self.durable.get_mut(number) {
                 *place = block;
             }
@@ -102,18 +118,16 @@ impl MemoryDirectory {
         self.state.lock().stopped
     }
 
-    /// What power loss does: each block that was not synced is there if `survives` says so. The directory can be used again.
+    /// What power loss does: each block that was not synced, or whose sync failed, is there if `survives` says so. The
+    /// directory can be used again.
     pub fn crash(&self, mut survives: impl FnMut() -> bool) {
         let mut state = self.state.lock();
         (state.stopped, state.stop_after) = (false, None);
-        for file in state.files.values_mut() {
-            file.unsynced.retain(|_, _| survives());
-            file.sync();
-        }
+        state.files.values_mut().for_each(|file| file.crash(&mut survives));
     }
 
-    /// What kill -9 does: nothing that was written is lost, and what was not synced still is not. The directory can be used
-    /// again.
+    /// What kill -9 does: nothing that was written is lost, and what was not synced still is not; what a sync failed for is
+    /// still seen. The directory can be used again.
     pub fn kill(&self) {
         let mut state = self.state.lock();
         (state.stopped, state.stop_after) = (false, None);
@@ -122,6 +136,24 @@ impl MemoryDirectory {
     /// The change that follows `changes` more is refused, as by a full disk, and does nothing.
     pub fn refuse_after(&self, changes: u64) {
         self.state.lock().refuse_after = Some(changes);
+    }
+
+    /// So many of the next syncs fail. What they should have synced is still seen, and gone after a crash or not.
+    pub fn fail_syncs(&self, syncs: u32) {
+        self.state.lock().syncs_to_fail = syncs;
+    }
+
+    /// Another directory that has the same, synced and not, and no faults to come.
+    pub fn copy(&self) -> Self {
+        let state = self.state.lock();
+        let State { files, names, next, .. } = &*state;
+        let copied = State { files: files.clone(), names: names.clone(), next: *next, ..State::default() };
+        Self { state: Arc::new(Mutex::new(copied)) }
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().blocks() as u64 * BLOCK
     }
 
     /// Room for so many blocks in all files; `None` for any number.
@@ -160,7 +192,7 @@ impl Directory for MemoryDirectory {
         }
         let number = state.next;
         state.next += 1;
-        state.files.insert(number, Contents { durable: vec![[0; BLOCK_BYTES]; blocks], unsynced: BTreeMap::new() });
+        state.files.insert(number, Contents { durable: vec![[0; BLOCK_BYTES]; blocks], ..Contents::default() });
         state.names.insert(name.to_owned(), number);
         if stopped { state.check() } else { Ok(()) }
     }
@@ -249,9 +281,18 @@ impl JournalFile for MemoryFile {
         if state.change()? {
             return state.check();
         }
-        if let Some(file) = state.files.get_mut(&self.number) {
-            file.sync();
+        let fails = state.syncs_to_fail > 0;
+        state.syncs_to_fail = state.syncs_to_fail.saturating_sub(1);
+        match state.files.get_mut(&self.number) {
+            Some(file) if fails => {
+                file.fail_sync();
+                Err(io::Error::other("an injected fault"))
+            }
+            Some(file) => {
+                file.sync();
+                Ok(())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -17,6 +17,8 @@
 mod books;
 mod format;
 pub(in crate::store) mod index;
+#[cfg(any(test, feature = "test-util"))]
+pub(in crate::store) mod memory;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -286,6 +288,19 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             if let Err(error) = remove_file(&self.directory, file) {
                 tracing::warn!(%error, file, "a file that nobody needs is not removed before the next start");
             }
+        }
+        Ok(())
+    }
+
+    /// What there is to do in the background: a checkpoint, and [compaction](Self::compact) of every file of which less than
+    /// a `share`-th is needed. Blocks.
+    pub(in crate::store) fn keep(&self, share: u64, pause: &mut impl FnMut(u64) -> bool) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        while let Some(file) = self.sparsest(share) {
+            if !self.compact(file, &mut *pause)? {
+                return Ok(());
+            }
+            self.checkpoint()?;
         }
         Ok(())
     }

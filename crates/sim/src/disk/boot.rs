@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bifrost::local_node::{Disk as NodeDisk, NodeError, OpenStore};
-use bifrost_logserver::{Marker, MarkerError, WriterRuntime};
+use bifrost_logserver::{Marker, MarkerError, Recent, WriterRuntime};
 use futures_util::future::BoxFuture;
 
 use super::Disk;
@@ -27,6 +27,12 @@ impl NodeDisk for Disk {
 
     /// Never refused: whoever has it open loses it.
     fn open(&self) -> BoxFuture<'_, Result<OpenStore, NodeError>> {
-        Box::pin(async { Ok(OpenStore::new(Arc::new(Self::open(self)), WriterRuntime::Task)) })
+        Box::pin(async {
+            let store = Arc::new(Self::open(self));
+            Ok(match self.recent_bytes() {
+                Some(bytes) => OpenStore::new(Arc::new(Recent::new(store, bytes)), WriterRuntime::Task),
+                None => OpenStore::new(store, WriterRuntime::Task),
+            })
+        })
     }
 }

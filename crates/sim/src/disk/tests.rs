@@ -22,6 +22,24 @@ fn disk(seed: u64) -> Disk {
     disk
 }
 
+/// One where the engine `files` keeps what is stored.
+fn on_files(seed: u64) -> Disk {
+    let options = FilesOptions { file_bytes: 4 * 4096, recent_bytes: 0 };
+    let disk = Disk::on_files("n1", seed, CAPACITY, History::new(|| 0), options);
+    disk.set_latency(DiskLatency::NONE);
+    disk.set_marker(marker());
+    disk
+}
+
+fn notes(disk: &Disk) -> Vec<String> {
+    let lines = disk.state.lock().history.lines();
+    let notes = lines.into_iter().filter_map(|line| match line.what {
+        What::Note(note) => Some(note),
+        What::Event(_) => None,
+    });
+    notes.collect()
+}
+
 fn marker() -> Marker {
     Marker {
         generation: Some(Generation::FIRST),
@@ -95,6 +113,15 @@ async fn the_contract_holds() {
     conformance::run(&mut Openings(disk(1))).await;
 }
 
+#[tokio::test]
+async fn the_contract_holds_on_files() {
+    for seed in 0..20 {
+        let disk = on_files(seed);
+        conformance::run(&mut Openings(disk.clone())).await;
+        assert_eq!(disk.failures(), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_contract_holds_on_a_slow_disk() {
     let disk = disk(1);
@@ -106,9 +133,62 @@ async fn the_contract_holds_on_a_slow_disk() {
 
 #[tokio::test]
 async fn a_full_disk_goes_on_when_there_is_room() {
-    let disk = disk(1);
+    for disk in [disk(1), on_files(1)] {
+        let store = disk.open();
+        conformance::run_full(&store, || disk.fill(0), || disk.free_up()).await;
+    }
+}
+
+/// A few groups of two loglets, trims of both at different places, and now and then a crash with one more group under way.
+/// Returns how often it gave files back, moved groups, and kept what was under way.
+async fn write_and_trim(disk: &Disk) -> (usize, usize, usize) {
+    let mut store = disk.open();
+    for offset in 1..=400 {
+        store.commit(group(offset)).await.expect("room");
+        if offset % 40 == 0 {
+            let mut slow = Group::default();
+            let loglet = LogletId::new(LogId::try_from(8).expect("non-zero"), SegmentIndex::new(0));
+            let (first_offset, end) = (at(offset / 40), at(offset / 40 + 1));
+            let batch = PlacedBatch { first_offset, end, bytes: Bytes::from(format!("slow {offset}")) };
+            slow.push(Change::Append { loglet, batch });
+            slow.push(Change::Put { loglet, state: DurableState { local_tail: end, ..DurableState::EMPTY } });
+            slow.push(Change::DropBelow { loglet: self::loglet(), offset: at(offset - 20) });
+            store.commit(slow).await.expect("room");
+        }
+        if offset % 57 == 0 {
+            write_unsynced(disk, &store, offset + 1).await;
+            disk.crash();
+            store = disk.open();
+        }
+    }
+    let notes = notes(disk);
+    let told = |what: &str| notes.iter().filter(|note| note.contains(what)).count();
+    (told("files go") - told(" 0 files go"), told("moved out") - told("and 0 groups"), told("crash: 1 of 1 unsynced"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_given_back_and_compacted_and_keep_what_is_needed_through_crashes() {
+    let (mut gone, mut moved, mut kept) = (0, 0, 0);
+    for seed in 0..20 {
+        let disk = on_files(seed);
+        let (of_this, moves, keeps) = write_and_trim(&disk).await;
+        (gone, moved, kept) = (gone + of_this, moved + moves, kept + keeps);
+        assert_eq!(disk.failures(), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(found(&disk.open()).await, (380..=400).collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert!(gone > 50 && moved > 20, "files went {gone} times, {moved} times some were compacted");
+    assert!((20..120).contains(&kept), "{kept} of 140 groups survived a crash that met them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_loses_is_found() {
+    let disk = on_files(1);
     let store = disk.open();
-    conformance::run_full(&store, || disk.fill(0), || disk.free_up()).await;
+    store.commit(group(1)).await.expect("room");
+    assert_eq!(disk.failures(), Vec::<String>::new());
+    disk.state.lock().platter.apply(group(2));
+    let failures = disk.failures();
+    assert!(failures.iter().any(|failure| failure.contains("1 batches for 2")), "{failures:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,6 +228,27 @@ async fn a_process_that_ends_alone_loses_nothing_that_it_wrote() {
     write_unsynced(&disk, &store, 1).await;
     assert_eq!(found(&disk.open()).await, [1]);
     assert_eq!(stored(&disk), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failed_fsync_files_take_nothing_and_lose_nothing_that_was_found_again() {
+    let mut found_again = 0;
+    for seed in 0..40 {
+        let disk = on_files(seed);
+        let store = disk.open();
+        store.commit(group(1)).await.expect("room");
+        disk.fail_fsyncs(1);
+        assert!(matches!(store.commit(group(2)).await, Err(StoreError::Failed { .. })));
+        assert!(matches!(store.commit(group(3)).await, Err(StoreError::Failed { .. })), "a later one is not believed");
+        for _ in 0..3 {
+            disk.crash();
+            let found = found(&disk.open()).await;
+            assert_eq!(stored(&disk), found, "seed {seed}: the history says what survived");
+            assert_eq!(disk.failures(), Vec::<String>::new(), "seed {seed}");
+        }
+        found_again += stored(&disk).len() - 1;
+    }
+    assert!((5..35).contains(&found_again), "{found_again} of 40 groups were there all the same");
 }
 
 #[tokio::test]
@@ -214,10 +315,26 @@ async fn damage_shows_and_goes_with_the_batch() {
     assert_eq!(found(&store).await, [1, 2], "written anew");
 }
 
+#[tokio::test]
+async fn damage_in_files_shows_and_keeps_nobody_from_opening_them() {
+    let disk = on_files(1);
+    let store = disk.open();
+    store.commit(group(1)).await.expect("room");
+    store.commit(group(2)).await.expect("room");
+    assert!(disk.damage(loglet(), at(1), Damage::Frame));
+    assert_eq!(found(&store).await, [2]);
+    disk.crash();
+    assert_eq!(disk.damage_any(Damage::Bit), Some((loglet(), at(2))), "while nobody has it open");
+    let store = disk.open();
+    let parts = store.read(loglet(), at(1), at(3), usize::MAX).await.expect("a read").parts;
+    let damaged = |offset| Stored::Damaged { first_offset: at(offset), end: at(offset + 1) };
+    assert_eq!(parts, [damaged(1), damaged(2)]);
+    assert_eq!(disk.failures(), Vec::<String>::new());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_seed_has_one_behaviour() {
-    async fn run(seed: u64) -> (Vec<u64>, u128, u64) {
-        let disk = disk(seed);
+    async fn run(disk: Disk) -> (Vec<u64>, u128, u64) {
         let began = tokio::time::Instant::now();
         for round in 0..10 {
             let store = disk.open();
@@ -228,8 +345,10 @@ async fn one_seed_has_one_behaviour() {
         }
         (stored(&disk), began.elapsed().as_millis(), disk.state.lock().history.fingerprint())
     }
-    assert_eq!(run(5).await, run(5).await);
-    assert_ne!(run(5).await, run(6).await);
+    for of in [disk, on_files] {
+        assert_eq!(run(of(5)).await, run(of(5)).await);
+        assert_ne!(run(of(5)).await, run(of(6)).await);
+    }
 }
 
 async fn start(disk: &Disk) -> LogServerHandle {
@@ -272,9 +391,15 @@ async fn a_server_on_a_full_disk_refuses_and_still_seals() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_server_answered_survives_every_crash_and_every_failed_fsync() {
+    let answers = crash_servers(disk).await + crash_servers(on_files).await;
+    assert!(answers > 1200, "only {answers} stores were answered");
+}
+
+/// How many stores were answered.
+async fn crash_servers(of: fn(u64) -> Disk) -> u64 {
     let mut answers = 0;
     for seed in 0..60 {
-        let disk = disk(seed);
+        let disk = of(seed);
         let slow = Duration::from_millis(50);
         disk.set_latency(DiskLatency { fsync_max: slow, stall_percent: 5, stall_max: slow * 10, ..DiskLatency::NONE });
         let server = start(&disk).await;
@@ -302,9 +427,11 @@ async fn what_a_server_answered_survives_every_crash_and_every_failed_fsync() {
             }
         }
         disk.crash();
+        // An opening syncs too.
+        disk.fail_fsyncs(0);
         let found = found(&disk.open()).await.len() as u64;
         assert!(answered.get() <= found + 1, "seed {seed}: answered below {answered}, {found} are there");
         answers += answered.get() - 1;
     }
-    assert!(answers > 600, "only {answers} stores were answered");
+    answers
 }

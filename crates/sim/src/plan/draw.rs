@@ -55,6 +55,7 @@ impl Plan {
             plan.faults.push(Fault { at_ms, for_ms: 1, kind: Kind::Destroy });
         }
         plan.draw_group();
+        plan.draw_files();
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan
     }
@@ -153,6 +154,7 @@ fn cluster(random: &mut SmallRng) -> Cluster {
         segment_records: if random.random_ratio(1, 3) { random.random_range(20..=300) } else { 1 << 40 },
         boot_loses_percent: if random.random_ratio(1, 3) { random.random_range(3..=20) } else { 0 },
         group: None,
+        files: None,
     };
     let mut names: Vec<String> = (1..=nodes).map(|place| format!("n{place}")).collect();
     names.shuffle(random);

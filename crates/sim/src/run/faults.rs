@@ -11,13 +11,12 @@ use bifrost_checker::event::Event;
 use futures_util::FutureExt as _;
 use turmoil::Sim;
 
-use super::DISK_BYTES;
 use crate::disk::{Damage, Disk, DiskLatency};
 use crate::interpose;
 use crate::links::Links;
 use crate::members::Ambush;
 use crate::node::{DiskSlot, Ground};
-use crate::plan::{Fault, Kind, Plan};
+use crate::plan::{Cluster, Fault, Kind, Plan};
 
 /// How far a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +29,7 @@ enum Course {
 /// What is wrong now.
 pub(super) struct Faulty {
     ground: Ground,
+    cluster: Cluster,
     faults: Vec<(Fault, Course)>,
     links: Links,
     /// Hosts that are down, and how many faults keep each there.
@@ -53,6 +53,7 @@ impl Faulty {
         let faults = plan.faults.iter().map(|fault| (fault.clone(), Course::Waits)).collect();
         Self {
             ground: ground.clone(),
+            cluster: plan.cluster.clone(),
             faults,
             links: Links::new(plan.hosts(), plan.cluster.latency_ms.1),
             down: BTreeMap::new(),
@@ -393,7 +394,7 @@ impl Faulty {
         self.new_disks += 1;
         let name = format!("{host}-{}", self.new_disks + 1);
         let seed = self.seed.wrapping_add(1000 + self.new_disks);
-        let disk = Disk::new(&name, seed, DISK_BYTES, self.ground.history.clone());
+        let disk = super::disk(&self.cluster, host, &name, seed, &self.ground.history);
         let mut disks = self.ground.disks.lock();
         let zone = disks.get(host).map_or(0, |slot| slot.zone);
         let replaces = disks.get(host).map(|slot| slot.name.clone());

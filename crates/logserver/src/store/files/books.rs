@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogletId, LogletOffset};
 
 use super::format::{self, Indexed, Need, Place, Span, Spot};
@@ -95,7 +96,9 @@ impl Books {
                         let from = batch_key(loglet, LogletOffset::FIRST);
                         pages.writes.delete_range(Table::Batches, &from, &batch_key(loglet, offset));
                     }
-                    self.forget(pages, loglet, |span| if span.end <= offset { None } else { Some(*span) })?;
+                    let early = plant::is(Plant::NeededFileGivenBack);
+                    let goes = |span: &Span| span.end <= offset || (early && span.first < offset);
+                    self.forget(pages, loglet, |span| if goes(span) { None } else { Some(*span) })?;
                 }
                 format::Entry::DropFrom { loglet, offset } => {
                     if !pages.known {

@@ -15,7 +15,7 @@ use std::fmt;
 use crate::store::StoreError;
 use crate::store::scan::Rows;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 pub(super) mod memory;
 
 /// A family of rows, sorted by their keys.

@@ -258,6 +258,8 @@ proptest! {
         acts in prop::collection::vec(act(), 1..80),
         survives in prop::collection::vec(any::<bool>(), 1..40),
     ) {
+        #[cfg(bifrost_plant)]
+        bifrost_types::plant::set_from_env();
         play(acts, &survives);
     }
 }

@@ -48,7 +48,7 @@ impl Keeper {
                     !stopped
                 };
                 let share = asked.swap(SHARE, Ordering::AcqRel);
-                tell(round(&files, share, &mut pause));
+                tell(files.keep(share, &mut pause));
             }
             // So that the next life has nothing to read.
             tell(files.checkpoint());
@@ -74,17 +74,6 @@ fn tell(ended: Result<(), StoreError>) {
         Err(StoreError::Full) => tracing::debug!("there is no room to keep files in order"),
         Err(error) => tracing::error!(%error, "files cannot be kept in order"),
     }
-}
-
-fn round(files: &Files, share: u64, pause: &mut impl FnMut(u64) -> bool) -> Result<(), StoreError> {
-    files.checkpoint()?;
-    while let Some(file) = files.sparsest(share) {
-        if !files.compact(file, &mut *pause)? {
-            return Ok(());
-        }
-        files.checkpoint()?;
-    }
-    Ok(())
 }
 
 impl Drop for Keeper {

@@ -39,6 +39,14 @@ impl MemoryIndex {
         state.contents = Arc::clone(&state.durable);
     }
 
+    /// Another index that has the same, flushed and not.
+    pub(in crate::store) fn copy(&self) -> Self {
+        let state = self.state.lock();
+        let State { durable, contents, refusal } = &*state;
+        let copied = State { durable: Arc::clone(durable), contents: Arc::clone(contents), refusal: *refusal };
+        Self { state: Arc::new(Mutex::new(copied)) }
+    }
+
     /// Every call but a look at rows fails so from now on; `None` for none.
     pub(in crate::store) fn refuse(&self, refusal: Option<fn() -> StoreError>) {
         self.state.lock().refusal = refusal;
