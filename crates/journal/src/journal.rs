@@ -10,7 +10,7 @@ use crate::error::{JournalError, OpenError};
 use crate::frame::{BLOCK, Blocks, FRAME_HEADER, FileId, GROUP_BYTES_MAX, frame_bytes};
 use crate::helper::{Done, Full, Helper, Prepared, Work};
 use crate::pace::Pace;
-use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan, settle_last};
+use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
 /// Released files that are kept to be used again.
 const REUSED_MAX: usize = 1;
@@ -157,11 +157,7 @@ impl<D: Directory> Journal<D> {
             failed: false,
         };
         let written = files.iter().rposition(|found| found.last.is_some());
-        for (place, found) in files.into_iter().enumerate() {
-            if written == Some(place) {
-                settle_last(&found)?;
-            }
-            let Found { id, file, bytes, end, last, .. } = found;
+        for (place, Found { id, file, bytes, end, last }) in files.into_iter().enumerate() {
             let prepared = Prepared { id, file, bytes };
             if written.is_some_and(|written| place <= written) {
                 journal.fill_active();

@@ -91,8 +91,6 @@ pub(crate) struct Found<F> {
     pub(crate) bytes: u64,
     /// Where its frames end.
     pub(crate) end: u64,
-    /// Where the last frame begins that was read.
-    pub(crate) last_frame: Option<u64>,
     /// The last group in it.
     pub(crate) last: Option<u64>,
 }
@@ -204,29 +202,30 @@ fn open<D: Directory>(directory: &D, number: u64) -> Result<Found<D::File>, Scan
     let read = file.read(&mut block, 0)?;
     // Its header was durable before it had this name.
     match frame::decode_file_header(block.get(..read).unwrap_or_default()) {
-        Ok(id) if id.number == number => {
-            Ok(Found { id, bytes: file.bytes()?, file, end: BLOCK, last_frame: None, last: None })
-        }
+        Ok(id) if id.number == number => Ok(Found { id, bytes: file.bytes()?, file, end: BLOCK, last: None }),
         Ok(_) | Err(HeaderError::Unreadable) => Err(ScanError::Damaged(Damage::Header { name })),
         Err(HeaderError::Version(found)) => Err(ScanError::NewerFormat(found)),
     }
 }
 
-/// Writes the last frame that was read once more, as it is, and syncs it.
+/// Writes a frame once more, as it is, and syncs it, if there is none behind it in its file.
 ///
-/// It may be there because it was synced, or because it is in a cache: of a process that was killed, or of one whose fsync
-/// failed. After that no other fsync writes it, and all of them succeed. There is at most one such frame, since nothing is
-/// appended after it.
-pub(crate) fn settle_last<F: JournalFile>(found: &Found<F>) -> io::Result<()> {
-    if let Some(at) = found.last_frame {
-        let bytes = usize::try_from(found.end - at).unwrap_or(usize::MAX);
-        let mut frame = vec![0; bytes];
-        let read = found.file.read(&mut frame, at)?;
-        let mut blocks = Blocks::with_capacity(bytes);
-        blocks.put(frame.get(..read).unwrap_or_default());
-        found.file.write(&blocks, at)?;
+/// The last one may be there because it was synced, or because it is in a cache: of a process that was killed, or of one whose
+/// fsync failed. After that no other fsync writes it, and all of them succeed. There is at most one such frame, since
+/// nothing is appended after it.
+fn settle_last<F: JournalFile>(file: &F, id: FileId, at: u64, bytes: usize) -> io::Result<()> {
+    let next = at.saturating_add(bytes as u64);
+    let mut block = [0; BLOCK_BYTES];
+    let read = file.read(&mut block, next)?;
+    if FrameHeader::decode(id, next, block.get(..read).unwrap_or_default()).is_some() {
+        return Ok(());
     }
-    found.file.sync()
+    let mut frame = vec![0; bytes];
+    let read = file.read(&mut frame, at)?;
+    let mut blocks = Blocks::with_capacity(bytes);
+    blocks.put(frame.get(..read).unwrap_or_default());
+    file.write(&blocks, at)?;
+    file.sync()
 }
 
 /// What lies before the position is known.
@@ -264,11 +263,12 @@ fn scan_file<F: JournalFile>(
             }
             Some(_) | None => {}
         }
+        // Before anybody hears of it, and makes something of it durable elsewhere.
+        settle_last(&found.file, found.id, found.end, header.frame_bytes())?;
         if sequence > replayed_after {
             let replayed = Replayed { sequence, file: found.id.number, at: found.end + FRAME_HEADER, bytes: group };
             replay(replayed).map_err(|source| ScanError::Replay(sequence, source))?;
         }
-        found.last_frame = Some(found.end);
         found.end += header.frame_bytes() as u64;
         (found.last, *last) = (Some(sequence), Some(sequence));
     }
