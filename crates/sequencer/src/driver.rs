@@ -11,6 +11,7 @@ use bifrost_wire::sequencer::{AppendReply, SequencerError, SequencerTails};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
@@ -100,6 +101,23 @@ struct OpenStream {
 struct Outlet {
     requests: Option<mpsc::Sender<StoreRequest>>,
     waiting: bool,
+    /// Room that was waited for. It is for the next request: given back, it would go to another loglet that waits, and that
+    /// would give it back too.
+    room: Option<OwnedPermit<StoreRequest>>,
+}
+
+/// A wait for room on the pipe of a copy; without room when the connection is gone.
+type AwaitedRoom = BoxFuture<'static, (NodeIndex, Option<OwnedPermit<StoreRequest>>)>;
+
+impl Outlet {
+    /// A wait ended. One for an earlier connection changes nothing.
+    fn on_room(&mut self, room: Option<OwnedPermit<StoreRequest>>) {
+        let Some(requests) = &self.requests else { return };
+        if let Some(room) = room.filter(|room| room.same_channel_as_sender(requests)) {
+            self.waiting = false;
+            self.room = Some(room);
+        }
+    }
 }
 
 /// The task of one loglet.
@@ -155,7 +173,7 @@ impl Driver {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         info!(loglet = %self.loglet, "sequencer runs");
         self.metrics.loglets_running.increment(1.0);
-        let mut rooms: FuturesUnordered<BoxFuture<'static, NodeIndex>> = FuturesUnordered::new();
+        let mut rooms: FuturesUnordered<AwaitedRoom> = FuturesUnordered::new();
         let mut inputs = Vec::with_capacity(INPUTS_PER_ROUND);
         let mut pipes = Vec::with_capacity(INPUTS_PER_ROUND);
         while self.core.phase() == Phase::Running {
@@ -166,7 +184,7 @@ impl Driver {
                 // Answers before new work: they free room and end waits.
                 _ = self.pipes.recv_many(&mut pipes, INPUTS_PER_ROUND) => {}
                 _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_ROUND) => {}
-                Some(index) = rooms.next() => self.outlet(index, |outlet| outlet.waiting = false),
+                Some((index, room)) = rooms.next() => self.outlet(index, |outlet| outlet.on_room(room)),
                 () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => self.step(Event::Tick),
             }
             for (index, event) in pipes.drain(..) {
@@ -196,7 +214,7 @@ impl Driver {
     fn on_pipe(&mut self, index: NodeIndex, event: PipeEvent) {
         match event {
             PipeEvent::Up { connection, requests } => {
-                self.outlet(index, |outlet| *outlet = Outlet { requests: Some(requests), waiting: false });
+                self.outlet(index, |outlet| *outlet = Outlet { requests: Some(requests), ..Outlet::default() });
                 self.step(Event::CopyUp { index, connection });
             }
             PipeEvent::Down { connection } => {
@@ -303,31 +321,32 @@ impl Driver {
         }
     }
 
-    fn fill_pipes(&mut self, rooms: &mut FuturesUnordered<BoxFuture<'static, NodeIndex>>) {
+    fn fill_pipes(&mut self, rooms: &mut FuturesUnordered<AwaitedRoom>) {
         let indexes: Vec<NodeIndex> = self.core.copies().iter().map(|copy| copy.index).collect();
         for index in indexes {
             let Some(outlet) = self.outlets.get_mut(index.get()) else { continue };
             let Some(requests) = outlet.requests.clone() else { continue };
             while !outlet.waiting && self.core.wants_store(index) {
-                match requests.try_reserve() {
-                    Ok(permit) => {
+                let room = match outlet.room.take() {
+                    Some(room) => Ok(room),
+                    None => requests.clone().try_reserve_owned(),
+                };
+                match room {
+                    Ok(room) => {
                         let Some(request) = self.core.next_store(index) else { break };
                         self.metrics.store_messages.increment(1);
-                        permit.send(request);
+                        room.send(request);
                     }
-                    Err(TrySendError::Full(())) => {
+                    Err(TrySendError::Full(requests)) => {
                         outlet.waiting = true;
-                        let requests = requests.clone();
-                        rooms.push(Box::pin(async move {
-                            // Only a wake-up: the permit goes back and is taken again with fresh facts.
-                            drop(requests.reserve().await);
-                            index
-                        }));
+                        rooms.push(Box::pin(async move { (index, requests.reserve_owned().await.ok()) }));
                     }
                     // The pipe will say that the connection is down.
-                    Err(TrySendError::Closed(())) => break,
+                    Err(TrySendError::Closed(_)) => break,
                 }
             }
+            // Others may wait for it.
+            outlet.room = None;
         }
     }
 

@@ -276,3 +276,36 @@ async fn a_stop_ends_streams_with_a_reason() {
     assert_eq!(closed(&mut stream).await, SequencerError::Stopping);
     assert!(host.open_append(open(2, 1)).await.is_err());
 }
+
+/// The first segment of every log is open.
+#[derive(Debug)]
+struct ManyLogs;
+
+impl LogletSource for ManyLogs {
+    fn open_loglet(&self, loglet: LogletId) -> BoxFuture<'_, Result<LogletParams, SequencerError>> {
+        Box::pin(async move { Ok(LogletParams { id: loglet, ..params() }) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_loglets_that_wait_for_one_full_pipe_all_get_through() {
+    let servers = FakeServers::new(3);
+    let host = SequencerHost::new(me(), Arc::new(ManyLogs), Arc::new(servers.clone()), SegmentLimits::default());
+    let mut streams = Vec::new();
+    for log in 1..=40 {
+        let loglet = LogletId::new(LogId::try_from(log).expect("non-zero"), SegmentIndex::FIRST);
+        streams.push(host.open_append(AppendOpen { loglet, ..open(u128::from(log), 1) }).await.expect("it is open"));
+    }
+    // Ten times as many as a pipe has room for, all at once.
+    for (stream, writer) in streams.iter().zip(1..) {
+        stream.requests.try_send(AppendRequest { batches: vec![batch(writer, 1, 10)] }).expect("there is room");
+    }
+    let mut waiting: Vec<_> = streams.iter_mut().collect();
+    for _ in 0..10_000 {
+        // Not a wait: tasks that go round in circles would never let the clock move.
+        tokio::task::yield_now().await;
+        waiting.retain_mut(|stream| stream.replies.try_recv().is_err());
+    }
+    assert!(waiting.is_empty(), "{} of 40 are not acknowledged", waiting.len());
+    host.shutdown().await;
+}
