@@ -71,6 +71,25 @@ async fn require_all(log: &Log, records: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until one of ten records is in a file that ends so.
+async fn until_written(files: &Path, ending: &str, first: usize) -> anyhow::Result<()> {
+    let begins: Vec<Bytes> =
+        (first..first + 10).map(|number| payload(number).slice(..PATTERN.len() + NUMBER_DIGITS)).collect();
+    loop {
+        for entry in std::fs::read_dir(files)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == ending) {
+                // One that went meanwhile is not the one that is written.
+                let bytes = std::fs::read(&path).unwrap_or_default();
+                if bytes.windows(begins[0].len()).any(|found| begins.iter().any(|begin| found == begin)) {
+                    return Ok(());
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Flips one bit in each payload that `chosen` wants, in all files of a store that end so. Returns the numbers of the
 /// records that were damaged.
 fn damage(
@@ -201,21 +220,23 @@ async fn damaged_wal(engine: Engine, random: &mut impl rand::Rng) -> anyhow::Res
     let appender = log.appender();
     // In many groups, so that the damage is not in the last one that this server has: that would be one that was never
     // finished.
+    let store = cluster.directory_of(0).context("on disk")?;
+    let (files, ending) = match engine {
+        Engine::Files => ("records", "journal"),
+        Engine::RocksDb => ("db", "log"),
+    };
     for first in (0..RECORDS).step_by(10) {
         append(&appender, first, first + 10).await?;
+        // Two others may have acknowledged them.
+        timeout(PATIENCE, until_written(&store.join(files), ending, first)).await.context("it takes nothing")??;
     }
-    let store = cluster.directory_of(0).context("on disk")?;
     // As a kill leaves it: whoever stops in good order moves everything out of the WAL.
     let killed = store.with_extension("killed");
     copy(&store, &killed);
     cluster.stop_node(0).await;
     std::fs::remove_dir_all(&store)?;
     std::fs::rename(&killed, &store)?;
-    let (files, ending) = match engine {
-        Engine::Files => (store.join("records"), "journal"),
-        Engine::RocksDb => (store.join("db"), "log"),
-    };
-    let damaged = damage(&files, ending, random, |number| number / 10 == RECORDS / 20)?;
+    let damaged = damage(&store.join(files), ending, random, |number| number / 10 == RECORDS / 20)?;
     assert!(!damaged.is_empty(), "the payloads were not in the WAL");
     let refused = cluster.start_node(0).await.expect_err("acknowledged records would silently be gone");
     assert!(

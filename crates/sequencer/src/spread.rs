@@ -62,8 +62,10 @@ pub struct CopyLink {
 
 /// Most ranges that are remembered as missing for one copy.
 const MISSING_MAX: usize = 16;
-/// How long news of the committed tail waits for a batch that takes it along to a copy that nobody follows.
-pub const NEWS_MILLIS: u64 = 10;
+/// How long news of the committed tail waits for a batch that takes it along to a copy that nobody follows. As short as a
+/// writer's next append may take: whoever loses the sequencer before the copies know what was acknowledged has to repair
+/// it, which needs a write quorum.
+pub const NEWS_MILLIS: u64 = 1;
 const PAUSE_MILLIS_FIRST: u64 = 10;
 const PAUSE_MILLIS_MAX: u64 = 1_000;
 
