@@ -29,6 +29,7 @@ use stateright::{Model, Property};
 use self::action::Action;
 use self::scope::{Budget, Scope, Stage};
 pub(crate) use self::scopes::scopes;
+use self::sequencing::followed;
 use self::server::Server;
 use self::tail::Probe;
 use self::writer::Writer;

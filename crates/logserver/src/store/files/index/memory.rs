@@ -48,6 +48,7 @@ impl MemoryIndex {
     }
 
     /// Every call but a look at rows fails so from now on; `None` for none.
+    #[cfg(test)]
     pub(in crate::store) fn refuse(&self, refusal: Option<fn() -> StoreError>) {
         self.state.lock().refusal = refusal;
     }
