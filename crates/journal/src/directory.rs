@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::frame::{BLOCK_BYTES, Blocks};
 use crate::pace::Pace;
@@ -143,7 +143,7 @@ impl RealDirectory {
     fn fill(&self, path: &Path, bytes: u64, pace: &Pace) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)?;
         // In one place on the disk, although others write meanwhile; and a disk without room says so now.
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }

@@ -63,11 +63,6 @@ impl Published {
         self.loglets.write().entry(loglet).or_insert_with(|| Arc::new(watch::Sender::new(empty()))).subscribe()
     }
 
-    /// Whether somebody follows a loglet.
-    pub(crate) fn is_followed(&self, loglet: LogletId) -> bool {
-        self.loglets.read().get(&loglet).is_some_and(|sender| sender.receiver_count() > 0)
-    }
-
     /// Gives back the place of a loglet that neither the writer nor a reader holds.
     pub(crate) fn forget(&self, loglet: LogletId) {
         let mut loglets = self.loglets.write();

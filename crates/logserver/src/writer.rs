@@ -502,7 +502,7 @@ impl<S: LogStore> Writer<S> {
             for outcome in outcomes {
                 let outcome = outcome.and_then(|()| success(loglet));
                 let _ = outcome.inspect_err(|error| self.metrics.refused(*error));
-                let followed = self.published.is_followed(loglet);
+                let followed = self.loglets.get(&loglet).is_some_and(|known| known.published.receiver_count() > 0);
                 self.reply(&peer, StoreReply { loglet, outcome: Some(outcome), followed });
             }
         }

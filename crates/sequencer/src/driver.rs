@@ -330,23 +330,27 @@ impl Driver {
         for index in indexes {
             let Some(outlet) = self.outlets.get_mut(index.get()) else { continue };
             let Some(requests) = outlet.requests.clone() else { continue };
+            // Unless there is nothing to send any more: then it is for others who wait.
+            if let Some(room) = outlet.room.take()
+                && let Some(request) = self.core.next_store(index)
+            {
+                self.metrics.store_messages.increment(1);
+                room.send(request);
+            }
             while !outlet.waiting && self.core.wants_store(index) {
-                let room = match outlet.room.take() {
-                    Some(room) => Ok(room),
-                    None => requests.clone().try_reserve_owned(),
-                };
-                match room {
+                match requests.try_reserve() {
                     Ok(room) => {
                         let Some(request) = self.core.next_store(index) else { break };
                         self.metrics.store_messages.increment(1);
                         room.send(request);
                     }
-                    Err(TrySendError::Full(requests)) => {
+                    Err(TrySendError::Full(())) => {
                         outlet.waiting = true;
+                        let requests = requests.clone();
                         rooms.push(Box::pin(async move { (index, requests.reserve_owned().await.ok()) }));
                     }
                     // The pipe will say that the connection is down.
-                    Err(TrySendError::Closed(_)) => break,
+                    Err(TrySendError::Closed(())) => break,
                 }
             }
             // Others may wait for it.
