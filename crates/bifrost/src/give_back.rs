@@ -2,7 +2,7 @@
 //! trimmed. Each member is told where the segment ended and to trim all of it; it keeps the seal, the decided tail and the
 //! trim point, so that a late store finds a closed door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, CopyError, LogServer, SettleRequest, TrimRequest};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{StreamExt, iter};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 /// For one answer, which is one fsync.
@@ -38,6 +39,32 @@ pub struct Owed {
     pub by: BTreeMap<NodeId, MemberError>,
 }
 
+/// Up to which segment of a log each disk is known to have dropped all that it had, so that a node which is away for long does
+/// not have the others told again and again. Whoever forgets it tells them once more, and nothing else happens.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    up_to: Mutex<BTreeMap<DiskId, SegmentIndex>>,
+}
+
+impl Given {
+    fn has(&self, disk: DiskId, segment: SegmentIndex) -> bool {
+        self.up_to.lock().get(&disk).is_some_and(|up_to| segment <= *up_to)
+    }
+
+    /// Segments are told in order, so that those before it were dropped, too.
+    fn note(&self, disk: DiskId, segment: SegmentIndex) {
+        let mut up_to = self.up_to.lock();
+        let known = up_to.entry(disk).or_insert(segment);
+        *known = segment.max(*known);
+    }
+
+    /// Forgets disks that nobody serves any more.
+    fn retain(&self, nodes: &[NodeRecord]) {
+        let served: BTreeSet<DiskId> = nodes.iter().filter_map(served).collect();
+        self.up_to.lock().retain(|disk, _| served.contains(disk));
+    }
+}
+
 /// What became of telling the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
@@ -48,19 +75,22 @@ pub(crate) struct Told {
 }
 
 /// Makes the servers drop everything of closed segments, oldest first. A node that is not among `nodes`, which were read
-/// after the chain that names it, or whose disk is gone, owes nothing. Any number of processes may do this at once, again
-/// and again: everything that the servers are told is idempotent.
+/// after the chain that names it, or whose disk is gone, owes nothing, and what is `given` is not asked for again. Any number
+/// of processes may do this at once, again and again: everything that the servers are told is idempotent.
 ///
 /// # Cancel safety
 /// Safe: do it again.
-pub(crate) async fn tell(peers: &dyn Peers, segments: &[Segment], nodes: &[NodeRecord]) -> Told {
+pub(crate) async fn tell(peers: &dyn Peers, segments: &[Segment], nodes: &[NodeRecord], given: &Given) -> Told {
+    given.retain(nodes);
     let mut telling: Vec<BoxFuture<'_, _>> = Vec::new();
-    for (node, shares) in shares(segments, nodes) {
+    for (node, shares) in shares(segments, nodes, given) {
         let server = peers.log_server(node);
         telling.push(Box::pin(async move {
             let oldest = shares.first().map(|share| share.loglet.segment);
             match server {
-                Some(server) => drop_all(server, shares).await.err().map(|(from, error)| (node, Some(from), error)),
+                Some(server) => {
+                    drop_all(server, shares, given).await.err().map(|(from, error)| (node, Some(from), error))
+                }
                 None => Some((node, oldest, MemberError::AddressUnknown)),
             }
         }));
@@ -73,13 +103,13 @@ pub(crate) async fn tell(peers: &dyn Peers, segments: &[Segment], nodes: &[NodeR
 }
 
 /// What each node has to drop, oldest loglet first.
-fn shares(segments: &[Segment], nodes: &[NodeRecord]) -> BTreeMap<NodeId, Vec<Share>> {
+fn shares(segments: &[Segment], nodes: &[NodeRecord], given: &Given) -> BTreeMap<NodeId, Vec<Share>> {
     let owing: BTreeMap<NodeId, DiskId> = nodes.iter().filter_map(|node| Some((node.id.node, served(node)?))).collect();
     let mut shares: BTreeMap<NodeId, Vec<Share>> = BTreeMap::new();
     for segment in segments {
         let SegmentState::Sealed { tail, op, .. } = segment.state else { continue };
         for member in segment.params.nodeset.members() {
-            if owing.get(&member.node) == Some(&member.disk) {
+            if owing.get(&member.node) == Some(&member.disk) && !given.has(member.disk, segment.index()) {
                 let share = Share { loglet: segment.params.id, disk: member.disk, op, decided_tail: tail };
                 shares.entry(member.node).or_default().push(share);
             }
@@ -97,14 +127,25 @@ const fn served(node: &NodeRecord) -> Option<DiskId> {
 }
 
 /// Tells one server; on an error, from which segment on it may not have dropped them.
-async fn drop_all(server: Arc<dyn LogServer>, shares: Vec<Share>) -> Result<(), (SegmentIndex, MemberError)> {
-    let told = iter(shares).map(|share| {
-        let server = server.clone();
-        async move { (share.loglet.segment, drop_one(server.as_ref(), share).await) }
-    });
-    let mut told = std::pin::pin!(told.buffered(AT_ONCE));
-    while let Some((segment, dropped)) = told.next().await {
-        dropped.map_err(|error| (segment, error))?;
+async fn drop_all(
+    server: Arc<dyn LogServer>,
+    shares: Vec<Share>,
+    given: &Given,
+) -> Result<(), (SegmentIndex, MemberError)> {
+    let mut shares = shares.into_iter();
+    let server = server.as_ref();
+    let drop_next = async |share: Share| {
+        let segment = share.loglet.segment;
+        drop_one(server, share).await.map(|()| (share.disk, segment)).map_err(|error| (segment, error))
+    };
+    // One that is away is not called for all of them.
+    let Some(first) = shares.next() else { return Ok(()) };
+    let (disk, segment) = drop_next(first).await?;
+    given.note(disk, segment);
+    let mut dropped = std::pin::pin!(iter(shares).map(drop_next).buffered(AT_ONCE));
+    while let Some(next) = dropped.next().await {
+        let (disk, segment) = next?;
+        given.note(disk, segment);
     }
     Ok(())
 }

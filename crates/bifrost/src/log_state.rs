@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::catalog::{CatalogError, Roster, StoredChain};
 use crate::cluster::{Cluster, fresh_op};
 use crate::follow::Following;
+use crate::give_back::Given;
 use crate::placement::{Leave, PlanError, Situation, Wish, plan};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
@@ -44,8 +45,8 @@ pub(crate) struct LogState {
     /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
     /// that nobody polls cannot stop the others.
     helper: AsyncMutex<()>,
-    /// Who holds it shortens the chain on behalf of this process.
-    shortener: AsyncMutex<()>,
+    /// Who holds it shortens the chain on behalf of this process, and knows what was given back already.
+    shortener: AsyncMutex<Given>,
     /// How many tasks and callers of this process drive a reconfiguration.
     driving: AtomicUsize,
     /// The end of the segment that was closed last, as far as writers of this process needed it.
@@ -71,7 +72,7 @@ impl LogState {
             chain: watch::Sender::new(Arc::new(stored)),
             loglets: Mutex::new(BTreeMap::new()),
             helper: AsyncMutex::new(()),
-            shortener: AsyncMutex::new(()),
+            shortener: AsyncMutex::default(),
             driving: AtomicUsize::new(0),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
@@ -330,9 +331,9 @@ impl LogState {
     /// # Cancel safety
     /// Safe at every await: see [`Shortener::drive`].
     pub(crate) async fn shorten(&self) -> Result<(), ShortenError> {
-        let Ok(_shortener) = self.shortener.try_lock() else { return Ok(()) };
+        let Ok(given) = self.shortener.try_lock() else { return Ok(()) };
         let shortener = Shortener::new(self.log, self.cluster.catalog.clone(), self.cluster.peers());
-        let shortened = shortener.drive(&|stored| self.seen(stored)).await;
+        let shortened = shortener.drive(&|stored| self.seen(stored), &given).await;
         match shortened {
             Ok(_owed) => Ok(()),
             Err(ShortenError::Catalog(error)) => Err(self.explain_absence(error).into()),

@@ -29,10 +29,7 @@ use tracing::{debug, info};
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::chain::{ChainError, spent, without_spent};
-use crate::give_back::{Owed, tell};
-
-/// Segments that are given back before they leave, in one transaction: what is repeated after an interruption.
-const AT_ONCE: usize = 256;
+use crate::give_back::{Given, Owed, tell};
 
 /// Why a chain was not shortened as far as it could be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,26 +57,30 @@ impl Shortener {
     }
 
     /// Makes the servers give back what is spent, and takes it off the chain, until nothing is spent any more or somebody
-    /// owes; returns who. `seen` is shown every chain that was read or written.
+    /// owes; returns who. `seen` is shown every chain that was read or written. What is in `given` is not asked for again.
     ///
     /// # Errors
     /// [`ShortenError`] when metadata cannot be read or written, a lost reply apart: that is the same as looking again (M2).
     ///
     /// # Cancel safety
     /// Safe at every await: whoever comes next finds in the chain what is left to do.
-    pub async fn drive(&self, seen: &(dyn Fn(&StoredChain) + Sync)) -> Result<Owed, ShortenError> {
+    pub(crate) async fn drive(
+        &self,
+        seen: &(dyn Fn(&StoredChain) + Sync),
+        given: &Given,
+    ) -> Result<Owed, ShortenError> {
         let mut back_off = BackOff::new();
         loop {
             let read = self.catalog.chain(self.log).await?;
             seen(&read);
             let spent = spent(&read.chain);
-            let Some(next) = spent.get(..AT_ONCE.min(spent.len())).filter(|next| !next.is_empty()) else {
+            if spent.is_empty() {
                 return Ok(Owed::default());
-            };
+            }
             // After the chain: a node that it names is among them, or gone.
             let (nodes, _) = self.catalog.nodes().await?;
-            let told = tell(self.peers.as_ref(), next, &nodes).await;
-            if let Some(last) = last_given_back(next, told.oldest_owed)
+            let told = tell(self.peers.as_ref(), spent, &nodes, given).await;
+            if let Some(last) = last_given_back(spent, told.oldest_owed)
                 && let Some(shorter) = without_spent(&read.chain, last)?
             {
                 match self.catalog.replace(&read, shorter).await {

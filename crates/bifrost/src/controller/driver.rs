@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::Cluster;
+use crate::give_back::Given;
 use crate::liveness::Detector;
 use crate::liveness::core::Verdict;
 use crate::log_state::LogState;
@@ -51,6 +52,7 @@ pub(crate) async fn control(cluster: Arc<Cluster>, open: OpenLog, me: Option<Nod
         metrics: Metrics::default(),
         attempts: FuturesUnordered::new(),
         keeper: Keeper::default(),
+        given: BTreeMap::new(),
         shortenings: FuturesUnordered::new(),
     };
     let mut seen = None;
@@ -90,6 +92,8 @@ struct Controller {
     attempts: FuturesUnordered<BoxFuture<'static, (LogId, Saw)>>,
     /// Whose chain is to be shortened.
     keeper: Keeper,
+    /// What was given back of those that an attempt left something of.
+    given: BTreeMap<LogId, Arc<Given>>,
     /// The same for those that are.
     shortenings: FuturesUnordered<BoxFuture<'static, (LogId, Shortened)>>,
 }
@@ -103,7 +107,8 @@ impl Controller {
             None => {
                 let (listed, spent, at) = list(&catalog).await?;
                 self.step(listed);
-                let logs = spent.into_iter().map(|log| (log, self.core.turn(log))).collect();
+                let logs: BTreeMap<_, _> = spent.into_iter().map(|log| (log, self.core.turn(log))).collect();
+                self.given.retain(|log, _| logs.contains_key(log));
                 self.keep(keeper::Event::Listed { logs });
                 *seen.insert(at)
             }
@@ -164,6 +169,9 @@ impl Controller {
 
     fn see(&mut self, log: LogId, is_due: bool) {
         let due = is_due.then(|| self.core.turn(log));
+        if due.is_none() {
+            self.given.remove(&log);
+        }
         self.keep(keeper::Event::Seen { log, due });
     }
 
@@ -178,8 +186,9 @@ impl Controller {
     fn begin_shortening(&mut self, log: LogId) {
         let (cluster, stop) = (self.cluster.clone(), self.cluster.stop.child_token());
         let deadline = self.attempt_deadline;
+        let given = self.given.entry(log).or_default().clone();
         let task = self.cluster.tasks.spawn(async move {
-            let shortening = timeout(deadline, shorten(&cluster, log));
+            let shortening = timeout(deadline, shorten(&cluster, log, &given));
             match stop.run_until_cancelled_owned(shortening).await {
                 Some(Ok(Ok(shortened))) => shortened,
                 Some(Ok(Err(error))) => {
@@ -287,9 +296,9 @@ enum Shortened {
     NotYet,
 }
 
-async fn shorten(cluster: &Cluster, log: LogId) -> Result<Shortened, ShortenError> {
+async fn shorten(cluster: &Cluster, log: LogId, given: &Given) -> Result<Shortened, ShortenError> {
     let shortener = Shortener::new(log, cluster.catalog.clone(), cluster.peers());
-    match shortener.drive(&|_: &StoredChain| {}).await {
+    match shortener.drive(&|_: &StoredChain| {}, given).await {
         Ok(owed) if owed.by.is_empty() => Ok(Shortened::Wholly),
         Ok(_) => Ok(Shortened::NotYet),
         Err(ShortenError::Catalog(CatalogError::UnknownLog)) => Ok(Shortened::Wholly),

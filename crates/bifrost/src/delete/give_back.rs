@@ -4,7 +4,7 @@ use bifrost_loglet::peers::Peers;
 use tracing::debug;
 
 use crate::catalog::{Catalog, CatalogError, StoredTombstone};
-use crate::give_back::{Owed, tell};
+use crate::give_back::{Given, Owed, tell};
 
 /// Makes the servers drop everything of a removed log, and takes its tombstone away when all of them have. A node that
 /// the cluster does not know any more, or whose disk is gone, owes nothing. Any number of processes may do this at once,
@@ -23,7 +23,7 @@ pub async fn give_back(
     let Some(chain) = &tombstone.tombstone.removed else { return Ok(Owed::default()) };
     let (nodes, _) = catalog.nodes().await?;
     // What had left the chain before was given back before.
-    let owed = tell(peers, &chain.segments, &nodes).await.owed;
+    let owed = tell(peers, &chain.segments, &nodes, &Given::default()).await.owed;
     if owed.by.is_empty() {
         match catalog.remove_tombstone(tombstone).await {
             // Somebody else was as fast.

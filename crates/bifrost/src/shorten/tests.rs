@@ -11,17 +11,19 @@ use std::time::Duration;
 use bifrost_loglet::read::GapKind;
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata};
 use bifrost_types::limits::METADATA_VALUE_BYTES_MAX;
-use bifrost_types::{Actor, CloseReason, LogletOffset, Lsn, OpId, SegmentState, StorageState, Timings};
+use bifrost_types::{Actor, CloseReason, LogletOffset, Lsn, NodeId, OpId, SegmentState, StorageState, Timings};
 use bifrost_wire::codec::encode_chain;
-use bifrost_wire::log_server::{CopyState, StateRequest};
+use bifrost_wire::log_server::{CopyState, LogServer, StateRequest};
 use bifrost_wire::metadata::{MetadataError, MetadataStore};
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::catalog::StoredChain;
 use crate::chain::raise_trim_point;
+use crate::directory::Directory;
 use crate::log::ReconfigureOptions;
 use crate::reader::{ReadEvent, Reader};
 use crate::test_world::{PATIENCE, World};
@@ -65,7 +67,7 @@ fn shortener(world: &World, log: LogId, catalog: Catalog) -> Shortener {
 }
 
 async fn shorten(world: &World, log: LogId) -> Owed {
-    shortener(world, log, world.catalog()).drive(&|_: &StoredChain| {}).await.unwrap()
+    shortener(world, log, world.catalog()).drive(&|_: &StoredChain| {}, &Given::default()).await.unwrap()
 }
 
 async fn states(world: &World, segment: &Segment) -> Vec<CopyState> {
@@ -154,7 +156,7 @@ async fn a_lost_reply_to_any_call_of_metadata_changes_nothing_about_the_end() {
             });
             let lossy = LossyMetadata::new(world.metadata.clone(), script);
             let disturbed = shortener(&world, log, Catalog::new(Arc::new(lossy.clone())));
-            let outcome = disturbed.drive(&|_: &StoredChain| {}).await;
+            let outcome = disturbed.drive(&|_: &StoredChain| {}, &Given::default()).await;
             assert_in_order(&world, &before, &world.chain(log).await).await;
             match outcome {
                 Ok(owed) => assert_eq!(owed, Owed::default()),
@@ -197,7 +199,7 @@ async fn whoever_is_cancelled_at_any_await_leaves_what_the_next_one_finishes() {
         let log = filled(&world, 4).await;
         let before = trim(&world, log, 3).await.chain;
         let first = shortener(&world, log, world.catalog());
-        let done = polled(first.drive(&|_: &StoredChain| {}), polls).await.is_some();
+        let done = polled(first.drive(&|_: &StoredChain| {}, &Given::default()), polls).await.is_some();
         let between = world.chain(log).await;
         assert_in_order(&world, &before, &between).await;
         partial += u32::from(!done && between == before);
@@ -229,7 +231,8 @@ async fn whoever_is_cancelled_before_or_after_any_call_of_metadata_leaves_what_t
             });
             let hanging = LossyMetadata::new(world.metadata.clone(), script);
             let first = shortener(&world, log, Catalog::new(Arc::new(hanging)));
-            let done = timeout(Duration::from_secs(60), first.drive(&|_: &StoredChain| {})).await.is_ok();
+            let done =
+                timeout(Duration::from_secs(60), first.drive(&|_: &StoredChain| {}, &Given::default())).await.is_ok();
             let between = world.chain(log).await;
             assert_in_order(&world, &before, &between).await;
             left_undone += u32::from(between == before);
@@ -288,6 +291,49 @@ async fn a_server_that_was_away_is_asked_when_it_is_back_and_waited_for_until_th
     let after = world.until(log, |chain| chain.segments.len() == 2).await;
     assert_in_order(&world, &before, &after).await;
     controller.shutdown().await;
+    world.shutdown().await;
+}
+
+/// Remembers who was asked.
+#[derive(Debug)]
+struct Asked {
+    peers: Directory,
+    nodes: Mutex<Vec<NodeId>>,
+}
+
+impl Peers for Asked {
+    fn log_server(&self, node: NodeId) -> Option<Arc<dyn LogServer>> {
+        self.nodes.lock().push(node);
+        self.peers.log_server(node)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_gave_back_is_not_asked_again_while_another_is_away() {
+    let mut world = World::new().await;
+    let log = filled(&world, 4).await;
+    let before = trim(&world, log, 2).await.chain;
+    let ids: Vec<NodeId> = world.nodes.iter().map(|node| node.id().node).collect();
+    world.nodes[2].shutdown().await;
+    let asked = Arc::new(Asked { peers: world.directory.clone(), nodes: Mutex::default() });
+    let shortener = Shortener::new(log, world.catalog(), asked.clone());
+    let given = Given::default();
+    let attempt = async || {
+        let owed = shortener.drive(&|_: &StoredChain| {}, &given).await.unwrap();
+        (std::mem::take(&mut *asked.nodes.lock()), owed.by.into_keys().collect::<Vec<_>>())
+    };
+    assert_eq!(attempt().await, (ids.clone(), vec![ids[2]]));
+    assert_eq!(attempt().await, (vec![ids[2]], vec![ids[2]]));
+    // What is trimmed meanwhile is asked for of everybody, and nothing else.
+    let between = trim(&world, log, 3).await.chain;
+    assert_eq!(attempt().await, (ids.clone(), vec![ids[2]]));
+    assert_eq!(attempt().await, (vec![ids[2]], vec![ids[2]]));
+    assert_eq!(world.chain(log).await, between);
+    world.restart(2).await;
+    assert_eq!(attempt().await, (vec![ids[2]], vec![]));
+    let after = world.chain(log).await;
+    assert_eq!(after.segments.len(), 2);
+    assert_in_order(&world, &before, &after).await;
     world.shutdown().await;
 }
 
