@@ -177,12 +177,18 @@ fn a_metadata_group_survives_what_happens_to_its_members() {
         plan.faults.push(Fault { at_ms: 2_900, for_ms: 900, kind: Kind::CrashInSnapshot { host: m(3), after } });
         plans.push(plan);
     }
-    // What only the old leader has is overwritten, and it dies before all of it is.
-    let mut plan = on_a_group(reconfigured_all_the_time(apart(Apart::MembersWithUsers, false)));
-    // Several transactions are on their way at any moment.
-    (plan.work.logs, plan.work.operators, plan.work.reconfigure_every_ms) = (4, 3, 15);
-    plan.faults.push(Fault { at_ms: 2_900, for_ms: 2_000, kind: Kind::CrashInOverwrite });
-    plans.push(plan);
+    // What only the old leader has is overwritten, and it dies before all of it is. Whether it has anything at the moment in
+    // which it is cut off is up to the seed.
+    for seed in 1..=4 {
+        let mut plan = on_a_group(reconfigured_all_the_time(apart(Apart::MembersWithUsers, false)));
+        plan.seed = seed;
+        // Several transactions are on their way at any moment.
+        (plan.work.logs, plan.work.operators, plan.work.reconfigure_every_ms) = (4, 3, 15);
+        // It gets what it missed as entries, however much that is, and not as a snapshot.
+        plan.cluster.group.iter_mut().for_each(|group| group.snapshot_entries = 1_000);
+        plan.faults.push(Fault { at_ms: 2_900, for_ms: 2_000, kind: Kind::CrashInOverwrite });
+        plans.push(plan);
+    }
     let all = run_plans("group", &plans);
     assert_clean(&all);
     let told = |what: &str| all.iter().filter(|ended| ended.output.contains(what)).count();
