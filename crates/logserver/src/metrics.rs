@@ -1,7 +1,5 @@
 //! What a log server counts. Names are `bifrost_logserver_<what>_<unit>`; labels are enums, never ids of logs.
 
-use std::fmt;
-
 use bifrost_wire::log_server::CopyError;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -72,27 +70,6 @@ pub fn describe() {
         "bytes written to files of records: groups, moved out of sparse files, zeros ahead"
     );
     describe_gauge!(LOGLETS, "loglets that the server has a promise about");
-}
-
-/// What goes into files.
-#[derive(Clone)]
-pub(crate) struct FileMetrics {
-    pub(crate) records: Counter,
-    pub(crate) moved: Counter,
-    pub(crate) zeros: Counter,
-}
-
-impl FileMetrics {
-    pub(crate) fn new() -> Self {
-        let kind = |kind| counter!(FILES_WRITTEN, "kind" => kind);
-        Self { records: kind("records"), moved: kind("moved"), zeros: kind("zeros") }
-    }
-}
-
-impl fmt::Debug for FileMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileMetrics").finish_non_exhaustive()
-    }
 }
 
 impl Metrics {

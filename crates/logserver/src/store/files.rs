@@ -19,6 +19,7 @@ mod format;
 pub(in crate::store) mod index;
 #[cfg(any(test, feature = "test-util"))]
 pub(in crate::store) mod memory;
+mod metrics;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -40,8 +41,8 @@ use thiserror::Error;
 use self::books::{Books, Pages, last_below, spot_of};
 use self::format::{Entry, Indexed, Place, Sink, Spot, decode_group};
 use self::index::{Index, Table};
+use self::metrics::FileMetrics;
 use self::readers::Readers;
-use crate::metrics::FileMetrics;
 use crate::store::format::{FormatError, batch_key, decode_loglet_key, decode_state, encode_state, loglet_key};
 use crate::store::scan::{Found, Scanned, scan};
 use crate::store::{Cause, Change, Chunk, Group, PlacedBatch, Recovered, StoreError, Stored};
