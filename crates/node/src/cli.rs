@@ -181,7 +181,11 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         let error = CliError::new(ErrorCode::InvalidArgument, "`--output raw` is for `bifrost read` only");
         return Err(error.with_advice("use `--output text` or `--output json`"));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Server(_) = command {
+        runtime.worker_threads(context.config().node.threads());
+    }
+    let runtime = runtime.enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::new(ErrorCode::Failed, "no threads can be started").because(&error))?;
     let outcome = runtime.block_on(drive(&context, command));

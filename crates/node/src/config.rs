@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bifrost::catch_up::CatchUpOptions;
@@ -124,6 +125,19 @@ pub struct NodeConfig {
     pub data_dir: Option<PathBuf>,
     /// What it does.
     pub roles: Roles,
+    /// Threads that serve the network; 0 for [`NodeConfig::threads`] to find out.
+    pub threads: usize,
+}
+
+impl NodeConfig {
+    /// How many threads serve the network. By default all cores but one have one: that core is for the thread of the log server
+    /// that writes and waits for the disk, which would otherwise wait for a slice of the others' time before each of its turns.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+            threads => threads,
+        }
+    }
 }
 
 /// What keeps the metadata of the cluster, the metadata member of a node, and where those of the cluster are.
@@ -194,6 +208,7 @@ impl Default for Config {
                 location: Location::default(),
                 data_dir: None,
                 roles: Roles::ALL,
+                threads: 0,
             },
             metadata: MetadataConfig {
                 engine: Engine::Raft,

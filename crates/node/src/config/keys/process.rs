@@ -8,6 +8,7 @@ use bifrost_etcd::InvalidEtcdOptions;
 use bifrost_etcd::options::{ENDPOINTS_MAX, PREFIX_BYTES_MAX};
 use bifrost_types::{Role, Roles};
 
+use super::{between, number};
 use crate::config::Config;
 use crate::config::key::{Access, Key, KeyName};
 use crate::config::value::Rejected;
@@ -16,6 +17,9 @@ use crate::process::state::Engine;
 /// What keeps the metadata.
 const RAFT: &str = "raft";
 const ETCD: &str = "etcd";
+
+/// More than any machine has cores.
+const THREADS_MAX: u64 = 1024;
 
 pub(super) const KEYS: &[Key] = keys! {
     node.name Text {
@@ -68,6 +72,13 @@ pub(super) const KEYS: &[Key] = keys! {
     "What the node does, one or more of \"metadata\" (it takes part in the group that decides), \"log-server\" (it has a \
      disk and holds copies) and \"sequencer\" (it numbers appends). Three or five nodes with \"metadata\" are enough for a \
      cluster of any size. A node whose disk is in service keeps the role \"log-server\"."
+
+    node.threads Count {
+        |config| number(config.node.threads),
+        |config, count| between(count, 0, THREADS_MAX, &mut config.node.threads)
+    }
+    "Threads of `bifrost server` that serve the network, up to 1024. 0 means one less than the machine has cores, and at least \
+     one: the log server writes from a thread of its own. Metadata has its own threads, too."
 
     metadata.engine Text {
         |config| match config.metadata.engine {
