@@ -1,6 +1,7 @@
 //! One task per loglet: select an input, step the core, run its effects, put on the pipes what there is room for.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -177,8 +178,16 @@ impl Driver {
         self.metrics.loglets_running.increment(1.0);
         let mut rooms: FuturesUnordered<AwaitedRoom> = FuturesUnordered::new();
         let (mut inputs, mut pipes) = (Vec::new(), Vec::new());
+        // One timer for all its life. It is put off with nearly each append, which costs nothing; a new one would have to be
+        // put in front of whatever the runtime waits for, and wake it up.
+        let mut tick = pin!(sleep_until(self.started));
         while self.core.phase() == Phase::Running {
             let wake = self.core.wake_at().map(|millis| self.started + Duration::from_millis(millis));
+            if let Some(wake) = wake
+                && wake != tick.deadline()
+            {
+                tick.as_mut().reset(wake);
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => self.step(Event::Stop),
@@ -186,7 +195,7 @@ impl Driver {
                 _ = self.pipes.recv_many(&mut pipes, INPUTS_PER_ROUND) => {}
                 _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_ROUND) => {}
                 Some((index, room)) = rooms.next() => self.outlet(index, |outlet| outlet.on_room(room)),
-                () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => self.step(Event::Tick),
+                () = &mut tick, if wake.is_some() => self.step(Event::Tick),
             }
             for (index, event) in pipes.drain(..) {
                 self.on_pipe(index, event);
