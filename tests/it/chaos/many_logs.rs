@@ -4,11 +4,12 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bifrost::catalog::Catalog;
+use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::metadata_pool::MetadataPool;
 use bifrost::{Bifrost, fresh_op};
 use bifrost_types::{LogId, Member, NodeId, Nodeset, ReplicationProperty, Successor};
 use bifrost_wire::grpc::ClientOptions;
+use bifrost_wire::metadata::MetadataError;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::time::{sleep, timeout};
@@ -75,9 +76,17 @@ async fn make(catalog: &Catalog, sequencer: NodeId, logs: usize) -> Vec<LogId> {
         replication: ReplicationProperty::nodes(NonZeroU8::new(2).expect("not 0")),
         sequencer: records.iter().find(|record| record.id.node == sequencer).expect("a node").id,
     };
-    let one = |_| async {
-        let made = catalog.create_log(None, fresh_op(), &first).await;
-        made.expect("metadata answers").chain.log
+    let first = &first;
+    let one = |number| async move {
+        let (name, op) = (format!("idle-{number}"), fresh_op());
+        loop {
+            match catalog.create_log(Some(&name), op, first).await {
+                Ok(made) => return made.chain.log,
+                // Under so many writers an answer may be late. The same operation again finds what it made.
+                Err(CatalogError::Metadata(MetadataError::Unknown)) => {}
+                Err(error) => panic!("log {name} is not made: {error}"),
+            }
+        }
     };
     stream::iter(0..logs).map(one).buffer_unordered(MADE_AT_ONCE).collect().await
 }
