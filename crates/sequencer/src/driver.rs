@@ -135,7 +135,7 @@ pub(crate) struct Driver {
     backfill_asked: bool,
     handle: Handle,
     streams: BTreeMap<StreamId, OpenStream>,
-    outlets: Vec<Outlet>,
+    outlets: Vec<(NodeIndex, Outlet)>,
     effects: Vec<Effect>,
     started: Instant,
     metrics: Metrics,
@@ -164,7 +164,7 @@ impl Driver {
             backfill_asked: false,
             handle: handle.clone(),
             streams: BTreeMap::new(),
-            outlets: params.nodeset.indexes().map(|_| Outlet::default()).collect(),
+            outlets: params.nodeset.indexes().map(|index| (index, Outlet::default())).collect(),
             effects: Vec::new(),
             started: Instant::now(),
             metrics,
@@ -219,7 +219,7 @@ impl Driver {
     }
 
     fn outlet(&mut self, index: NodeIndex, change: impl FnOnce(&mut Outlet)) {
-        if let Some(outlet) = self.outlets.get_mut(index.get()) {
+        if let Some((_, outlet)) = self.outlets.get_mut(index.get()) {
             change(outlet);
         }
     }
@@ -335,35 +335,31 @@ impl Driver {
     }
 
     fn fill_pipes(&mut self, rooms: &mut FuturesUnordered<AwaitedRoom>) {
-        let indexes: Vec<NodeIndex> = self.core.copies().iter().map(|copy| copy.index).collect();
-        for index in indexes {
-            let Some(outlet) = self.outlets.get_mut(index.get()) else { continue };
-            let Some(requests) = outlet.requests.clone() else { continue };
+        for (index, Outlet { requests, waiting, room }) in &mut self.outlets {
+            let Some(requests) = requests else { continue };
             // Unless there is nothing to send any more: then it is for others who wait.
-            if let Some(room) = outlet.room.take()
-                && let Some(request) = self.core.next_store(index)
+            if let Some(room) = room.take()
+                && let Some(request) = self.core.next_store(*index)
             {
                 self.metrics.store_messages.increment(1);
                 room.send(request);
             }
-            while !outlet.waiting && self.core.wants_store(index) {
+            while !*waiting && self.core.wants_store(*index) {
                 match requests.try_reserve() {
                     Ok(room) => {
-                        let Some(request) = self.core.next_store(index) else { break };
+                        let Some(request) = self.core.next_store(*index) else { break };
                         self.metrics.store_messages.increment(1);
                         room.send(request);
                     }
                     Err(TrySendError::Full(())) => {
-                        outlet.waiting = true;
-                        let requests = requests.clone();
+                        *waiting = true;
+                        let (index, requests) = (*index, requests.clone());
                         rooms.push(Box::pin(async move { (index, requests.reserve_owned().await.ok()) }));
                     }
                     // The pipe will say that the connection is down.
                     Err(TrySendError::Closed(())) => break,
                 }
             }
-            // Others may wait for it.
-            outlet.room = None;
         }
     }
 
