@@ -86,6 +86,7 @@ async fn until_written(files: &Path, ending: &str, first: usize) -> anyhow::Resu
                 }
             }
         }
+        // Nobody tells of a file: it is looked at again.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
