@@ -7,7 +7,7 @@ use std::time::Duration;
 use bifrost::catalog::{Catalog, CatalogError};
 use bifrost::connect::{Connect, GrpcConnect};
 use bifrost::delete::sweeper::{SweeperOptions, sweep};
-use bifrost::delete::{Deleter, give_back};
+use bifrost::delete::{Deleter, Given, give_back};
 use bifrost::directory::Directory;
 use bifrost::reconfigure::{Progress, ReconfigureError};
 use bifrost::{
@@ -142,7 +142,10 @@ async fn a_deletion_that_is_interrupted_after_any_step_is_finished_by_a_sweeper(
             let (progress, _) = watch::channel(Progress::default());
             let removed = deleter.drive(op(1), &progress, &|_: &StoredChain| {}).await.expect("all is well");
             let removed = removed.expect("nobody else gave it back");
-            assert_eq!(give_back(&catalog, peers.as_ref(), &removed).await.expect("all is well").by.len(), 0);
+            assert_eq!(
+                give_back(&catalog, peers.as_ref(), &removed, &Given::default()).await.expect("all is well").by.len(),
+                0
+            );
         };
         let interrupted = tokio::select! {
             biased;

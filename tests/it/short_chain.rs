@@ -6,8 +6,6 @@ use bifrost::{Bifrost, Chain, GapKind, LogId, LogOptions, Lsn, ReadEvent, ReadOp
 use futures_util::StreamExt;
 
 const ROUNDS: u64 = 1_000;
-/// Nothing leaves while a move is pending: so often there is a moment without one.
-const MOVES: u64 = 50;
 
 fn lsn(number: u64) -> Lsn {
     Lsn::new(number).expect("not 0")
@@ -36,11 +34,9 @@ async fn a_log_that_is_moved_and_trimmed_a_thousand_times_keeps_a_short_chain_ac
         log.reconfigure(ReconfigureOptions::default()).await?;
         assert_eq!(log.trim(at).await?, at);
         longest = longest.max(log.describe().await?.segments.len());
-        if round % MOVES == 0 {
-            until(bifrost.catalog(), log.id(), |chain| chain.segments.len() == 2).await?;
-        }
     }
-    assert!(longest as u64 <= MOVES + 2, "there were {longest} segments at once");
+    println!("at most {longest} segments at once");
+    assert!(longest <= 16, "there were {longest} segments at once");
     let chain = until(bifrost.catalog(), log.id(), |chain| chain.segments.len() == 2).await?;
     assert_eq!(u64::from(chain.next_segment.get()), ROUNDS + 1);
     bifrost.shutdown().await;

@@ -188,15 +188,15 @@ pub fn raise_trim_point(chain: &Chain, trim_point: Lsn) -> Result<Option<Chain>,
     Ok(Some(next_version(Chain { trim_point: Some(trim_point), ..chain.clone() })?))
 }
 
-/// The segments that may leave the chain: its first ones that are wholly trimmed. The last closed one stays, since those who
-/// wrote to it last may still ask about it; none leaves while something is pending, since whoever drives that would have
-/// to look again just before it decides.
+/// The segments that may leave the chain in a transaction of their own: those [`to_leave`], and none while something is pending,
+/// since whoever drives that would have to look again just before it decides.
 pub fn spent(chain: &Chain) -> &[Segment] {
     if chain.pending.is_some() { &[] } else { to_leave(chain) }
 }
 
-/// The same, and those that become spent when nothing is pending any more.
-pub(crate) fn to_leave(chain: &Chain) -> &[Segment] {
+/// The first segments that are wholly trimmed. The last closed one stays, since those who wrote to it last may still ask about
+/// it.
+pub fn to_leave(chain: &Chain) -> &[Segment] {
     let Some(trim_point) = chain.trim_point else { return &[] };
     let open = usize::from(chain.last().is_some_and(|last| last.decided_tail().is_none()));
     // A segment ends where the next one begins; that one is closed too.
@@ -210,12 +210,27 @@ pub(crate) fn to_leave(chain: &Chain) -> &[Segment] {
 /// # Errors
 /// [`ChainError::Exhausted`] when versions run out.
 pub fn without_spent(chain: &Chain, last: SegmentIndex) -> Result<Option<Chain>, ChainError> {
-    let leaving = spent(chain).partition_point(|segment| segment.index() <= last);
-    if spent(chain).get(..leaving).and_then(<[_]>::last).map(Segment::index) != Some(last) {
+    let leaving = up_to(spent(chain), last);
+    if leaving.last().map(Segment::index) != Some(last) {
         return Ok(None);
     }
-    let segments = chain.segments.get(leaving..).unwrap_or_default().to_vec();
+    let segments = chain.segments.get(leaving.len()..).unwrap_or_default().to_vec();
     Ok(Some(next_version(Chain { segments, ..chain.clone() })?))
+}
+
+/// What is about to be written for another reason, without those of the segments [`to_leave`] whose servers have `returned` the
+/// space: up to this one.
+#[must_use]
+pub fn taking_along(mut next: Chain, returned: Option<SegmentIndex>) -> Chain {
+    if let Some(returned) = returned {
+        let leaving = up_to(to_leave(&next), returned).len();
+        next.segments.drain(..leaving);
+    }
+    next
+}
+
+fn up_to(segments: &[Segment], last: SegmentIndex) -> &[Segment] {
+    segments.get(..segments.partition_point(|segment| segment.index() <= last)).unwrap_or_default()
 }
 
 /// Checks the pointer order of a chain that came from storage.

@@ -31,7 +31,7 @@ use crate::clock::now_millis;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigurer, Surroundings};
 
 pub use self::give_back::give_back;
-pub use crate::give_back::Owed;
+pub use crate::give_back::{Given, Owed};
 
 /// The next step of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,8 +42,10 @@ pub struct Owed {
 /// Up to which segment of a log each disk is known to have dropped all that it had, so that a node which is away for long does
 /// not have the others told again and again. Whoever forgets it tells them once more, and nothing else happens.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
+pub struct Given {
     up_to: Mutex<BTreeMap<DiskId, SegmentIndex>>,
+    /// Up to which segment nobody owes anything any more.
+    returned: Mutex<Option<SegmentIndex>>,
 }
 
 impl Given {
@@ -56,6 +58,17 @@ impl Given {
         let mut up_to = self.up_to.lock();
         let known = up_to.entry(disk).or_insert(segment);
         *known = segment.max(*known);
+    }
+
+    /// Up to which segment of the log its servers have dropped everything, as far as it is known here: what is known stays true.
+    pub(crate) fn returned(&self) -> Option<SegmentIndex> {
+        *self.returned.lock()
+    }
+
+    /// Takes note that nobody owes anything of any segment up to this one.
+    pub(crate) fn note_returned(&self, segment: Option<SegmentIndex>) {
+        let mut returned = self.returned.lock();
+        *returned = segment.max(*returned);
     }
 
     /// Forgets disks that nobody serves any more.

@@ -27,7 +27,7 @@ use crate::connect::{Connect, GrpcConnect, LocalConnect};
 use crate::controller::{ControllerOptions, control};
 use crate::create::Creator;
 use crate::delete::sweeper::{SweeperOptions, sweep};
-use crate::delete::{Deleter, give_back};
+use crate::delete::{Deleter, Given, give_back};
 use crate::directory::Directory;
 use crate::drain::drain;
 use crate::error::LogError;
@@ -369,7 +369,8 @@ impl Bifrost {
         if let Some(tombstone) = deleted {
             let (catalog, peers, stop) = (cluster.catalog.clone(), cluster.peers(), cluster.stop.child_token());
             cluster.tasks.spawn(async move {
-                let giving = give_back(&catalog, peers.as_ref(), &tombstone);
+                let given = Given::default();
+                let giving = give_back(&catalog, peers.as_ref(), &tombstone, &given);
                 if let Some(Err(error)) = stop.run_until_cancelled_owned(giving).await {
                     debug!(%log, %error, "the space of a deleted log is left to the sweepers");
                 }

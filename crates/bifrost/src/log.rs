@@ -29,7 +29,6 @@ use crate::placement::{Leave, PlanError, Wish};
 use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
-use crate::shorten::is_due;
 
 /// How long servers have to drop what was trimmed; a server that misses it drops it with the next trim.
 const TRIM_DEADLINE: Duration = Duration::from_secs(5);
@@ -340,10 +339,10 @@ impl Log {
             let stored = self.state.refresh().await?;
             let before = stored.chain.trim_point;
             let Some(next) = raise_trim_point(&stored.chain, up_to)? else { return Ok(before.unwrap_or(up_to)) };
-            match self.state.cluster.catalog.replace(&stored, next).await {
+            match self.state.cluster.catalog.replace(&stored, self.state.taking_along(next)).await {
                 Ok(written) => {
                     self.tell_trimmed(&written.chain, before, up_to);
-                    if is_due(&written.chain) {
+                    if !to_leave(&written.chain).is_empty() {
                         self.shorten();
                     }
                     self.state.learn(written);

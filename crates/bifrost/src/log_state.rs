@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::catalog::{CatalogError, Roster, StoredChain};
+use crate::chain;
 use crate::cluster::{Cluster, fresh_op};
 use crate::follow::Following;
 use crate::give_back::Given;
@@ -45,8 +46,10 @@ pub(crate) struct LogState {
     /// Who holds it closes a segment on behalf of all appenders of this process. Held by tasks only, so that a future
     /// that nobody polls cannot stop the others.
     helper: AsyncMutex<()>,
-    /// Who holds it shortens the chain on behalf of this process, and knows what was given back already.
-    shortener: AsyncMutex<Given>,
+    /// What the servers have given back already.
+    given: Given,
+    /// Who holds it shortens the chain on behalf of this process.
+    shortening: AsyncMutex<()>,
     /// How many tasks and callers of this process drive a reconfiguration.
     driving: AtomicUsize,
     /// The end of the segment that was closed last, as far as writers of this process needed it.
@@ -72,7 +75,8 @@ impl LogState {
             chain: watch::Sender::new(Arc::new(stored)),
             loglets: Mutex::new(BTreeMap::new()),
             helper: AsyncMutex::new(()),
-            shortener: AsyncMutex::default(),
+            given: Given::default(),
+            shortening: AsyncMutex::default(),
             driving: AtomicUsize::new(0),
             closed_tail: AsyncMutex::new(None),
             progress: watch::Sender::new(Progress::default()),
@@ -331,9 +335,9 @@ impl LogState {
     /// # Cancel safety
     /// Safe at every await: see [`Shortener::drive`].
     pub(crate) async fn shorten(&self) -> Result<(), ShortenError> {
-        let Ok(given) = self.shortener.try_lock() else { return Ok(()) };
+        let Ok(_alone) = self.shortening.try_lock() else { return Ok(()) };
         let shortener = Shortener::new(self.log, self.cluster.catalog.clone(), self.cluster.peers());
-        let shortened = shortener.drive(&|stored| self.seen(stored), &given).await;
+        let shortened = shortener.drive(&|stored| self.seen(stored), &self.given).await;
         match shortened {
             Ok(_owed) => Ok(()),
             Err(ShortenError::Catalog(error)) => Err(self.explain_absence(error).into()),
@@ -364,6 +368,11 @@ impl LogState {
             });
         }
         Ok(outcome)
+    }
+
+    /// What is about to be written anyway takes along what may leave.
+    pub(crate) fn taking_along(&self, next: Chain) -> Chain {
+        chain::taking_along(next, self.given.returned())
     }
 
     /// Takes note that the log is appended from here, best through this node if the appender says one.
@@ -462,6 +471,10 @@ impl Surroundings for LogState {
 
     fn admit(&self, successor: &Successor) -> Option<Result<Roster, PlanError>> {
         Some(self.cluster.directory.admit(successor))
+    }
+
+    fn returned(&self) -> Option<SegmentIndex> {
+        self.given.returned()
     }
 
     fn nodes_changed(&self) -> BoxFuture<'_, ()> {

@@ -231,6 +231,12 @@ pub trait Surroundings: Send + Sync {
         None
     }
 
+    /// Up to which segment the servers of this log have given the space of trimmed segments back, as far as this process knows:
+    /// those leave with the decision.
+    fn returned(&self) -> Option<SegmentIndex> {
+        None
+    }
+
     /// Finds out anew which nodes may take new segments: that has changed. If it fails, the next write tells.
     fn nodes_changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
@@ -336,7 +342,7 @@ impl Reconfigurer {
                         }
                     };
                     let next = match replacement {
-                        None => Some(decided),
+                        None => Some(chain::taking_along(decided, surroundings.returned())),
                         Some(successor) => {
                             info!(log = %self.log, op = %pending.op, "the successor is replaced");
                             chain::replace_successor(&read.chain, pending.op, successor)?

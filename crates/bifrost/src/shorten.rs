@@ -4,7 +4,7 @@
 //! | chain | next step |
 //! |---|---|
 //! | has [spent](spent) segments | the **servers give the space back**: every member of each is told the decided tail (`Settle`) and to trim everything (`Trim`) |
-//! | the oldest of them are given back | they **leave**: one transaction takes them off the beginning of the chain |
+//! | the oldest of them are given back | they **leave**: one transaction takes them off the beginning of the chain. A move or a trim in the same process takes them along, so that moves without a pause do not keep them |
 //! | has none | over |
 //!
 //! A segment leaves after its space was given back, not before: the chain itself is the list of who owes what, and there is no
@@ -28,7 +28,7 @@ use tracing::{debug, info};
 
 use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
-use crate::chain::{ChainError, spent, without_spent};
+use crate::chain::{ChainError, spent, to_leave, without_spent};
 use crate::give_back::{Given, Owed, tell};
 
 /// Why a chain was not shortened as far as it could be.
@@ -57,7 +57,8 @@ impl Shortener {
     }
 
     /// Makes the servers give back what is spent, and takes it off the chain, until nothing is spent any more or somebody
-    /// owes; returns who. `seen` is shown every chain that was read or written. What is in `given` is not asked for again.
+    /// owes; returns who. `seen` is shown every chain that was read or written. What is in `given` is not asked for again. While
+    /// something is pending they give it back, and leave later.
     ///
     /// # Errors
     /// [`ShortenError`] when metadata cannot be read or written, a lost reply apart: that is the same as looking again (M2).
@@ -73,14 +74,20 @@ impl Shortener {
         loop {
             let read = self.catalog.chain(self.log).await?;
             seen(&read);
-            let spent = spent(&read.chain);
-            if spent.is_empty() {
+            let trimmed = to_leave(&read.chain);
+            if trimmed.is_empty() {
                 return Ok(Owed::default());
             }
             // After the chain: a node that it names is among them, or gone.
             let (nodes, _) = self.catalog.nodes().await?;
-            let told = tell(self.peers.as_ref(), spent, &nodes, given).await;
-            if let Some(last) = last_given_back(spent, told.oldest_owed)
+            let told = tell(self.peers.as_ref(), trimmed, &nodes, given).await;
+            let returned = last_given_back(trimmed, told.oldest_owed);
+            if returned > given.returned() {
+                given.note_returned(returned);
+                // Whoever moves the log takes it along, and the next ones are not to wait for a race that is lost to moves.
+                back_off.reset();
+            }
+            if let Some(last) = returned
                 && let Some(shorter) = without_spent(&read.chain, last)?
             {
                 match self.catalog.replace(&read, shorter).await {
@@ -97,6 +104,9 @@ impl Shortener {
                     }
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if read.chain.pending.is_some() {
+                return Ok(told.owed);
             }
             if !told.owed.by.is_empty() {
                 debug!(log = %self.log, nodes = ?told.owed.by.keys(), "trimmed segments wait for nodes");

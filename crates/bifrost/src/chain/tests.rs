@@ -243,6 +243,27 @@ fn what_leaves_takes_nothing_along_that_anybody_needs() {
 }
 
 #[test]
+fn a_decision_takes_along_what_was_given_back_and_nothing_else() {
+    let before = announced(&trimmed(&after_closing(4), 2), &wanted(9, 4, Some(successor(1))));
+    let Ok(Decide::Write(alone)) = decide(&before, op(9), offset(2).into(), Timings::default()) else {
+        panic!("not decided")
+    };
+    assert_eq!(taking_along(alone.clone(), None), alone);
+    for (returned, first) in [(0, 1), (1, 2), (2, 2), (9, 2)] {
+        let with = taking_along(alone.clone(), Some(SegmentIndex::new(returned)));
+        assert_eq!(validate(&with), Ok(()));
+        assert_eq!(indexes(&with.segments), (first..=5).collect::<Vec<_>>(), "given back up to {returned}");
+        let segments = alone.segments.clone();
+        assert_eq!(Chain { segments, ..with }, alone, "it is one change, with one version");
+    }
+    // A trim does so beside a pending operation, which goes on.
+    let during = taking_along(trimmed(&before, 3), Some(SegmentIndex::new(2)));
+    assert_eq!((indexes(&during.segments), &during.pending), (vec![3, 4], &before.pending));
+    let after = decided(&during, 9, 2);
+    assert_eq!(indexes(&after.segments), [3, 4, 5]);
+}
+
+#[test]
 fn whoever_wants_to_close_a_segment_that_has_left_closes_no_other() {
     let before = trimmed(&after_closing(4), 3);
     let after = without_spent(&before, SegmentIndex::new(2)).expect("not exhausted").expect("it is spent");
@@ -294,12 +315,17 @@ enum Action {
     Read,
     Announce { op: u128, segment_back: u32, close: bool },
     ReplaceSuccessor { op: u128, sequencer: u32 },
-    Decide { op: u128, records: u64 },
-    Trim { records: u64 },
+    Decide { op: u128, records: u64, returned: Option<SegmentIndex> },
+    Trim { records: u64, returned: Option<SegmentIndex> },
     Shorten { segments: usize },
 }
 
 const ACTORS: usize = 4;
+
+/// Up to which segment an actor has had the space given back.
+fn returned() -> impl Strategy<Value = Option<SegmentIndex>> {
+    prop::option::of((0..30_u32).prop_map(SegmentIndex::new))
+}
 
 fn action() -> impl Strategy<Value = Action> {
     // Few operations, so that actors share them and ask again for old ones.
@@ -309,8 +335,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (number.clone(), 0..3_u32, prop::bool::weighted(0.05))
             .prop_map(|(op, segment_back, close)| Action::Announce { op, segment_back, close }),
         1 => (number.clone(), 1..4_u32).prop_map(|(op, sequencer)| Action::ReplaceSuccessor { op, sequencer }),
-        3 => (number, 0..20_u64).prop_map(|(op, records)| Action::Decide { op, records }),
-        1 => (1..200_u64).prop_map(|records| Action::Trim { records }),
+        3 => (number, 0..20_u64, returned()).prop_map(|(op, records, returned)| Action::Decide { op, records, returned }),
+        1 => (1..200_u64, returned()).prop_map(|(records, returned)| Action::Trim { records, returned }),
         2 => (1..4_usize).prop_map(|segments| Action::Shorten { segments }),
     ]
 }
@@ -422,10 +448,10 @@ fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
         Action::ReplaceSuccessor { op: number, sequencer } => {
             replace_successor(seen, op(*number), successor(*sequencer)).expect("few attempts")
         }
-        Action::Decide { op: number, records } => {
+        Action::Decide { op: number, records, returned } => {
             match decide(seen, op(*number), offset(1 + records).into(), Timings::default()).expect("positions are left")
             {
-                Decide::Write(next) => Some(next),
+                Decide::Write(next) => Some(taking_along(next, *returned)),
                 Decide::Finished(finished) => {
                     model.tell(&finished);
                     None
@@ -436,7 +462,10 @@ fn act(model: &mut Model, seen: &mut Chain, action: &Action) {
                 }
             }
         }
-        Action::Trim { records } => raise_trim_point(seen, lsn(*records)).expect("versions are left"),
+        Action::Trim { records, returned } => {
+            let next = raise_trim_point(seen, lsn(*records)).expect("versions are left");
+            next.map(|next| taking_along(next, *returned))
+        }
         Action::Shorten { segments } => {
             let spent = spent(seen);
             let last = spent.get(..spent.len().min(*segments)).and_then(<[Segment]>::last).map(Segment::index);

@@ -8,7 +8,7 @@ use crate::give_back::{Given, Owed, tell};
 
 /// Makes the servers drop everything of a removed log, and takes its tombstone away when all of them have. A node that
 /// the cluster does not know any more, or whose disk is gone, owes nothing. Any number of processes may do this at once,
-/// again and again: everything that the servers are told is idempotent.
+/// again and again: everything that the servers are told is idempotent. What is in `given` is not asked for again.
 ///
 /// # Errors
 /// [`CatalogError`] when metadata cannot be read or written. Nothing is lost: the tombstone stays.
@@ -19,11 +19,12 @@ pub async fn give_back(
     catalog: &Catalog,
     peers: &dyn Peers,
     tombstone: &StoredTombstone,
+    given: &Given,
 ) -> Result<Owed, CatalogError> {
     let Some(chain) = &tombstone.tombstone.removed else { return Ok(Owed::default()) };
     let (nodes, _) = catalog.nodes().await?;
     // What had left the chain before was given back before.
-    let owed = tell(peers, &chain.segments, &nodes, &Given::default()).await.owed;
+    let owed = tell(peers, &chain.segments, &nodes, given).await.owed;
     if owed.by.is_empty() {
         match catalog.remove_tombstone(tombstone).await {
             // Somebody else was as fast.

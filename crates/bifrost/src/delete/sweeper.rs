@@ -1,5 +1,6 @@
 //! Finishes deletions that somebody began and left. Each node runs one; they need not know of each other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::{Deleter, give_back};
+use super::{Deleter, Given, give_back};
 use crate::catalog::{Catalog, CatalogError, StoredChain, StoredTombstone};
 use crate::directory::Directory;
 use crate::reconfigure::{Progress, ReconfigureError};
@@ -49,8 +50,9 @@ pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptio
     let mut pause = options.grace;
     // Up to where changes were seen: a log may go, and its tombstone too, between two rounds.
     let mut seen = None;
+    let mut given = BTreeMap::new();
     loop {
-        let left = match round(&catalog, &directory, &options, &gone).await {
+        let left = match round(&catalog, &directory, &options, &mut given, &gone).await {
             Ok((left, revision)) => {
                 seen.get_or_insert(revision);
                 left
@@ -70,20 +72,28 @@ pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptio
     }
 }
 
-/// One attempt at every tombstone; returns how many are left, and the revision at which they were listed.
+/// One attempt at every tombstone; returns how many are left, and the revision at which they were listed. `given` is what earlier
+/// rounds were given back of those that are left.
 async fn round(
     catalog: &Catalog,
     directory: &Directory,
     options: &SweeperOptions,
+    given: &mut BTreeMap<LogId, Given>,
     gone: &impl Fn(LogId),
 ) -> Result<(usize, Revision), CatalogError> {
     let (tombstones, revision) = catalog.tombstones().await?;
     let removed = tombstones.iter().filter(|stored| stored.tombstone.removed.is_some());
     removed.for_each(|stored| gone(stored.tombstone.log));
+    let mut before = std::mem::take(given);
+    let known =
+        |stored: &StoredTombstone| (stored.tombstone.log, before.remove(&stored.tombstone.log).unwrap_or_default());
+    *given = tombstones.iter().map(known).collect();
+    let given = &*given;
     let left = iter(tombstones)
         .map(|tombstone| async move {
             let log = tombstone.tombstone.log;
-            match timeout(options.attempt_deadline, finish(catalog, directory, tombstone)).await {
+            let Some(given) = given.get(&log) else { return false };
+            match timeout(options.attempt_deadline, finish(catalog, directory, tombstone, given)).await {
                 Ok(Ok(finished)) => finished,
                 Ok(Err(error)) => {
                     warn!(%log, %error, "a deletion cannot be finished now");
@@ -107,6 +117,7 @@ async fn finish(
     catalog: &Catalog,
     directory: &Directory,
     tombstone: StoredTombstone,
+    given: &Given,
 ) -> Result<bool, ReconfigureError> {
     let peers: Arc<dyn Peers> = Arc::new(directory.clone());
     let removed = if tombstone.tombstone.removed.is_some() {
@@ -117,7 +128,7 @@ async fn finish(
         deleter.drive(tombstone.tombstone.op, &progress, &|_: &StoredChain| {}).await?
     };
     let Some(removed) = removed else { return Ok(true) };
-    Ok(give_back(catalog, peers.as_ref(), &removed).await?.by.is_empty())
+    Ok(give_back(catalog, peers.as_ref(), &removed, given).await?.by.is_empty())
 }
 
 /// Waits until somebody begins or advances a deletion, or until then; returns whether there is something new.
