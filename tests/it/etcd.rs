@@ -1,9 +1,15 @@
 //! `bifrost server` with its metadata in etcd.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
+use bifrost::catalog::Catalog;
 use bifrost_etcd::testing::Etcd;
+use bifrost_etcd::{EtcdMetadata, EtcdOptions};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::support::server::Cluster;
 
@@ -56,4 +62,49 @@ fn a_prefix_holds_one_cluster_and_a_node_keeps_to_its_own() {
     assert!(ended.refused(5).contains("the data directory belongs to cluster"));
     let ended = cluster.run_server(first, |_| ());
     assert!(ended.refused(5).contains("the metadata of this cluster is in etcd"));
+}
+
+/// A lease of a few seconds, a silence, and a busy machine; only what hangs meets it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_log_over_etcd_leaves_whichever_node_falls_silent() -> anyhow::Result<()> {
+    let etcd = Etcd::start();
+    let mut cluster = Cluster::empty();
+    let configured = with(&etcd, "house/");
+    for node in 0..3 {
+        let index = cluster.reserve();
+        cluster.start_with(index, |command| configured(if node == 0 { command.arg("--bootstrap") } else { command }));
+    }
+    cluster.run(0, ["log", "create", "idle", "--replication", "2"], b"").ok();
+    cluster.run(0, ["append", "idle"], b"kept\n").ok();
+    let options = EtcdOptions { prefix: "house/".to_owned(), ..EtcdOptions::new(vec![etcd.endpoint().to_owned()]) };
+    let catalog = Catalog::new(Arc::new(EtcdMetadata::connect(options)?));
+    let log = catalog.log_id("idle").await?.context("it was made")?;
+    // Each of them in turn, so also the one that judges.
+    for silent in 0..3 {
+        let (through, node) = ((silent + 1) % 3, format!("N{}", silent + 1));
+        if catalog.chain(log).await?.chain.last().context("a chain is not empty")?.params.sequencer.node.to_string()
+            != node
+        {
+            cluster.run(through, ["reconfigure", "idle", "--sequencer", &node], b"").ok();
+        }
+        cluster.signal(silent, "STOP");
+        let moved = async {
+            let mut stored = catalog.chain(log).await?;
+            let mut watch = catalog.watch_chain(log, stored.revision).await?;
+            loop {
+                let last = stored.chain.last().context("a chain is not empty")?;
+                if last.decided_tail().is_none() && last.params.sequencer.node.to_string() != node {
+                    return anyhow::Ok(());
+                }
+                watch.recv().await.context("the watch ended")??;
+                stored = catalog.chain(log).await?;
+            }
+        };
+        timeout(PATIENCE, moved).await.with_context(|| format!("nobody moved it off {node}"))??;
+        assert_eq!(cluster.run(through, ["read", "idle", "--output", "raw"], b"").ok(), "kept\n");
+        cluster.signal(silent, "CONT");
+    }
+    Ok(())
 }

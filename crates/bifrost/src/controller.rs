@@ -13,8 +13,8 @@
 //! in one transaction; a server that was not told a decided tail or a trim point keeps what nobody asks for (S5).
 //!
 //! The controller beside the metadata member that leads has a failure detector, and waits for nothing and nobody's turn
-//! when a sequencer is silent or gone; on other nodes, and where there is no metadata group, none takes part, and the others
-//! come in when the first does not. No decision here needs to be right for safety. Everything is done as an appender
+//! when a sequencer is silent or gone, and so has the one on the node that leads over etcd. On other nodes none takes part, and the
+//! others come in when the first does not. No decision here needs to be right for safety. Everything is done as an appender
 //! does it, by the chain's transactions: two controllers at once, or one whose news is old, cost a few messages (C1, C4).
 //! To cost few of them, controllers take turns, begin each attempt with a look at the chain itself, and leave a log that
 //! cannot be helped alone for longer each time. A cluster without logs in trouble is listed once and then only watched.

@@ -1,5 +1,8 @@
 //! Keys of this cluster among all keys of etcd.
 
+/// How keys begin that are no metadata: they come before everything that is listed or watched.
+pub(crate) const RESERVED: char = '\0';
+
 /// Maps keys to those of etcd and back.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -27,6 +30,7 @@ impl Keys {
         match after {
             // The next key in the order of bytes.
             Some(after) if after >= prefix => [self.key(after).as_slice(), &[0]].concat(),
+            Some(_) | None if prefix.is_empty() => self.key("\u{1}"),
             Some(_) | None => self.key(prefix),
         }
     }
@@ -50,7 +54,8 @@ mod tests {
     fn a_range_holds_exactly_the_keys_of_its_prefix() {
         let keys = Keys::new("b/");
         for (prefix, inside, outside) in [
-            ("", vec!["", "a", "ä", "\u{10FFFF}z"], vec![]),
+            ("", vec!["\u{1}", "a", "ä", "\u{10FFFF}z"], vec!["", "\0lead"]),
+            ("\0lead", vec!["\0lead"], vec!["\u{1}", "a"]),
             ("a/", vec!["a/", "a/1", "a/\u{10FFFF}"], vec!["a", "a0", "b"]),
             ("\u{10FFFF}", vec!["\u{10FFFF}", "\u{10FFFF}z"], vec!["\u{10FFFE}"]),
         ] {

@@ -19,10 +19,15 @@
 //! deadline. Each transaction and each read carries the cluster's id as one more demand, so that a prefix that was given
 //! to another cluster is told apart at once.
 //!
-//! Reading order: [`options`], `keys`, `answer` (what etcd says, checked), [`store`], `watch`; `testing` starts an etcd for tests.
+//! Who of the nodes leads is held under a lease ([`lead`]): the one whose controller judges who is silent, as the leader of a
+//! metadata group does.
+//!
+//! Reading order: [`options`], `keys`, `answer` (what etcd says, checked), [`store`], `watch`, [`lead`]; `testing` starts an etcd
+//! for tests.
 
 mod answer;
 mod keys;
+pub mod lead;
 pub mod options;
 mod pb;
 pub mod store;

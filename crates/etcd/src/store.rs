@@ -22,10 +22,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::answer::{self, Malformed, ReadFailure, read_failure, txn_failure};
-use crate::keys::Keys;
+use crate::keys::{Keys, RESERVED};
 use crate::options::{EtcdOptions, Guard, InvalidEtcdOptions};
 use crate::pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::kv_client::KvClient;
+use crate::pb::lease_client::LeaseClient;
 use crate::pb::request_op::Request as Op;
 use crate::pb::watch_client::WatchClient;
 use crate::pb::{Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
@@ -69,7 +70,7 @@ struct Shared {
 }
 
 /// How a transaction of etcd ended.
-enum Answer {
+pub(crate) enum Answer {
     /// Every demand held.
     Held(Revision, Vec<ResponseOp>),
     /// One of the caller's did not.
@@ -111,7 +112,15 @@ impl EtcdMetadata {
         KvClient::new(self.shared.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    fn get_op(&self, key: &str) -> Op {
+    pub(crate) fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.shared.channel.clone())
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    pub(crate) fn get_op(&self, key: &str) -> Op {
         Op::RequestRange(RangeRequest { key: self.shared.keys.key(key), ..RangeRequest::default() })
     }
 
@@ -121,7 +130,7 @@ impl EtcdMetadata {
     }
 
     /// One transaction under the guard.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         mut demands: Vec<Compare>,
         then: Vec<Op>,
@@ -154,7 +163,7 @@ impl EtcdMetadata {
     }
 
     /// Reads, again if need be, until the deadline.
-    async fn read(&self, ops: impl Fn() -> Vec<Op>) -> Result<(Revision, Vec<ResponseOp>), ReadFailure> {
+    pub(crate) async fn read(&self, ops: impl Fn() -> Vec<Op>) -> Result<(Revision, Vec<ResponseOp>), ReadFailure> {
         let unavailable = ReadFailure::Refused(MetadataError::Unavailable);
         let _call = self.shared.calls.try_acquire().map_err(|_| unavailable)?;
         let reading = async {
@@ -228,6 +237,8 @@ impl EtcdMetadata {
 
     async fn transact(&self, txn: Txn) -> Result<TxnOutcome, MetadataError> {
         validate(&txn)?;
+        let demanded = txn.preconditions.iter().map(|(key, _)| key);
+        demanded.chain(txn.writes.iter().map(|(key, _)| key)).try_for_each(|key| not_reserved(key))?;
         let guards = usize::from(self.shared.options.guard.is_some());
         if txn.preconditions.len() + guards > OPERATIONS_MAX {
             return Err(MetadataError::TooLarge);
@@ -262,7 +273,7 @@ impl EtcdMetadata {
         }
     }
 
-    async fn begin_watch(&self, prefix: String, after: Revision) -> Result<WatchStream, MetadataError> {
+    pub(crate) async fn begin_watch(&self, prefix: String, after: Revision) -> Result<WatchStream, MetadataError> {
         let place = Arc::clone(&self.shared.watches).try_acquire_owned().map_err(|_| MetadataError::Unavailable)?;
         // Checks the cluster, and that `after` is a revision of this store.
         let read = self.read(|| vec![self.look()]).await;
@@ -285,14 +296,14 @@ impl EtcdMetadata {
 
 /// Why a transaction has no answer.
 #[derive(Debug, Error)]
-enum CallError {
+pub(crate) enum CallError {
     #[error(transparent)]
     Etcd(#[from] Status),
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
-fn read_error(failure: ReadFailure) -> MetadataError {
+pub(crate) fn read_error(failure: ReadFailure) -> MetadataError {
     match failure {
         ReadFailure::Refused(error) => error,
         ReadFailure::Passing | ReadFailure::Compacted => MetadataError::Unavailable,
@@ -311,7 +322,7 @@ fn foreign(guard: &Guard, found: Option<Versioned>) -> Option<MetadataError> {
     }
 }
 
-fn demand(key: Vec<u8>, precondition: Precondition) -> Compare {
+pub(crate) fn demand(key: Vec<u8>, precondition: Precondition) -> Compare {
     let (result, target, value) = match precondition {
         Precondition::Absent => (CompareResult::Equal, CompareTarget::Create, TargetUnion::CreateRevision(0)),
         // For etcd a key that is not there was written by revision 0; here no value has it, so nothing may hold.
@@ -329,7 +340,7 @@ fn compare(key: Vec<u8>, result: CompareResult, target: CompareTarget, value: Ta
 
 fn write_op(key: Vec<u8>, write: Write) -> Op {
     match write {
-        Write::Put(value) => Op::RequestPut(PutRequest { key, value: value.into() }),
+        Write::Put(value) => Op::RequestPut(PutRequest { key, value: value.into(), lease: 0 }),
         Write::Delete => Op::RequestDeleteRange(DeleteRangeRequest { key }),
     }
 }
@@ -355,6 +366,7 @@ impl MetadataStore for EtcdMetadata {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, MetadataError>> {
         Box::pin(async move {
             validate_key(&key)?;
+            not_reserved(&key)?;
             let (_, responses) = self.read(|| vec![self.get_op(&key)]).await.map_err(read_error)?;
             let response = responses.into_iter().next().ok_or(MetadataError::Unavailable)?;
             answer::value(response).map_err(|_| MetadataError::Unavailable)
@@ -379,6 +391,11 @@ impl MetadataStore for EtcdMetadata {
             self.begin_watch(prefix, after).await
         })
     }
+}
+
+/// What begins so is etcd's side's own: it is neither listed nor watched.
+fn not_reserved(key: &str) -> Result<(), MetadataError> {
+    if key.starts_with(RESERVED) { Err(MetadataError::Invalid) } else { Ok(()) }
 }
 
 fn validate_prefix(prefix: &str) -> Result<(), MetadataError> {

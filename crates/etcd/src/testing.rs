@@ -44,11 +44,26 @@ impl Etcd {
     /// # Panics
     /// When etcd does not answer, or has no such revision.
     pub fn compact(&self, revision: u64) {
+        self.ctl(&["compact", &revision.to_string()]);
+    }
+
+    /// Ends every lease that there is.
+    ///
+    /// # Panics
+    /// When etcd does not answer.
+    pub fn revoke_leases(&self) {
+        let leases = self.ctl(&["lease", "list"]);
+        for lease in leases.lines().skip(1) {
+            self.ctl(&["lease", "revoke", lease.trim()]);
+        }
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> String {
         let endpoints = format!("--endpoints={}", self.endpoint);
-        let mut command = Command::new("etcdctl");
-        let done = command.args([endpoints.as_str(), "compact", &revision.to_string()]).stdout(Stdio::null()).status();
+        let done = Command::new("etcdctl").arg(endpoints).args(arguments).output();
         let done = done.expect("there is an etcdctl: `scripts/setup` installs it, from the package etcd-client");
-        assert!(done.success(), "history cannot be compacted up to {revision}");
+        assert!(done.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Where clients reach it, `host:port`.

@@ -257,6 +257,7 @@ impl LocalCluster {
             logs: Options::default(),
             controller: ControllerOptions::default(),
             detector: None,
+            liveness: None,
             interpose: self.options.interpose.clone(),
         };
         let started = Node::start(options, listener).await;

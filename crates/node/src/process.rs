@@ -11,11 +11,12 @@
 //! With metadata in etcd there is no member and no pool: the store is etcd's.
 //!
 //! Reading order: [`state`] (what survives), `order` (the core: which step comes next), `start` (its driver), `group` (what is
-//! asked of the metadata group), `etcd`, this file, `tended` (a member that comes back), [`error`].
+//! asked of the metadata group), `etcd`, `lead` (who judges silence there), this file, `tended` (a member that comes back), [`error`].
 
 pub mod error;
 mod etcd;
 mod group;
+mod lead;
 mod options;
 mod order;
 mod start;

@@ -19,9 +19,10 @@ use bifrost::{Bifrost, HandOverOptions, HandedOver, Options as BifrostOptions, S
 use bifrost_sequencer::core::SegmentLimits;
 use bifrost_types::{NodeGeneration, NodeId, NodeRecord, Role, Roles};
 use bifrost_wire::grpc::{
-    ClientOptions, HealthGrpc, Listener, LogServerGrpc, LogsGrpc, MetadataGrpc, NodeGrpc, ReflectionError,
-    RoutesBuilder, SequencersGrpc, ServerLimits, add_reflection, serve,
+    ClientOptions, HealthGrpc, Listener, LivenessGrpc, LogServerGrpc, LogsGrpc, MetadataGrpc, NodeGrpc,
+    ReflectionError, RoutesBuilder, SequencersGrpc, ServerLimits, add_reflection, serve,
 };
+use bifrost_wire::liveness::Liveness;
 use bifrost_wire::log_server::LogServer;
 use bifrost_wire::logs::Logs;
 use bifrost_wire::metadata::MetadataStore;
@@ -88,8 +89,10 @@ pub struct NodeOptions {
     pub logs: BifrostOptions,
     /// When its controller does what.
     pub controller: ControllerOptions,
-    /// The detector of the metadata member in this process, if it has one.
+    /// The detector of this process, if it has one.
     pub detector: Option<Detector>,
+    /// What takes signs of life at the same listener; `None` where metadata members take them.
+    pub liveness: Option<Arc<dyn Liveness>>,
     /// For tests.
     pub interpose: Option<Arc<dyn Interpose>>,
 }
@@ -221,6 +224,9 @@ impl Node {
         // A node for metadata alone is kept free of the load of clients.
         if roles.has(Role::LogServer) || roles.has(Role::Sequencer) {
             LogsGrpc::new(Arc::new(gateway.clone()), &limits, stop.child_token()).add_to(&mut routes);
+        }
+        if let Some(liveness) = options.liveness {
+            LivenessGrpc::new(liveness, stop.child_token()).add_to(&mut routes);
         }
         HealthGrpc::new(services_of(roles), stopping.clone(), stop.child_token()).add_to(&mut routes);
         let (asked, closed) = (stopping.clone(), stop.clone());

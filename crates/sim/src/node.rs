@@ -167,7 +167,7 @@ async fn signs_of_life(me: NodeGeneration, ground: &Ground) {
     let client = ground.client_options();
     let pool =
         MetadataPool::follow(Ground::addresses(&ground.metadata), &client).expect("names of hosts are addresses");
-    send_beats(Arc::new(pool), me, LivenessOptions::default(), client, Farewell::default()).await;
+    send_beats(|| pool.addresses(), me, LivenessOptions::default(), client, Farewell::default()).await;
 }
 
 /// What an operator does before a new node takes the place of one whose disk is gone: without it both might get into one
@@ -203,6 +203,7 @@ fn options(host: &str, slot: &DiskSlot, ground: &Ground) -> NodeOptions {
         logs: BifrostOptions::default(),
         controller: ControllerOptions::default(),
         detector: None,
+        liveness: None,
         interpose: Some(Arc::new(Between { host: host.to_owned(), ground: ground.clone() })),
     }
 }

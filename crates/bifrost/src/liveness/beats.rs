@@ -1,7 +1,6 @@
 //! The sender of signs of life: asks [`Route`](super::route::Route) whom to tell, and tells.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bifrost_types::NodeGeneration;
@@ -13,7 +12,6 @@ use tracing::debug;
 
 use super::LivenessOptions;
 use super::route::{Route, Told};
-use crate::metadata_pool::MetadataPool;
 
 /// Connections that are kept beside the current one; more are let go.
 const CONNECTIONS_MAX: usize = 16;
@@ -28,13 +26,6 @@ pub struct Farewell {
 }
 
 impl Farewell {
-    /// There is nobody who would hear it.
-    pub fn to_nobody() -> Self {
-        let farewell = Self::default();
-        farewell.said.cancel();
-        farewell
-    }
-
     /// Has the last beat sent, and returns when it was taken or a short time is over.
     ///
     /// # Cancel safety
@@ -45,14 +36,15 @@ impl Farewell {
     }
 }
 
-/// Sends signs of life of this node to the metadata member that leads, until `farewell` is said; run it as a task.
+/// Sends signs of life of this node to whoever leads, of those whose addresses `members` tells, until `farewell` is said; run it
+/// as a task.
 ///
 /// It shares the runtime of the node on purpose: a node that cannot run a timer for as long as a silence serves nobody either.
 ///
 /// # Cancel safety
 /// Safe: without a last beat the silence is noticed.
 pub async fn send_beats(
-    pool: Arc<MetadataPool>,
+    members: impl Fn() -> Vec<String> + Send,
     me: NodeGeneration,
     options: LivenessOptions,
     client: ClientOptions,
@@ -64,7 +56,7 @@ pub async fn send_beats(
     // A link that is healed is to be used at once.
     let tcp_user_timeout = client.tcp_user_timeout.min(request_timeout.saturating_mul(2));
     let client = ClientOptions { request_timeout, connect_timeout: request_timeout, tcp_user_timeout, ..client };
-    let mut sender = Sender { pool, client, route: Route::default(), connections: BTreeMap::new() };
+    let mut sender = Sender { members, client, route: Route::default(), connections: BTreeMap::new() };
     let mut beats = interval(options.beat_interval);
     // After a pause one sign of life says as much as many.
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -78,16 +70,16 @@ pub async fn send_beats(
     let _late = timeout(FAREWELL_DEADLINE, sender.send(Beat { node: me, last: true })).await;
 }
 
-struct Sender {
-    pool: Arc<MetadataPool>,
+struct Sender<M> {
+    members: M,
     client: ClientOptions,
     route: Route,
     connections: BTreeMap<String, GrpcLiveness>,
 }
 
-impl Sender {
+impl<M: Fn() -> Vec<String>> Sender<M> {
     async fn send(&mut self, beat: Beat) {
-        let members = self.pool.addresses();
+        let members = (self.members)();
         let mut to = self.route.begin(&members);
         while let Some(address) = to {
             let told = self.tell(&address, beat).await;

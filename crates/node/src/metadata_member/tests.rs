@@ -183,7 +183,7 @@ async fn beats_find_the_member_that_leads_and_who_falls_silent_or_says_farewell_
     let known = std::sync::Arc::new(pool(&[&second.address]));
     let beating = |number, farewell: &Farewell| {
         let (pool, client, farewell) = (known.clone(), options.clone(), farewell.clone());
-        tokio::spawn(send_beats(pool, life(number), LivenessOptions::default(), client, farewell))
+        tokio::spawn(send_beats(move || pool.addresses(), life(number), LivenessOptions::default(), client, farewell))
     };
     let stays = beating(1, &Farewell::default());
     let stops = beating(2, &farewell);

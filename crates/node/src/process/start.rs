@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::error::ProcessError;
+use super::lead::{self, ElectedLiveness};
 use super::order::{MemberStart, Order, Outcome, Step, View, Wanted};
 use super::state::{NodeDirectory, NodeState};
 use super::tended::Tended;
@@ -331,24 +332,32 @@ impl Start {
         let listener = self.listener.take().expect("the order starts the node once");
         let node = Node::start(options, listener).await.map_err(ProcessError::Node)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let liveness = self.options.failover.liveness.clone();
         let farewell = match store {
             Store::Group(pool) => {
                 let farewell = Farewell::default();
-                let liveness = self.options.failover.liveness.clone();
-                let beats = send_beats(pool, node.id(), liveness, self.client(), farewell.clone());
+                let members = move || pool.addresses();
+                let beats = send_beats(members, node.id(), liveness, self.client(), farewell.clone());
                 let stopped = stop.clone();
                 tasks.spawn(async move {
                     let _stopped = stopped.run_until_cancelled_owned(beats).await;
                 });
                 farewell
             }
-            // Beside etcd there is no detector.
-            Store::Etcd(_) => Farewell::to_nobody(),
+            Store::Etcd(etcd) => {
+                let (address, detector) = (self.address.clone(), self.detector.clone());
+                let etcd = EtcdMetadata::clone(&etcd);
+                let part = lead::Part { etcd, node: node.id(), address, detector, liveness, client: self.client() };
+                lead::take_part(part, &tasks, &stop)
+            }
         };
         Ok(Running { node, farewell, stop, tasks })
     }
 
     fn node_options(&self, store: &Store) -> NodeOptions {
+        let over_etcd = matches!(store, Store::Etcd(_));
+        // Beside a member, or where any node may be the one.
+        let judges = over_etcd || self.options.member.is_some();
         NodeOptions {
             identity: self.identity(),
             storage: Storage::Disk {
@@ -366,7 +375,8 @@ impl Start {
             gateway: self.options.gateway.clone(),
             logs: BifrostOptions::default(),
             controller: self.options.failover.controller.clone(),
-            detector: self.options.member.as_ref().map(|_| self.detector.clone()),
+            detector: judges.then(|| self.detector.clone()),
+            liveness: over_etcd.then(|| Arc::new(ElectedLiveness::new(self.detector.clone())) as Arc<_>),
             interpose: None,
         }
     }

@@ -95,6 +95,7 @@ impl Place {
             logs: BifrostOptions::default(),
             controller: ControllerOptions::default(),
             detector: None,
+            liveness: None,
             interpose: Some(self.asked.clone()),
         };
         Node::start(options, self.pipes.listen(address(node))).await.unwrap()
