@@ -191,11 +191,18 @@ fn check_write(judge: &mut Judge, (before, event): Seen<'_>, after: &Chain) {
     let left = before.segments.iter().filter(|old| Some(old.index()) < first).count();
     if left > 0 {
         // Whoever wrote to the last closed segment may still ask about it.
-        let open = usize::from(before.last().is_some_and(|last| last.decided_tail().is_none()));
-        let stays = before.segments.len() - left > open;
-        let alone = decided.is_none() && before.pending.is_none() && after.pending.is_none();
-        judge.require(Rule::OneDecision, stays && alone, [event], || {
-            format!("one write takes {left} of {} segments off log {log}, and not only that", before.segments.len())
+        let stays = after.segments.iter().any(|segment| segment.decided_tail().is_some());
+        judge.require(Rule::OneDecision, stays, [event], || {
+            format!(
+                "one write takes {left} of {} segments off log {log}, the last closed one too",
+                before.segments.len()
+            )
+        });
+        // With a decision or a trim, or alone, and then not in the way of what is pending.
+        let trims = before.trim_point < after.trim_point;
+        let alone = before.pending.is_none() && after.pending.is_none();
+        judge.require(Rule::OneDecision, decided.is_some() || trims || alone, [event], || {
+            format!("one write that announces takes {left} of {} segments off log {log}", before.segments.len())
         });
     }
     judge.require(Rule::OneDecision, added.len() <= usize::from(decided.is_some()), [event], || {

@@ -34,6 +34,11 @@ fn without_first(chain: &Chain) -> Chain {
     less
 }
 
+/// The same write, which takes the first segment along.
+fn taking_first_along(chain: &Chain) -> Chain {
+    Chain { segments: chain.segments.iter().skip(1).cloned().collect(), ..chain.clone() }
+}
+
 fn finished(number: u128, tail: u64) -> Finished {
     Finished { op: op(number), segment: SegmentIndex::FIRST, tail: offset(tail), successor: Some(SegmentIndex::new(1)) }
 }
@@ -154,6 +159,35 @@ pub(super) const CASES: &[Case] = &[
             play.chain(&chain);
             play.chain(&without_first(&chain));
             play.chain(&announced(&without_first(&chain), 4));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "a segment leaves with an announcement",
+        breaks: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            play.chain(&taking_first_along(&announced(&chain, 4)));
+        },
+        fine: |play| {
+            let chain = trimmed(&three_segments(play), 2);
+            play.chain(&chain);
+            let pending = announced(&chain, 4);
+            play.chain(&pending);
+            play.chain(&taking_first_along(&decided(&pending, 2)));
+        },
+    },
+    Case {
+        rule: Rule::OneDecision,
+        name: "the last closed segment leaves with a trim",
+        breaks: |play| {
+            let chain = three_segments(play);
+            play.chain(&taking_first_along(&taking_first_along(&trimmed(&chain, 4))));
+        },
+        fine: |play| {
+            let pending = announced(&three_segments(play), 4);
+            play.chain(&pending);
+            play.chain(&taking_first_along(&trimmed(&pending, 4)));
         },
     },
     Case {

@@ -4,7 +4,6 @@
 //! Nothing depends on there being exactly one ([`bifrost::liveness`]). Until a first one is known, and while etcd is away,
 //! nobody is judged.
 
-
 use bifrost::liveness::core::{Lead, TooManyNodes};
 use bifrost::liveness::{Detector, Farewell, LivenessOptions, send_beats};
 use bifrost_etcd::EtcdMetadata;
