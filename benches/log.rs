@@ -30,14 +30,16 @@ const WARM_UP: Duration = Duration::from_secs(1);
 enum Work {
     AppendSingle { bytes: usize },
     AppendInFlight { bytes: usize, in_flight: usize },
+    AppendTrimmed { bytes: usize, in_flight: usize },
     Tail { bytes: usize },
     CatchUp { bytes: usize },
 }
 
-const WORKS: [(&str, Work); 5] = [
+const WORKS: [(&str, Work); 6] = [
     ("append_1KiB_1_in_flight", Work::AppendSingle { bytes: 1024 }),
     ("append_1KiB_256_in_flight", Work::AppendInFlight { bytes: 1024, in_flight: 256 }),
     ("append_128B_256_in_flight", Work::AppendInFlight { bytes: 128, in_flight: 256 }),
+    ("append_1KiB_256_trimmed", Work::AppendTrimmed { bytes: 1024, in_flight: 256 }),
     ("read_tail_1KiB", Work::Tail { bytes: 1024 }),
     ("read_catch_up_1KiB", Work::CatchUp { bytes: 1024 }),
 ];
@@ -47,6 +49,7 @@ impl Work {
         match self {
             Self::AppendSingle { bytes }
             | Self::AppendInFlight { bytes, .. }
+            | Self::AppendTrimmed { bytes, .. }
             | Self::Tail { bytes }
             | Self::CatchUp { bytes } => bytes,
         }
@@ -56,7 +59,7 @@ impl Work {
     const fn records(self) -> u64 {
         match self {
             Self::AppendSingle { .. } | Self::Tail { .. } => 1,
-            Self::AppendInFlight { .. } => RECORDS_PER_RUN,
+            Self::AppendInFlight { .. } | Self::AppendTrimmed { .. } => RECORDS_PER_RUN,
             Self::CatchUp { .. } => CATCH_UP_RECORDS,
         }
     }
@@ -120,6 +123,9 @@ impl Cell {
             Work::AppendInFlight { in_flight, .. } => {
                 append_in_flight(appender, payload, in_flight, runs, latencies).await?
             }
+            Work::AppendTrimmed { in_flight, .. } => {
+                work::append_trimmed(&self.stage.log, appender, payload, in_flight, runs, latencies).await?
+            }
             Work::Tail { .. } => tail(appender, &mut self.reader, payload, runs, latencies).await?,
             Work::CatchUp { .. } => catch_up(&self.stage.log, self.tail, runs).await?,
         };
@@ -135,7 +141,7 @@ impl Cell {
         drop((appender, reader));
         let canary_after = canary::median(stage.directory())?;
         let group_bytes = sums_after.mean(&self.sums_before, "bifrost_logserver_group_bytes");
-        let appends = matches!(self.work, Work::AppendSingle { .. } | Work::AppendInFlight { .. });
+        let appends = !matches!(self.work, Work::Tail { .. } | Work::CatchUp { .. });
         let bare_group = match self.backend {
             Backend::Embedded if appends => Some(canary::bare_group(stage.directory(), group_bytes as usize)?),
             Backend::Embedded | Backend::ThreeServers => None,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::bail;
-use bifrost::{Appender, Log, Lsn, ReadEvent, ReadOptions, Reader, Ticket};
+use bifrost::{Appender, Log, Lsn, ReadEvent, ReadOptions, Reader, TailKind, Ticket};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub const RECORDS_PER_RUN: u64 = 1_000;
 /// Records of the log that [`catch_up`] reads.
 pub const CATCH_UP_RECORDS: u64 = 20_000;
+/// Records that [`append_trimmed`] leaves in its log.
+pub const KEPT_RECORDS: u64 = 64 * RECORDS_PER_RUN;
 /// Appends before anything counts: connections are made, the sequencer runs, files exist.
 const WARM_UP_APPENDS: usize = 300;
 
@@ -132,6 +134,36 @@ pub async fn append_in_flight(
     for (sent, ticket) in waiting {
         ticket.await?;
         latencies.record(sent);
+    }
+    Ok(started.elapsed())
+}
+
+/// As [`append_in_flight`], and all but the last [`KEPT_RECORDS`] of the log are trimmed each time so many more are there: what a
+/// log with a bounded history costs once it has that.
+///
+/// # Errors
+/// When an append or a trim fails.
+///
+/// # Cancel safety
+/// Some of the records are appended, and some trimmed.
+pub async fn append_trimmed(
+    log: &Log,
+    appender: &Appender,
+    payload: &Bytes,
+    in_flight: usize,
+    runs: u64,
+    latencies: &mut Latencies,
+) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    let mut left = runs;
+    while left > 0 {
+        let next = left.min(KEPT_RECORDS / RECORDS_PER_RUN);
+        append_in_flight(appender, payload, in_flight, next, latencies).await?;
+        left -= next;
+        let tail = log.find_tail(TailKind::Cached).await?.lsn;
+        if let Some(up_to) = tail.get().checked_sub(KEPT_RECORDS).and_then(Lsn::new) {
+            log.trim(up_to).await?;
+        }
     }
     Ok(started.elapsed())
 }
