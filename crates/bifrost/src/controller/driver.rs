@@ -95,7 +95,7 @@ struct Controller {
     /// What was given back of those that an attempt left something of.
     given: BTreeMap<LogId, Arc<Given>>,
     /// The same for those that are.
-    shortenings: FuturesUnordered<BoxFuture<'static, (LogId, Shortened)>>,
+    shortenings: FuturesUnordered<BoxFuture<'static, LogId>>,
 }
 
 impl Controller {
@@ -120,7 +120,8 @@ impl Controller {
             tokio::select! {
                 biased;
                 Some((log, saw)) = self.attempts.next() => self.on_attempted(log, saw),
-                Some((log, shortened)) = self.shortenings.next() => self.on_shortened(log, shortened),
+                // What came of it is news of the chain, and comes as that: it is never older than what was heard before.
+                Some(log) = self.shortenings.next() => self.keep(keeper::Event::Ended { log }),
                 verdict = judged(self.verdict.as_mut()) => self.step(Event::Judged { verdict }),
                 changes = nodes.recv() => {
                     let Some(Changes { revision, changes }) = changes.transpose()? else { return Ok(()) };
@@ -189,24 +190,17 @@ impl Controller {
         let given = self.given.entry(log).or_default().clone();
         let task = self.cluster.tasks.spawn(async move {
             let shortening = timeout(deadline, shorten(&cluster, log, &given));
-            match stop.run_until_cancelled_owned(shortening).await {
-                Some(Ok(Ok(shortened))) => shortened,
-                Some(Ok(Err(error))) => {
-                    debug!(%log, %error, "a chain cannot be shortened now");
-                    Shortened::NotYet
-                }
-                Some(Err(_)) | None => Shortened::NotYet,
+            if let Some(Ok(Err(error))) = stop.run_until_cancelled_owned(shortening).await {
+                debug!(%log, %error, "a chain cannot be shortened now");
             }
         });
-        self.shortenings.push(async move { (log, task.await.unwrap_or(Shortened::NotYet)) }.boxed());
-    }
-
-    fn on_shortened(&mut self, log: LogId, shortened: Shortened) {
-        match shortened {
-            Shortened::Wholly => self.see(log, false),
-            Shortened::NotYet => {}
-        }
-        self.keep(keeper::Event::Ended { log });
+        self.shortenings.push(
+            async move {
+                let _ended = task.await;
+                log
+            }
+            .boxed(),
+        );
     }
 
     fn begin(&mut self, log: LogId, trouble: Trouble) {
@@ -287,21 +281,10 @@ fn node_event(change: &Change) -> Option<Event> {
     }
 }
 
-/// What became of an attempt to shorten a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shortened {
-    /// Nothing in it is spent, or it is gone.
-    Wholly,
-    /// Something is left, or nobody can say.
-    NotYet,
-}
-
-async fn shorten(cluster: &Cluster, log: LogId, given: &Given) -> Result<Shortened, ShortenError> {
+async fn shorten(cluster: &Cluster, log: LogId, given: &Given) -> Result<(), ShortenError> {
     let shortener = Shortener::new(log, cluster.catalog.clone(), cluster.peers());
     match shortener.drive(&|_: &StoredChain| {}, given).await {
-        Ok(owed) if owed.by.is_empty() => Ok(Shortened::Wholly),
-        Ok(_) => Ok(Shortened::NotYet),
-        Err(ShortenError::Catalog(CatalogError::UnknownLog)) => Ok(Shortened::Wholly),
+        Ok(_) | Err(ShortenError::Catalog(CatalogError::UnknownLog)) => Ok(()),
         Err(error) => Err(error),
     }
 }

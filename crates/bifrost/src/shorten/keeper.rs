@@ -35,7 +35,7 @@ pub enum Event {
     },
     /// A node began a life or changed its state: perhaps it was what was waited for.
     NodesChanged,
-    /// An attempt ended, however. What it saw of the log was told before.
+    /// An attempt ended, however. What it did is told as a chain that was seen.
     Ended {
         /// The log.
         log: LogId,
