@@ -47,6 +47,18 @@ fn nodes_over_etcd_form_a_cluster_whose_clients_know_nothing_of_it() {
 }
 
 #[test]
+fn while_etcd_is_away_a_client_is_told_that_it_is_not_the_nodes() {
+    let etcd = Etcd::start();
+    let mut cluster = Cluster::empty();
+    let only = cluster.reserve();
+    cluster.start_with(only, |command| with(&etcd, "house/")(command.arg("--bootstrap")));
+    drop(etcd);
+    let told = cluster.run(only, ["log", "list"], b"").refused(7);
+    assert!(told.contains("the cluster's metadata does not answer"), "{told}");
+    assert!(told.contains("N1:1 answers, its metadata does not"), "{told}");
+}
+
+#[test]
 fn a_prefix_holds_one_cluster_and_a_node_keeps_to_its_own() {
     let etcd = Etcd::start();
     let mut cluster = Cluster::empty();

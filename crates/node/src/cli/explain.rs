@@ -104,6 +104,7 @@ async fn explain(context: &Context, log: &LogRef) -> Result<Explanation, CliErro
                 LogRef::Name(name) => Asked::Name(name.clone()),
             };
             let tried = probe(&context.config().client.addresses).await;
+            let tried = tried.into_iter().map(|(address, found)| (address, found.to_string())).collect();
             let error = CatalogError::Metadata(MetadataError::Unavailable);
             let metadata = MetadataView::NoAnswer { error, tried, last_seen: None };
             return Ok(Explanation::without_evidence(asked, metadata));

@@ -1,5 +1,6 @@
 //! What the library's errors mean to a person at the command line.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -7,7 +8,10 @@ use bifrost::catalog::CatalogError;
 use bifrost::chain::ChainError;
 use bifrost::reconfigure::ReconfigureError;
 use bifrost::{Advice, LogError, ReadError, StartError};
+use bifrost_types::NodeGeneration;
+use bifrost_wire::grpc::{ClientOptions, GrpcNode};
 use bifrost_wire::metadata::MetadataError;
+use bifrost_wire::node::NodeService;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -146,24 +150,60 @@ pub(crate) async fn not_connected(addresses: &[String], error: &StartError) -> C
         return catalog_error(*error);
     }
     let tried = probe(addresses).await;
-    let reasons: Vec<String> = tried.iter().map(|(address, reason)| format!("{address}: {reason}")).collect();
-    CliError::new(ErrorCode::Unreachable, "the cluster cannot be reached")
-        .with_cause(reasons.join("; "))
-        .with_advice("start one with `bifrost dev`, or say where it is with --address or BIFROST_ADDRESS")
+    let reasons: Vec<String> = tried.iter().map(|(address, found)| format!("{address}: {found}")).collect();
+    let (message, advice) = match tried.iter().any(|(_, found)| matches!(found, Probed::Node(_))) {
+        true => (
+            "the cluster's metadata does not answer",
+            "`bifrost metadata members --member HOST:PORT` says how its members are; where etcd has it, look there",
+        ),
+        false => (
+            "the cluster cannot be reached",
+            "start one with `bifrost dev`, or say where it is with --address or BIFROST_ADDRESS",
+        ),
+    };
+    CliError::new(ErrorCode::Unreachable, message).with_cause(reasons.join("; ")).with_advice(advice)
+}
+
+/// What is at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Probed {
+    /// A node, although its metadata gave no answer.
+    Node(NodeGeneration),
+    /// Nobody who could help, and why.
+    Nobody(String),
+}
+
+impl fmt::Display for Probed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => write!(f, "{node} answers, its metadata does not"),
+            Self::Nobody(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// What each address does when it is called.
-pub(crate) async fn probe(addresses: &[String]) -> Vec<(String, String)> {
+pub(crate) async fn probe(addresses: &[String]) -> Vec<(String, Probed)> {
     let mut tried = Vec::new();
     for address in addresses {
-        let reason = match timeout(PROBE_DEADLINE, TcpStream::connect(address.as_str())).await {
-            Ok(Ok(_)) => "takes connections and does not answer like a node".to_owned(),
-            Ok(Err(error)) => plain(&error),
-            Err(_) => "no answer".to_owned(),
+        let found = match timeout(PROBE_DEADLINE, TcpStream::connect(address.as_str())).await {
+            Ok(Ok(_)) => match node_at(address).await {
+                Some(node) => Probed::Node(node),
+                None => Probed::Nobody("takes connections and does not answer like a node".to_owned()),
+            },
+            Ok(Err(error)) => Probed::Nobody(plain(&error)),
+            Err(_) => Probed::Nobody("no answer".to_owned()),
         };
-        tried.push((address.clone(), reason));
+        tried.push((address.clone(), found));
     }
     tried
+}
+
+/// The node at an address: it says who it is without asking anybody.
+async fn node_at(address: &str) -> Option<NodeGeneration> {
+    let client = ClientOptions { request_timeout: PROBE_DEADLINE, ..ClientOptions::default() };
+    let node = GrpcNode::connect_lazy(address, &client).ok()?;
+    Some(timeout(PROBE_DEADLINE, node.status()).await.ok()?.ok()?.id)
 }
 
 /// Connecting took too long.
