@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bifrost_metadata::{Change, Changes, MetadataError, Precondition, Revision};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -65,15 +65,14 @@ pub async fn stand(store: EtcdMetadata, me: String, told: watch::Sender<Standing
         let looked = stop.run_until_cancelled(look(&store)).await;
         match looked {
             None => return,
-            Some(Ok(Some(lead))) => {
-                let term = lead.term;
+            Some(Ok((seen, Some(lead)))) => {
                 told.send_replace(Standing { lead: Some(lead), mine: false });
-                if let Some(Err(error)) = stop.run_until_cancelled(until_gone(&store, term)).await {
+                if let Some(Err(error)) = stop.run_until_cancelled(until_gone(&store, seen)).await {
                     debug!(%error, "who leads is not followed");
                     let _stopped = stop.run_until_cancelled(sleep(PAUSE)).await;
                 }
             }
-            Some(Ok(None)) => {
+            Some(Ok((_, None))) => {
                 told.send_replace(Standing::default());
                 hold(&store, &me, &told, &stop).await;
             }
@@ -85,18 +84,19 @@ pub async fn stand(store: EtcdMetadata, me: String, told: watch::Sender<Standing
     }
 }
 
-/// Who has the key.
-async fn look(store: &EtcdMetadata) -> Result<Option<Lead>, MetadataError> {
-    let (_, responses) = store.read(|| vec![store.get_op(KEY)]).await.map_err(read_error)?;
+/// Who has the key, and the revision of the store in which that is so.
+async fn look(store: &EtcdMetadata) -> Result<(Revision, Option<Lead>), MetadataError> {
+    let (seen, responses) = store.read(|| vec![store.get_op(KEY)]).await.map_err(read_error)?;
     let response = responses.into_iter().next().ok_or(MetadataError::Unavailable)?;
     let found = answer::value(response).map_err(|_| MetadataError::Unavailable)?;
     let holder = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    Ok(found.map(|found| Lead { term: found.revision, holder: holder(&found.value) }))
+    Ok((seen, found.map(|found| Lead { term: found.revision, holder: holder(&found.value) })))
 }
 
-/// Waits until the key that was written in this revision is not there any more.
-async fn until_gone(store: &EtcdMetadata, written: Revision) -> Result<(), MetadataError> {
-    let mut watch = store.begin_watch(KEY.to_owned(), written).await?;
+/// Waits until the key that was there in this revision of the store is not any more. That is not the revision that wrote it, which
+/// may be long ago, and compacted.
+async fn until_gone(store: &EtcdMetadata, seen: Revision) -> Result<(), MetadataError> {
+    let mut watch = store.begin_watch(KEY.to_owned(), seen).await?;
     loop {
         let Changes { changes, .. } = watch.recv().await.ok_or(MetadataError::Unavailable)??;
         if changes.iter().any(|Change { value, .. }| value.is_none()) {
@@ -120,7 +120,7 @@ async fn hold(store: &EtcdMetadata, me: &str, told: &watch::Sender<Standing>, st
     };
     let key = store.keys().key(KEY);
     let take = Op::RequestPut(PutRequest { key: key.clone(), value: me.into(), lease: lease.id });
-    let taking = store.call(vec![demand(key, Precondition::Absent)], vec![take], vec![store.get_op(KEY)]);
+    let taking = store.call(vec![demand(key, Precondition::Absent)], vec![take], Vec::new());
     // Any other answer, and none, is the same: another one was faster, or the key goes with the lease.
     if let Ok(Ok(Answer::Held(term, _))) = timeout_at(lease.until, taking).await {
         info!(term, "this node leads: its controller judges who is silent");
@@ -151,7 +151,7 @@ async fn keep(store: &EtcdMetadata, mut lease: Lease) {
         // A stream that breaks is opened again: another member of etcd may answer.
         match keep_by_one_stream(store, &mut lease).await {
             Kept::Over => return,
-            Kept::Broken => sleep(PAUSE).await,
+            Kept::Broken => sleep_until(lease.until.min(Instant::now() + PAUSE)).await,
         }
     }
 }
