@@ -30,7 +30,7 @@ use bifrost_wire::liveness::Beat;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use self::core::{Core, Event, Lead, TooManyNodes, Verdict};
@@ -156,6 +156,25 @@ impl Detector {
     /// What it concludes, whenever that changes.
     pub fn verdict(&self) -> watch::Receiver<Verdict> {
         self.inner.verdict.subscribe()
+    }
+
+    /// Tells it of the time, and of the lead as `lead` reads it from what is known of that, until nobody tells any more; run it as a
+    /// task.
+    ///
+    /// # Cancel safety
+    /// Safe: a detector that is told nothing concludes nothing new.
+    pub async fn follow<T>(self, mut known: watch::Receiver<T>, lead: impl Fn(&T) -> Option<Lead>) {
+        loop {
+            let now = lead(&known.borrow_and_update());
+            self.lead(now);
+            tokio::select! {
+                biased;
+                changed = known.changed() => if changed.is_err() {
+                    return self.lead(None);
+                },
+                () = sleep_until(self.next_look()) => self.tick(),
+            }
+        }
     }
 
     fn step(&self, event: Event) {

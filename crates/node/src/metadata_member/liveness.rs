@@ -6,7 +6,7 @@ use bifrost_raft::{MemberId, RaftMetadata, Role, Status};
 use bifrost_wire::RpcError;
 use bifrost_wire::liveness::{Beat, BeatError, Liveness};
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::admin::{node, wire_member};
 
@@ -46,20 +46,6 @@ fn lead(status: &Status) -> Option<Lead> {
 }
 
 /// Tells the detector of the lead and of the time, until the member is gone; run it as a task.
-///
-/// # Cancel safety
-/// Safe: a detector that is told nothing concludes nothing new.
 pub(super) async fn detect(raft: RaftMetadata, detector: Detector) {
-    let mut status = raft.watch_status();
-    loop {
-        let lead = lead(&status.borrow_and_update());
-        detector.lead(lead);
-        tokio::select! {
-            biased;
-            changed = status.changed() => if changed.is_err() {
-                return detector.lead(None);
-            },
-            () = sleep_until(detector.next_look()) => detector.tick(),
-        }
-    }
+    detector.follow(raft.watch_status(), lead).await;
 }

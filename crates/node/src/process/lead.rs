@@ -14,7 +14,6 @@ use bifrost_wire::grpc::ClientOptions;
 use bifrost_wire::liveness::{Beat, BeatError, Liveness};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,7 +56,7 @@ pub(super) fn take_part(part: Part, tasks: &TaskTracker, stop: &CancellationToke
     let Part { etcd, node, address, detector, liveness, client } = part;
     let (told, standing) = watch::channel(Standing::default());
     tasks.spawn(stand(etcd, holder(node, &address), told, stop.clone()));
-    let (judging, stopped) = (judge(standing.clone(), detector), stop.clone());
+    let (judging, stopped) = (detector.follow(standing.clone(), lead), stop.clone());
     tasks.spawn(async move {
         let _stopped = stopped.run_until_cancelled_owned(judging).await;
     });
@@ -70,22 +69,9 @@ pub(super) fn take_part(part: Part, tasks: &TaskTracker, stop: &CancellationToke
     farewell
 }
 
-/// Tells the detector of the lead and of the time.
-async fn judge(mut standing: watch::Receiver<Standing>, detector: Detector) {
-    loop {
-        let lead = {
-            let standing = standing.borrow_and_update();
-            standing.lead.as_ref().filter(|_| standing.mine).map(|lead| Lead::of(lead.term))
-        };
-        detector.lead(lead);
-        tokio::select! {
-            biased;
-            changed = standing.changed() => if changed.is_err() {
-                return detector.lead(None);
-            },
-            () = sleep_until(detector.next_look()) => detector.tick(),
-        }
-    }
+/// How this node leads, if it does.
+fn lead(standing: &Standing) -> Option<Lead> {
+    standing.lead.as_ref().filter(|_| standing.mine).map(|lead| Lead::of(lead.term))
 }
 
 /// What a life of a node calls itself: no two have the same name.
