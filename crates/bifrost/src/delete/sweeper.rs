@@ -84,32 +84,32 @@ async fn round(
     let (tombstones, revision) = catalog.tombstones().await?;
     let removed = tombstones.iter().filter(|stored| stored.tombstone.removed.is_some());
     removed.for_each(|stored| gone(stored.tombstone.log));
-    let mut before = std::mem::take(given);
-    let known =
-        |stored: &StoredTombstone| (stored.tombstone.log, before.remove(&stored.tombstone.log).unwrap_or_default());
-    *given = tombstones.iter().map(known).collect();
-    let given = &*given;
-    let left = iter(tombstones)
-        .map(|tombstone| async move {
+    let left: BTreeMap<LogId, Given> = iter(tombstones)
+        .map(|tombstone| {
             let log = tombstone.tombstone.log;
-            let Some(given) = given.get(&log) else { return false };
-            match timeout(options.attempt_deadline, finish(catalog, directory, tombstone, given)).await {
-                Ok(Ok(finished)) => finished,
-                Ok(Err(error)) => {
-                    warn!(%log, %error, "a deletion cannot be finished now");
-                    false
-                }
-                Err(_) => {
-                    debug!(%log, "a deletion takes long");
-                    false
-                }
+            let given = given.remove(&log).unwrap_or_default();
+            async move {
+                let finished =
+                    match timeout(options.attempt_deadline, finish(catalog, directory, tombstone, &given)).await {
+                        Ok(Ok(finished)) => finished,
+                        Ok(Err(error)) => {
+                            warn!(%log, %error, "a deletion cannot be finished now");
+                            false
+                        }
+                        Err(_) => {
+                            debug!(%log, "a deletion takes long");
+                            false
+                        }
+                    };
+                (!finished).then_some((log, given))
             }
         })
         .buffer_unordered(AT_ONCE)
-        .filter(|finished| std::future::ready(!finished))
-        .count()
+        .filter_map(std::future::ready)
+        .collect()
         .await;
-    Ok((left, revision))
+    *given = left;
+    Ok((given.len(), revision))
 }
 
 /// Does what is left to do about one tombstone; returns whether that is all.
