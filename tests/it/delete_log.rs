@@ -79,7 +79,7 @@ async fn swept(world: &World, log: LogId) {
     directory.refresh().await.expect("memory never fails");
     tokio::select! {
         biased;
-        () = sweep(catalog.clone(), directory, impatient(), |_| ()) => unreachable!("it sweeps for ever"),
+        () = sweep(catalog.clone(), directory, impatient()) => unreachable!("it sweeps for ever"),
         () = given_back(&catalog, log) => {}
     }
 }

@@ -7,6 +7,7 @@ use bifrost::{
     AppendError, AppendId, Bifrost, GapKind, Log, LogError, LogOptions, Lsn, ReadEvent, ReadOptions,
     ReconfigureOptions, Reconfigured, Resolved, TailKind,
 };
+use bifrost_metadata::MemoryMetadata;
 use bifrost_metadata::lossy::{Call, CallKind, Fault, LossyMetadata};
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_types::{LogletId, SegmentIndex};
@@ -30,7 +31,7 @@ struct Blindfold {
 }
 
 impl Blindfold {
-    fn over(&self, world: &World) -> Arc<dyn MetadataStore> {
+    fn over(&self, metadata: MemoryMetadata) -> Arc<dyn MetadataStore> {
         let blindfold = self.clone();
         let never = CancellationToken::new();
         let script = move |call: &Call| match call.kind {
@@ -41,8 +42,13 @@ impl Blindfold {
             },
             CallKind::Get | CallKind::List | CallKind::Txn => Fault::None,
         };
-        Arc::new(LossyMetadata::new(world.memory_metadata(), Arc::new(script)))
+        Arc::new(LossyMetadata::new(metadata, Arc::new(script)))
     }
+}
+
+/// Three nodes that hear nothing of metadata by themselves.
+async fn deaf_world() -> World {
+    World::in_memory_through(3, |metadata| Blindfold::default().over(metadata)).await
 }
 
 /// A log with five records, a first client that hears nothing of metadata by itself, and a second one that has moved the
@@ -50,7 +56,7 @@ impl Blindfold {
 async fn fence_behind_the_back(world: &World, blindfold: &Blindfold) -> (Bifrost, Log, Bifrost) {
     let id = world.create_log("fenced", 0).await;
     let loglet = LogletId::new(id, SegmentIndex::FIRST);
-    let first = world.client_through(blindfold.over(world), None).await;
+    let first = world.client_through(blindfold.over(world.memory_metadata()), None).await;
     let log = first.log_by_id(id).await.expect("the log was made");
     let appender = log.appender();
     for number in 1..=5 {
@@ -81,7 +87,7 @@ async fn fence_behind_the_back(world: &World, blindfold: &Blindfold) -> (Bifrost
 
 #[tokio::test]
 async fn a_sequencer_that_was_fenced_without_knowing_it_cannot_answer_a_linearizable_tail() {
-    let world = World::in_memory(3).await;
+    let world = deaf_world().await;
     let blindfold = Blindfold::default();
     let (first, log, second) = fence_behind_the_back(&world, &blindfold).await;
     let cached = log.find_tail(TailKind::Cached).await.expect("it asks nobody");
@@ -96,7 +102,7 @@ async fn a_sequencer_that_was_fenced_without_knowing_it_cannot_answer_a_lineariz
 
 #[tokio::test]
 async fn a_linearizable_tail_waits_for_metadata_rather_than_be_stale() {
-    let world = World::in_memory(3).await;
+    let world = deaf_world().await;
     let blindfold = Blindfold::default();
     let (first, log, second) = fence_behind_the_back(&world, &blindfold).await;
     let released = CancellationToken::new();

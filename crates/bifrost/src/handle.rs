@@ -505,9 +505,8 @@ async fn host(
     directory.refresh().await?;
     let cluster = Cluster::start(metadata, Arc::new(local.clone()), Options::default()).await?;
     let (stop, catalog, directory) = (cluster.stop.child_token(), cluster.catalog.clone(), cluster.directory.clone());
-    let sequencers = node.sequencers().clone();
     cluster.tasks.spawn(async move {
-        let sweeping = sweep(catalog, directory, SweeperOptions::default(), move |log| sequencers.end(log));
+        let sweeping = sweep(catalog, directory, SweeperOptions::default());
         let _stopped = stop.run_until_cancelled_owned(sweeping).await;
     });
     Ok((cluster, node))

@@ -5,6 +5,7 @@ mod absent;
 #[cfg(feature = "rocksdb")]
 mod directory_disk;
 mod disk;
+mod left_behind;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use bifrost_wire::sequencer::{SequencerError, Sequencers};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::catalog::{Catalog, CatalogError};
@@ -40,6 +43,7 @@ use self::absent::Absent;
 use self::directory_disk::DirectoryDisk;
 use self::disk::MemoryDisk;
 pub use self::disk::{Disk, OpenStore};
+use self::left_behind::end_left_behind;
 pub use self::status::LocalStatus;
 
 /// Where a node keeps its copies.
@@ -105,6 +109,16 @@ pub struct LocalNode {
     log_server: Option<LogServerHandle>,
     sequencers: SequencerHost,
     status: LocalStatus,
+    /// Ends `tasks`.
+    stop: CancellationToken,
+    /// What ends sequencers that their chain left behind, with that role.
+    tasks: TaskTracker,
+}
+
+impl Drop for LocalNode {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl LocalNode {
@@ -131,11 +145,18 @@ impl LocalNode {
             Some(store) => Some(store.serve(server_options(&record)?).await?),
             None => None,
         };
-        let source = Arc::new(CatalogSource { catalog });
+        let source = Arc::new(CatalogSource { catalog: catalog.clone() });
         let sequencers = SequencerHost::new(record.id, source, Arc::new(directory), limits);
         let status = LocalStatus::new(&record, log_server.clone(), sequencers.clone());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if record.roles.has(Role::Sequencer) {
+            let (stop, ending) = (stop.clone(), end_left_behind(catalog, sequencers.clone()));
+            tasks.spawn(async move {
+                let _stopped = stop.run_until_cancelled_owned(ending).await;
+            });
+        }
         info!(node = %record.id, name = record.name, address = record.address, "node runs");
-        Ok(Self { record, log_server, sequencers, status })
+        Ok(Self { record, log_server, sequencers, status, stop, tasks })
     }
 
     /// This life of the node.
@@ -180,6 +201,9 @@ impl LocalNode {
     /// Safe: the stop goes on; call again to wait for it.
     pub async fn shutdown(&self) {
         self.status.stop();
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
         self.sequencers.shutdown().await;
         if let Some(log_server) = &self.log_server {
             log_server.shutdown().await;

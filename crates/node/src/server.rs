@@ -172,9 +172,7 @@ impl Node {
             }
         };
         let sweeper = stop.child_token();
-        let sequencers = local.sequencers().clone();
-        let gone = move |log| sequencers.end(log);
-        let sweeping = sweep(catalog.clone(), directory.clone(), SweeperOptions::default(), gone);
+        let sweeping = sweep(catalog.clone(), directory.clone(), SweeperOptions::default());
         tasks.spawn(async move {
             let _stopped = sweeper.run_until_cancelled_owned(sweeping).await;
         });

@@ -92,8 +92,11 @@ pub enum Event<P> {
     },
     /// Pauses may be over, and news of the committed tail may have waited long enough.
     Tick,
-    /// The node stops: no append any more; what is in flight may still be committed by nobody.
-    Stop,
+    /// No append any more; what is in flight may still be committed by nobody.
+    Stop {
+        /// What writers are told.
+        why: SequencerError,
+    },
 }
 
 /// What the driver must do, in order.
@@ -260,7 +263,7 @@ impl<P> Core<P> {
                     copy.tick(now_millis);
                 }
             }
-            Event::Stop => self.end(SequencerError::Stopping, out),
+            Event::Stop { why } => self.end(why, out),
         }
     }
 

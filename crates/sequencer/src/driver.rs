@@ -82,7 +82,8 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Why it takes nothing any more, for whoever finds its task gone: of a seal, with the operation.
+    /// Why it takes nothing any more, for whoever finds its task gone, and for the task when it is to stop: of a seal, with
+    /// the operation.
     pub(crate) fn ending(&self) -> SequencerError {
         self.ended.get().copied().unwrap_or(SequencerError::Stopping)
     }
@@ -190,7 +191,7 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => self.step(Event::Stop),
+                () = stop.cancelled() => self.step(Event::Stop { why: self.handle.ending() }),
                 // Answers before new work: they free room and end waits.
                 _ = self.pipes.recv_many(&mut pipes, INPUTS_PER_ROUND) => {}
                 _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_ROUND) => {}

@@ -46,6 +46,15 @@ struct Slot {
     stop: CancellationToken,
 }
 
+impl Slot {
+    /// Its segment is closed, says the chain. Without appends it would never hear of the seal: it would keep its task and what
+    /// it holds, and send slow copies what they get from each other already.
+    fn end(&self) {
+        let _first = self.handle.ended.set(SequencerError::NotOpen);
+        self.stop.cancel();
+    }
+}
+
 /// All sequencers of one life of a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SequencerHost {
@@ -99,16 +108,30 @@ impl SequencerHost {
         running.map(|(log, slot)| LogletId::new(*log, slot.segment)).collect()
     }
 
+    /// Whether a loglet of this log takes appends here now.
+    pub fn runs(&self, log: LogId) -> bool {
+        self.inner.slots.lock().get(&log).is_some_and(|slot| slot.handle.ended.get().is_none())
+    }
+
     /// Bytes of batches that were given an offset here since the host was made.
     pub fn sequenced_bytes(&self) -> u64 {
         self.inner.metrics.sequenced_bytes.load(Ordering::Relaxed)
     }
 
-    /// Ends the sequencer of a log that is gone. Without appends it would never hear of the seal, and keep its task and
-    /// what it holds for slow copies until the node stops; no later segment takes its place.
+    /// Ends the sequencer of a log if it runs a segment before `open`: those are closed.
+    pub fn end_before(&self, log: LogId, open: SegmentIndex) {
+        // The slot stays: a segment runs once (A6).
+        if let Some(slot) = self.inner.slots.lock().get(&log)
+            && slot.segment < open
+        {
+            slot.end();
+        }
+    }
+
+    /// Ends the sequencer of a log that is gone: no later segment takes its place, and nobody asks for this one again.
     pub fn end(&self, log: LogId) {
         if let Some(slot) = self.inner.slots.lock().remove(&log) {
-            slot.stop.cancel();
+            slot.end();
         }
     }
 
@@ -177,9 +200,7 @@ impl Inner {
             }
             let slot = Slot { segment: params.id.segment, handle: handle.clone(), stop: stop.clone() };
             if let Some(older) = slots.insert(params.id.log, slot) {
-                // The chain says that its segment is closed. Without appends it would never hear of the seal, and keep
-                // its task and what it holds for slow copies until the node stops.
-                older.stop.cancel();
+                older.end();
             }
         }
         self.tasks.spawn(driver.run(stop));

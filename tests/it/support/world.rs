@@ -44,9 +44,14 @@ pub struct World {
 impl World {
     /// Nodes of this process: no thread, no socket and no disk takes part, so a schedule repeats itself.
     pub async fn in_memory(size: usize) -> Self {
+        Self::in_memory_through(size, |metadata| Arc::new(metadata)).await
+    }
+
+    /// The same, with something between the nodes and metadata.
+    pub async fn in_memory_through(size: usize, seen: impl FnOnce(MemoryMetadata) -> Arc<dyn MetadataStore>) -> Self {
         let metadata = MemoryMetadata::new();
         let network = Network::default();
-        let catalog = Catalog::new(Arc::new(metadata.clone()));
+        let catalog = Catalog::new(seen(metadata.clone()));
         let connect = LocalConnect::default();
         let directory = Directory::new(catalog.clone(), Arc::new(connect.clone()));
         let mut nodes = Vec::new();

@@ -2,7 +2,7 @@
 
 use bifrost_types::{LogId, Tombstone};
 use bifrost_wire::codec::{decode_tombstone, encode_tombstone};
-use bifrost_wire::metadata::{Change, Precondition, Revision, Txn, TxnOutcome, Versioned, WatchStream};
+use bifrost_wire::metadata::{Precondition, Revision, Txn, TxnOutcome, Versioned, WatchStream};
 use tracing::warn;
 
 use super::pins::pin_key;
@@ -59,16 +59,6 @@ impl Catalog {
     /// [`CatalogError`] when metadata cannot be watched.
     pub async fn watch_tombstones(&self, after: Revision) -> Result<WatchStream, CatalogError> {
         Ok(self.store.watch(DELETED_LOGS.to_owned(), after).await?)
-    }
-
-    /// The log that is gone, as a change of its tombstone tells; `None` while it is only about to go.
-    pub(crate) fn gone(change: &Change) -> Option<LogId> {
-        if let Some(value) = &change.value
-            && decode_tombstone(value).is_ok_and(|tombstone| tombstone.removed.is_none())
-        {
-            return None;
-        }
-        change.key.strip_prefix(DELETED_LOGS)?.trim_start_matches('0').parse().ok()
     }
 
     /// Writes down that a log is to be deleted, if its chain is as it was read and nobody wrote that down before.

@@ -42,17 +42,17 @@ impl Default for SweeperOptions {
 /// Logs that are worked on at once.
 const AT_ONCE: usize = 4;
 
-/// Finishes deletions for ever, and tells `gone` of each log that is gone, perhaps several times; run it as a task.
+/// Finishes deletions for ever; run it as a task.
 ///
 /// # Cancel safety
 /// Safe at every await: the next sweeper goes on.
-pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptions, gone: impl Fn(LogId)) {
+pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptions) {
     let mut pause = options.grace;
     // Up to where changes were seen: a log may go, and its tombstone too, between two rounds.
     let mut seen = None;
     let mut given = BTreeMap::new();
     loop {
-        let left = match round(&catalog, &directory, &options, &mut given, &gone).await {
+        let left = match round(&catalog, &directory, &options, &mut given).await {
             Ok((left, revision)) => {
                 seen.get_or_insert(revision);
                 left
@@ -63,7 +63,7 @@ pub async fn sweep(catalog: Catalog, directory: Directory, options: SweeperOptio
             }
         };
         let until = (left > 0).then(|| Instant::now() + pause);
-        if news(&catalog, &mut seen, until, &gone).await {
+        if news(&catalog, &mut seen, until).await {
             pause = options.grace;
             sleep(options.grace).await;
         } else {
@@ -79,11 +79,8 @@ async fn round(
     directory: &Directory,
     options: &SweeperOptions,
     given: &mut BTreeMap<LogId, Given>,
-    gone: &impl Fn(LogId),
 ) -> Result<(usize, Revision), CatalogError> {
     let (tombstones, revision) = catalog.tombstones().await?;
-    let removed = tombstones.iter().filter(|stored| stored.tombstone.removed.is_some());
-    removed.for_each(|stored| gone(stored.tombstone.log));
     let left: BTreeMap<LogId, Given> = iter(tombstones)
         .map(|tombstone| {
             let log = tombstone.tombstone.log;
@@ -132,7 +129,7 @@ async fn finish(
 }
 
 /// Waits until somebody begins or advances a deletion, or until then; returns whether there is something new.
-async fn news(catalog: &Catalog, seen: &mut Option<Revision>, until: Option<Instant>, gone: &impl Fn(LogId)) -> bool {
+async fn news(catalog: &Catalog, seen: &mut Option<Revision>, until: Option<Instant>) -> bool {
     let Some(after) = *seen else {
         wait(until).await;
         return false;
@@ -141,7 +138,6 @@ async fn news(catalog: &Catalog, seen: &mut Option<Revision>, until: Option<Inst
         if let Ok(mut watch) = catalog.watch_tombstones(after).await {
             while let Some(Ok(changes)) = watch.recv().await {
                 *seen = Some(changes.revision);
-                changes.changes.iter().filter_map(Catalog::gone).for_each(gone);
                 if changes.changes.iter().any(|change| change.value.is_some()) {
                     return Some(());
                 }

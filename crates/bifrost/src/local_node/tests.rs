@@ -6,14 +6,16 @@ use bifrost_logserver::{Marker, MemoryStore, WriterRuntime};
 use bifrost_metadata::{Call, CallKind, Fault, LossyMetadata, MemoryMetadata};
 use bifrost_types::{
     Actor, CloseReason, Generation, Location, LogId, LogletOffset, Member, NodeId, Nodeset, Reconfiguration, Roles,
-    SegmentIndex, Successor, Timings,
+    SegmentIndex, Successor, Timings, WriterId,
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{SealRequest, StateRequest};
 use bifrost_wire::metadata::{MetadataStore, Page, Txn, TxnOutcome, Versioned, WatchStream};
+use bifrost_wire::sequencer::{AppendOpen, AppendReply, AppendStream};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::catalog::StoredChain;
 use crate::chain::{self, Announce, Decide};
 use crate::cluster::fresh_op;
 use crate::connect::LocalConnect;
@@ -325,6 +327,77 @@ impl MetadataStore for Replicated {
     }
 }
 
+/// Closes the open segment of a log, without asking anybody, and opens the next one.
+async fn move_on(catalog: &Catalog, read: &StoredChain, successor: Option<Successor>) -> StoredChain {
+    let op = fresh_op();
+    let wanted = Reconfiguration {
+        op,
+        segment: read.chain.last().unwrap().index(),
+        actor: Actor::Operator,
+        reason: CloseReason::Requested,
+        successor,
+        attempt: 1,
+        opened_at_millis: 0,
+    };
+    let Announce::Write(announced) = chain::announce(&read.chain, &wanted).unwrap() else {
+        panic!("nothing is pending")
+    };
+    let read = catalog.replace(read, announced).await.unwrap();
+    let decided = chain::decide(&read.chain, op, LogletOffset::FIRST.into(), Timings::default()).unwrap();
+    let Decide::Write(decided) = decided else { panic!("it is pending") };
+    catalog.replace(&read, decided).await.unwrap()
+}
+
+/// Why a stream of appends ended.
+async fn ending(stream: &mut AppendStream) -> SequencerError {
+    loop {
+        match stream.replies.recv().await {
+            Some(AppendReply::Closed(error)) => return error,
+            Some(AppendReply::Committed { .. }) => {}
+            None => panic!("the stream ended without a word"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sequencer_that_nobody_appends_to_ends_when_its_log_moves_closes_or_is_deleted() {
+    let metadata = MemoryMetadata::new();
+    let catalog = Catalog::new(Arc::new(metadata.clone()));
+    let connect = LocalConnect::default();
+    let node = start(&catalog, &connect, &identity("n1", "a:1"), Storage::Memory).await.unwrap();
+    let member = Member { node: node.id().node, disk: node.record().disk.unwrap(), location: Location::default() };
+    let here = Successor {
+        nodeset: Nodeset::new(vec![member]).unwrap(),
+        replication: "{node: 1}".parse().unwrap(),
+        sequencer: node.id(),
+    };
+    let elsewhere =
+        Successor { sequencer: NodeGeneration::new(NodeId::try_from(9).unwrap(), Generation::FIRST), ..here.clone() };
+    let mut streams = Vec::new();
+    for number in 1..=4 {
+        let log = catalog.create_log(None, fresh_op(), &here).await.unwrap();
+        let loglet = log.chain.last().unwrap().params.id;
+        let open =
+            AppendOpen { loglet, sequencer: node.id(), writer: WriterId::try_from(number).unwrap(), incarnation: 1 };
+        let stream = node.services().sequencers.open_append(open).await.unwrap();
+        streams.push((log, loglet, stream));
+    }
+    let [(moved, _, moved_stream), (closed, _, closed_stream), (deleted, _, deleted_stream), (_, stays, _)] =
+        streams.as_mut_slice()
+    else {
+        panic!("four logs")
+    };
+    move_on(&catalog, moved, Some(elsewhere)).await;
+    move_on(&catalog, closed, None).await;
+    let deleted = format!("logs/{:020}", deleted.chain.log.get());
+    metadata.txn(Txn::new().delete(deleted)).await.unwrap();
+    for stream in [moved_stream, closed_stream, deleted_stream] {
+        assert_eq!(ending(stream).await, SequencerError::NotOpen);
+    }
+    assert_eq!(node.sequencers().running(), [*stays]);
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_loglet_that_the_replica_knows_is_not_asked_for_and_any_other_one_is() {
     let store = MemoryMetadata::new();
@@ -347,23 +420,7 @@ async fn a_loglet_that_the_replica_knows_is_not_asked_for_and_any_other_one_is()
     assert_eq!(source.open_loglet(open.id).await.as_ref(), Ok(&open));
     assert_eq!(near.asked.load(Ordering::Relaxed), 1);
     // The replica falls behind: the segment is closed, and there is a next one.
-    let op = fresh_op();
-    let wanted = Reconfiguration {
-        op,
-        segment: open.id.segment,
-        actor: Actor::Operator,
-        reason: CloseReason::Requested,
-        successor: Some(successor),
-        attempt: 1,
-        opened_at_millis: 0,
-    };
-    let Announce::Write(announced) = chain::announce(&first.chain, &wanted).unwrap() else {
-        panic!("nothing is pending")
-    };
-    let read = world.replace(&first, announced).await.unwrap();
-    let decided = chain::decide(&read.chain, op, LogletOffset::FIRST.into(), Timings::default()).unwrap();
-    let Decide::Write(decided) = decided else { panic!("it is pending") };
-    let next = world.replace(&read, decided).await.unwrap().chain.last().unwrap().params.clone();
+    let next = move_on(&world, &first, Some(successor)).await.chain.last().unwrap().params.clone();
     assert_eq!(source.open_loglet(next.id).await.as_ref(), Ok(&next));
     assert_eq!(near.asked.load(Ordering::Relaxed), 2, "metadata knows what the replica does not");
     let unknown = LogletId::new(next.id.log, next.id.segment.next().unwrap());

@@ -205,9 +205,25 @@ async fn the_next_segment_of_a_log_ends_the_one_before_it_even_if_that_is_idle()
     let mut stream = host.open_append(open(1, 1)).await.expect("opens");
     let next = AppendOpen { loglet: next_loglet(), ..open(1, 1) };
     let _next = host.open_append(next).await.expect("opens");
-    assert_eq!(closed(&mut stream).await, SequencerError::Stopping);
+    assert_eq!(closed(&mut stream).await, SequencerError::NotOpen);
     assert_eq!(host.running(), [next_loglet()]);
     assert!(host.open_append(open(1, 2)).await.is_err(), "a segment runs once");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_the_chain_left_behind_ends_even_if_it_is_idle_and_never_starts_again() {
+    let (host, servers) = start();
+    let mut stream = host.open_append(open(1, 1)).await.expect("opens");
+    host.end_before(loglet().log, loglet().segment);
+    send(&stream, vec![batch(1, 1, 10)]).await;
+    assert_eq!(committed(&mut stream, 1).await, [1], "it is the open one");
+    host.end_before(loglet().log, next_loglet().segment);
+    assert_eq!(closed(&mut stream).await, SequencerError::NotOpen);
+    assert_eq!(host.running(), []);
+    let again = host.open_append(open(1, 2)).await;
+    assert!(matches!(again, Err(SequencerCallError::Refused(SequencerError::NotOpen))), "{again:?}");
+    drop(servers);
     host.shutdown().await;
 }
 
