@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::frame::{BLOCK_BYTES, Blocks};
@@ -31,6 +31,12 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Bytes that files may still take.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free_bytes(&self) -> io::Result<u64>;
 
     /// Makes a file of so many zeros that are on the disk when this returns, as fast as `pace` lets it; none is left after
     /// an error.
@@ -175,6 +181,11 @@ impl Directory for RealDirectory {
 
     fn names(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = statvfs(&*self.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn create(&self, name: &str, bytes: u64, pace: &Pace) -> io::Result<()> {

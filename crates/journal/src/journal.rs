@@ -12,8 +12,6 @@ use crate::helper::{Done, Full, Helper, Prepared, Work};
 use crate::pace::Pace;
 use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
-/// Released files that are kept to be used again.
-const REUSED_MAX: usize = 1;
 /// Memory that is kept between groups.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes of the first file, and of one that is made while an append waits for it.
@@ -31,11 +29,14 @@ pub struct JournalOptions {
     /// Whether released files stay until they are [discarded](Journal::discard): whoever wrote the groups reads them there.
     /// Default false.
     pub keeps_files: bool,
+    /// Of the files that are not needed any more, so many bytes stay at most, to be used again: in a file that was written
+    /// before an fsync is cheap, and nobody has to fill it with zeros. One stays in any case. Default 0.
+    pub reused_bytes: u64,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { file_bytes: 8 << 20, prepares_ahead: true, keeps_files: false }
+        Self { file_bytes: 8 << 20, prepares_ahead: true, keeps_files: false, reused_bytes: 0 }
     }
 }
 
@@ -58,6 +59,8 @@ pub struct Journal<D: Directory> {
     kept: BTreeMap<u64, Full>,
     /// Ready to be written, in their order.
     prepared: VecDeque<Prepared<D::File>>,
+    /// See [`spare`](Self::spare).
+    reused_bytes: u64,
     /// The number of the next file that is prepared. Numbers of files that were not discarded have no holes.
     next_number: u64,
     last: u64,
@@ -144,6 +147,7 @@ impl<D: Directory> Journal<D> {
             full: VecDeque::new(),
             kept: before.iter().map(|full| (full.number, *full)).collect(),
             prepared: VecDeque::new(),
+            reused_bytes: options.reused_bytes,
             next_number: files
                 .last()
                 .map(|found| found.id.number)
@@ -251,9 +255,14 @@ impl<D: Directory> Journal<D> {
         }
     }
 
-    /// Takes a discarded file that is not kept to be used again: the caller [removes](remove_file) it.
+    /// So many bytes are there to spare for files that wait to be used again, whatever the options allow.
+    pub fn spare(&mut self, bytes: u64) {
+        self.reused_bytes = bytes.min(self.options.reused_bytes);
+    }
+
+    /// Takes a discarded file that does not stay to be used again: the caller [removes](remove_file) it.
     pub fn pop_discarded(&mut self) -> Option<u64> {
-        self.pop_released(REUSED_MAX).map(|full| full.number)
+        self.pop_surplus().map(|full| full.number)
     }
 
     fn fill_active(&mut self) {
@@ -324,7 +333,7 @@ impl<D: Directory> Journal<D> {
         let work = if self.prepared.is_empty() && !self.no_room {
             let doubled = self.active.as_ref().map_or(0, |active| active.prepared.bytes.saturating_mul(2));
             self.preparation(doubled.clamp(self.small_bytes(), self.options.file_bytes))
-        } else if let Some(old) = self.pop_released(REUSED_MAX) {
+        } else if let Some(old) = self.pop_surplus() {
             Work::Remove(old)
         } else {
             return;
@@ -390,16 +399,26 @@ impl<D: Directory> Journal<D> {
         let id = FileId { number: self.next_number, salt: (self.salts)() };
         self.next_number += 1;
         let longest = bytes.max(self.options.file_bytes);
-        let fits = self.full.front().is_some_and(|full| (bytes..=longest).contains(&full.bytes));
-        let old = if fits { self.pop_released(0) } else { None };
+        let fits = |full: &Full| self.is_free(full) && (bytes..=longest).contains(&full.bytes);
+        let old = if self.full.front().is_some_and(fits) { self.full.pop_front() } else { None };
         Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old }
     }
 
-    /// Takes the oldest file if nothing in it is needed, nor in `keep` more.
-    fn pop_released(&mut self, keep: usize) -> Option<Full> {
+    /// Whether nothing in a full file is needed.
+    fn is_free(&self, full: &Full) -> bool {
         // The file of the last group stays: it says where the journal ends.
-        let gone = |full: &Full| full.last.is_none_or(|last| last <= self.released && last != self.last);
-        if self.full.get(keep).is_some_and(gone) { self.full.pop_front() } else { None }
+        full.last.is_none_or(|last| last <= self.released && last != self.last)
+    }
+
+    /// Takes the oldest file if nothing in it is needed, and enough others stay. One of another size than the next ones have
+    /// is not worth waiting for its turn.
+    fn pop_surplus(&mut self) -> Option<Full> {
+        let mut free = self.full.iter().take_while(|full| self.is_free(full));
+        let oldest = free.next()?;
+        let mut others = free.map(|full| full.bytes).peekable();
+        others.peek()?;
+        let surplus = oldest.bytes != self.options.file_bytes || others.sum::<u64>() >= self.reused_bytes;
+        if surplus { self.full.pop_front() } else { None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 
 const FILE_BLOCKS: u64 = 8;
 const SMALL: JournalOptions =
-    JournalOptions { file_bytes: FILE_BLOCKS * BLOCK, prepares_ahead: false, keeps_files: false };
+    JournalOptions { file_bytes: FILE_BLOCKS * BLOCK, prepares_ahead: false, keeps_files: false, reused_bytes: 0 };
 
 type Groups = BTreeMap<u64, Vec<u8>>;
 

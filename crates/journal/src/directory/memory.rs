@@ -183,6 +183,13 @@ impl Directory for MemoryDirectory {
         Ok(state.names.keys().cloned().collect())
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state.lock();
+        state.check()?;
+        let free = state.room_blocks.map(|room| room.saturating_sub(state.blocks()) as u64 * BLOCK);
+        Ok(free.unwrap_or(u64::MAX))
+    }
+
     fn create(&self, name: &str, bytes: u64, _pace: &Pace) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;

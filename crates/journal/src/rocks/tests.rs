@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-const SMALL: JournalOptions = JournalOptions { file_bytes: 64 << 10, prepares_ahead: true, keeps_files: false };
+const SMALL: JournalOptions =
+    JournalOptions { file_bytes: 64 << 10, prepares_ahead: true, keeps_files: false, reused_bytes: 0 };
 
 fn options() -> Options {
     let mut options = Options::default();

@@ -11,7 +11,7 @@ use crate::directory::memory::MemoryDirectory;
 use crate::frame::BLOCK_BYTES;
 use crate::{Journal, JournalOptions, OpenError, Position, Replayed, open_to_read, remove_file};
 
-const KEEPING: JournalOptions = JournalOptions { keeps_files: true, ..SMALL };
+const KEEPING: JournalOptions = JournalOptions { keeps_files: true, reused_bytes: 3 * SMALL.file_bytes, ..SMALL };
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -23,6 +23,10 @@ enum Act {
     /// One of the files that are known elsewhere is needed no more.
     Discard {
         which: prop::sample::Index,
+    },
+    /// There is room for so many files that wait to be used again.
+    Spare {
+        files: u64,
     },
     Reopen,
     StopAfter {
@@ -36,6 +40,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (8 * BLOCK_BYTES..12 * BLOCK_BYTES).prop_map(|bytes| Act::Append { bytes }),
         3 => Just(Act::Checkpoint),
         3 => any::<prop::sample::Index>().prop_map(|which| Act::Discard { which }),
+        1 => (0..4_u64).prop_map(|files| Act::Spare { files }),
         1 => Just(Act::Reopen),
         1 => (0..12_u64).prop_map(|changes| Act::StopAfter { changes }),
     ]
@@ -133,6 +138,7 @@ fn play(acts: Vec<Act>, survives: &[bool]) {
                     let _left = remove_file(&directory, file);
                 }
             }
+            Act::Spare { files } => journal.spare(files * KEEPING.file_bytes),
             Act::Reopen => {}
             Act::StopAfter { changes } => {
                 directory.stop_after(changes);
@@ -183,6 +189,7 @@ fn discarded_files_are_used_again_and_the_others_are_not() {
     }
     let kept: Vec<u64> = journal.kept().map(|(file, _)| file).collect();
     assert_eq!(kept, (1..=9).collect::<Vec<_>>(), "three groups to a file");
+    journal.spare(0);
     [7, 2, 4].into_iter().for_each(|file| journal.discard(file));
     assert_eq!(journal.pop_discarded(), Some(7), "one is kept to be used again, and the last is not asked for");
     for number in 31..=33 {
@@ -191,4 +198,27 @@ fn discarded_files_are_used_again_and_the_others_are_not() {
     let names = crate::Directory::names(&directory).unwrap();
     assert!(!names.contains(&"0000000002.journal".to_owned()), "{names:?}");
     assert!(names.contains(&"0000000004.journal".to_owned()), "{names:?}");
+}
+
+#[test]
+fn as_many_files_stay_to_be_used_again_as_was_said() {
+    let directory = MemoryDirectory::new();
+    let mut journal = Owner::default().open(&directory).unwrap();
+    for number in 1..=30 {
+        append(&mut journal, &group(number, 5000)).unwrap();
+        journal.release(number);
+    }
+    (1..=6).for_each(|file| journal.discard(file));
+    let surplus: Vec<u64> = std::iter::from_fn(|| journal.pop_discarded()).collect();
+    assert_eq!(surplus, [1, 2, 3]);
+    surplus.into_iter().for_each(|file| remove_file(&directory, file).unwrap());
+    let zeroed = journal.zeroed();
+    for number in 31..=39 {
+        append(&mut journal, &group(number, 5000)).unwrap();
+    }
+    assert_eq!(journal.zeroed(), zeroed, "three groups to a file");
+    for number in 40..=42 {
+        append(&mut journal, &group(number, 5000)).unwrap();
+    }
+    assert_eq!(journal.zeroed(), zeroed + KEEPING.file_bytes);
 }

@@ -55,6 +55,8 @@ const SKIP_BYTES: u64 = 16 << 10;
 const LOOKS: usize = 8;
 /// Moved at once, under the lock of the writer.
 const MOVE_BYTES: usize = 256 << 10;
+/// Files that wait to be used again take no more than this part of what is free.
+const REUSED_SHARE: u64 = 16;
 
 /// The store. Dropping it closes everything; whoever wants checkpoints carries them out.
 #[derive(Debug)]
@@ -275,6 +277,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             (writer.books.group, writer.books.dead())
         };
         self.index.flush()?;
+        let spare = self.directory.free_bytes().map_or(0, |free| free / REUSED_SHARE);
         let removed = {
             let mut writer = self.writer.lock();
             if writer.stopped.is_some() {
@@ -289,6 +292,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
                 journal.discard(file);
             }
             writer.write(pages)?;
+            writer.journal.spare(spare);
             std::iter::from_fn(|| writer.journal.pop_discarded()).collect::<Vec<_>>()
         };
         for file in removed {

@@ -28,7 +28,8 @@ impl MemoryFiles {
     /// # Errors
     /// [`StoreError::Failed`] says why not.
     pub fn open(&self, file_bytes: u64, salts: Salts) -> Result<OpenFiles, StoreError> {
-        let options = JournalOptions { file_bytes, prepares_ahead: false, keeps_files: true };
+        let reused_bytes = 2 * file_bytes;
+        let options = JournalOptions { file_bytes, prepares_ahead: false, keeps_files: true, reused_bytes };
         let (index, directory) = (self.index.clone(), self.directory.clone());
         FileStore::open(index, directory, Path::new("memory"), options, salts)
             .map(OpenFiles)

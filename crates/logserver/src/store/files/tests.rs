@@ -15,7 +15,8 @@ use crate::testing::*;
 use bifrost_types::LogletId;
 
 const BLOCK: u64 = bifrost_journal::BLOCK_BYTES as u64;
-const OPTIONS: JournalOptions = JournalOptions { file_bytes: 8 * BLOCK, prepares_ahead: false, keeps_files: true };
+const OPTIONS: JournalOptions =
+    JournalOptions { file_bytes: 8 * BLOCK, prepares_ahead: false, keeps_files: true, reused_bytes: 0 };
 
 type Store = FileStore<MemoryDirectory, MemoryIndex>;
 
@@ -551,7 +552,8 @@ fn a_group_costs_its_files_as_much_with_many_records_as_with_one() {
     let cost = |batches: u64, records: u64| {
         let parent = tempfile::tempdir().unwrap();
         let directory = RealDirectory::open(&parent.path().join("records")).unwrap();
-        let options = JournalOptions { file_bytes: 64 << 20, prepares_ahead: false, keeps_files: true };
+        let options =
+            JournalOptions { file_bytes: 64 << 20, prepares_ahead: false, keeps_files: true, reused_bytes: 0 };
         let salts = Box::new(|| 1);
         let store = FileStore::open(MemoryIndex::default(), directory, Path::new("here"), options, salts).unwrap();
         let group = |turn: u64| {

@@ -19,6 +19,8 @@ use crate::store::files::FileStore;
 const FILES_OF_A_DISK: u64 = 64;
 /// And no file is shorter.
 const FILE_BYTES_MIN: u64 = 256 << 10;
+/// Of files that nobody needs any more, so much stays to be written again: more than is trimmed at once.
+const REUSED_BYTES: u64 = 256 << 20;
 
 /// An open database.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl OpenDatabase {
         // Of a small disk a small part: one batch that is needed keeps a whole file.
         let most = (total_bytes(directory).map_err(io)? / FILES_OF_A_DISK).max(FILE_BYTES_MIN);
         let file_bytes = (options.file_bytes as u64).min(most).next_multiple_of(BLOCK_BYTES as u64);
-        let journal = JournalOptions { file_bytes, ..JournalOptions::default() };
+        let journal = JournalOptions { file_bytes, reused_bytes: REUSED_BYTES, ..JournalOptions::default() };
         #[expect(clippy::disallowed_methods, reason = "what a file held before must not be taken for something new")]
         let salts = Box::new(rand::random::<u64>);
         let files = FileStore::open(index, records, &path, journal, salts);
