@@ -19,8 +19,9 @@ use crate::store::files::FileStore;
 const FILES_OF_A_DISK: u64 = 64;
 /// And no file is shorter.
 const FILE_BYTES_MIN: u64 = 256 << 10;
-/// Of files that nobody needs any more, so much stays to be written again: more than is trimmed at once.
-const REUSED_BYTES: u64 = 256 << 20;
+/// Of files that nobody needs any more, so much stays to be written again, as far as there is room: what is trimmed at once, and
+/// what a burst of large records takes.
+const REUSED_BYTES: u64 = 1 << 30;
 
 /// An open database.
 #[derive(Debug)]
