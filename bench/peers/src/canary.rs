@@ -15,6 +15,8 @@ const BLOCKS: u64 = 1024;
 const WRITES: u64 = 150;
 /// Below this none is bad: the best one of a run may have been a lucky one.
 const GOOD: Duration = Duration::from_micros(300);
+/// A disk that is given back what was removed stalls single writes for longer than this.
+const STALL: Duration = Duration::from_millis(20);
 /// A disk that stalls must not make the canary the longest part of the run.
 const TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -41,6 +43,19 @@ impl Canary {
 
     /// The median of some writes, one after the other. Blocks.
     pub(crate) fn sing(&mut self) -> Result<Duration> {
+        let took = self.writes()?;
+        let median = took.get(took.len() / 2).copied().unwrap_or_default();
+        self.best = Some(self.best.map_or(median, |best| best.min(median)));
+        Ok(median)
+    }
+
+    /// Whether the disk holds up one of some writes. Blocks.
+    pub(crate) fn stalls(&mut self) -> Result<bool> {
+        Ok(self.writes()?.last().is_some_and(|slowest| *slowest > STALL))
+    }
+
+    /// What each of some writes took, in order of that.
+    fn writes(&mut self) -> Result<Vec<Duration>> {
         let begun = Instant::now();
         let mut took = Vec::new();
         for _ in 0..WRITES {
@@ -55,9 +70,7 @@ impl Canary {
             }
         }
         took.sort_unstable();
-        let median = took.get(took.len() / 2).copied().unwrap_or_default();
-        self.best = Some(self.best.map_or(median, |best| best.min(median)));
-        Ok(median)
+        Ok(took)
     }
 
     /// Whether the machine was not quiet.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::canary::Canary;
 use crate::cell::{Cell, Outcome};
@@ -18,6 +18,9 @@ use crate::say;
 
 /// How long a cluster has to itself before and after a cell: elections, compaction, deletion.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long the disk is to take every write at once before somebody else's turn, and how long that is waited for.
+const CALM: Duration = Duration::from_secs(3);
+const CALM_MAX: Duration = Duration::from_secs(30);
 /// Longest time of one cell beyond what is measured: making a log, filling it, deleting it.
 const CELL_MAX: Duration = Duration::from_secs(120);
 /// Longest time until three members are ready.
@@ -82,8 +85,9 @@ impl Run<'_> {
                 let outcome = self.turn(round, peer, &ground, members, findings).await;
                 members.stop().await.with_context(|| format!("stopping {peer}"))?;
                 remove(&ground.directory)?;
-                // What one has left must not be written back during the next one's turn.
+                // What one has left must not be written back, or given back to the disk, during the next one's turn.
                 tokio::task::block_in_place(rustix::fs::sync);
+                self.calm().await?;
                 if let Err(error) = outcome {
                     say(&format!("  failed: {error:#}"));
                     let why = format!("{error:#}");
@@ -165,6 +169,18 @@ impl Run<'_> {
             Cell::Tail => timeout(limit, cluster.tail(&load(crate::cell::READ_BYTES, 1))).await,
         };
         outcome.with_context(|| format!("no end within {limit:?}"))?
+    }
+
+    /// Waits until the disk has not stalled for a while.
+    async fn calm(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut quiet_since = begun;
+        while begun.elapsed() < CALM_MAX && quiet_since.elapsed() < CALM {
+            if tokio::task::block_in_place(|| self.canary.stalls())? {
+                quiet_since = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     fn sing(&mut self) -> Result<Duration> {
