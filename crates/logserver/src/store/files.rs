@@ -316,6 +316,14 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         Ok(())
     }
 
+    /// Whether [`keep`](Self::keep) has nothing to do.
+    pub(in crate::store) fn is_in_order(&self, share: u64) -> bool {
+        let writer = self.writer.lock();
+        let booked = writer.books.is_booked() && writer.books.dead().is_empty();
+        drop(writer);
+        booked && self.sparsest(share).is_none()
+    }
+
     /// The file of which the least is needed, if that is less than a `share`-th of what was written to it.
     pub(in crate::store) fn sparsest(&self, share: u64) -> Option<u64> {
         let writer = self.writer.lock();

@@ -230,6 +230,11 @@ impl Books {
         self.needs.get(&file).copied()
     }
 
+    /// Whether the rows know all groups.
+    pub(super) const fn is_booked(&self) -> bool {
+        self.booked.booked == self.group
+    }
+
     /// Files of which nothing is needed.
     pub(super) fn dead(&self) -> Vec<u64> {
         self.needs().filter(|(_, need)| need.spans == 0).map(|(file, _)| file).collect()

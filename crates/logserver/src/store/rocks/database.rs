@@ -71,8 +71,6 @@ impl OpenDatabase {
         let files = FileStore::open(index, records, &path, journal, salts);
         let files = Arc::new(files.map_err(|error| OpenError::of_files(directory, error))?);
         let keeper = Keeper::start(Arc::clone(&files)).map_err(io)?;
-        // What a crash left to be done.
-        keeper.wake();
         Ok(Self::Files { keeper, files })
     }
 

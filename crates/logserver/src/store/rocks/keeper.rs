@@ -32,7 +32,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
+    /// Begins with what a crash left to be done.
     pub(super) fn start(files: Arc<Files>) -> io::Result<Self> {
+        let in_order = files.is_in_order(SHARE);
         let (wanted, wants) = sync_channel::<()>(1);
         let share = Arc::new(AtomicU64::new(SHARE));
         let asked = Arc::clone(&share);
@@ -53,7 +55,11 @@ impl Keeper {
             // So that the next life has nothing to read.
             tell(files.checkpoint());
         })?;
-        Ok(Self { wanted: Some(wanted), share, thread: Some(thread) })
+        let keeper = Self { wanted: Some(wanted), share, thread: Some(thread) };
+        if !in_order {
+            keeper.wake();
+        }
+        Ok(keeper)
     }
 
     /// There is something to do.
