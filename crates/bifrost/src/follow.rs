@@ -25,6 +25,7 @@ use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain, decode_chain_value};
 use crate::cluster::Cluster;
 use crate::log_state::LogState;
+use crate::resume::Bookmark;
 
 /// Logs that have a watch of their own.
 const OWN_WATCHES_MAX: usize = 64;
@@ -196,20 +197,10 @@ async fn read_once(state: Weak<LogState>) {
 
 /// Follows all chains until nobody needs it.
 async fn follow_others(cluster: Arc<Cluster>) {
-    let mut back_off = BackOff::new();
-    let mut seen = None;
+    let mut bookmark = Bookmark::new("the chains of open logs", None);
     while cluster.follower.is_needed() {
-        let before = seen;
-        if let Err(error) = follow_others_once(&cluster, &mut seen).await {
-            debug!(%error, "chains are not followed");
-            if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
-                seen = None;
-            }
-        }
-        if before != seen {
-            back_off.reset();
-        }
-        back_off.pause().await;
+        let ended = follow_others_once(&cluster, &mut bookmark.seen).await;
+        bookmark.pause_after(ended).await;
     }
 }
 

@@ -68,6 +68,7 @@ pub mod options;
 pub mod placement;
 pub mod reader;
 pub mod reconfigure;
+mod resume;
 mod settle;
 pub mod shorten;
 mod states;

@@ -12,8 +12,9 @@
 //! to one life (A6); that a live one that is called silent loses nothing follows from the same. A wrong verdict costs a move.
 //!
 //! Who leads is Raft's word, or over etcd the word of a lease. A leader that lost the lead without knowing it concludes what it
-//! likes: where it cannot reach metadata it cannot announce anything (T1), so nothing is sealed. After a change of the lead the new leader begins with an empty memory and gives
-//! everybody one full period, but of the leader before it knows how long it has been silent.
+//! likes: where it cannot reach metadata it cannot announce anything (T1), so nothing is sealed. After a change of the lead the
+//! new leader begins with an empty memory and gives everybody one full period, but of the leader before it knows how long it
+//! has been silent.
 //!
 //! Reading order: [`core`] (what is silent), `route` (whom to tell), `beats` (the sender), this file.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bifrost_logserver::{Fullness, LogServerHandle};
 use bifrost_types::{DiskId, NodeGeneration, NodeRecord, StorageState};
 use bifrost_wire::codec::decode_node_record;
-use bifrost_wire::metadata::{Change, Changes, MetadataError, Revision};
+use bifrost_wire::metadata::{Change, Changes, Revision};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -18,9 +18,9 @@ use super::metrics::Metrics;
 use super::progress::{CatchUpError, CatchUpState, Progress};
 use super::share::shares;
 use super::step::Hands;
-use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError};
 use crate::directory::Directory;
+use crate::resume::Bookmark;
 
 /// Whose disk catches up, and what it takes.
 #[derive(Debug, Clone)]
@@ -106,21 +106,11 @@ async fn run(place: Place, options: CatchUpOptions, show: watch::Sender<Progress
         metrics: Metrics::new(),
     };
     driver.look_at_room();
-    let mut seen = None;
-    let mut back_off = BackOff::new();
+    let mut bookmark = Bookmark::new("what a copy may miss", None);
     loop {
-        let before = seen;
-        if let Err(error) = driver.follow(&mut seen).await {
-            debug!(%error, "chains and nodes are not followed");
-            if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
-                seen = None;
-            }
-        }
-        if before != seen {
-            back_off.reset();
-        }
+        let ended = driver.follow(&mut bookmark.seen).await;
         // What is known is worked on while metadata is away.
-        let pause = back_off.pause();
+        let pause = bookmark.pause_after(ended);
         tokio::pin!(pause);
         while !driver.work_until(&mut pause).await {}
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bifrost_types::{Actor, Chain, CloseReason, LogId, NodeId};
 use bifrost_wire::codec::decode_node_record;
-use bifrost_wire::metadata::{Change, Changes, MetadataError, Revision};
+use bifrost_wire::metadata::{Change, Changes, Revision};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
@@ -16,7 +16,6 @@ use tracing::{debug, info, warn};
 use super::ControllerOptions;
 use super::core::{Core, Effect, Event, LogView, NodeView, Trouble};
 use super::metrics::Metrics;
-use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, StoredChain};
 use crate::cluster::Cluster;
 use crate::give_back::Given;
@@ -24,6 +23,7 @@ use crate::liveness::Detector;
 use crate::liveness::core::Verdict;
 use crate::log_state::LogState;
 use crate::reconfigure::ReconfigureError;
+use crate::resume::Bookmark;
 use crate::shorten::keeper::{self, Keeper};
 use crate::shorten::{ShortenError, Shortener, is_due};
 
@@ -55,20 +55,10 @@ pub(crate) async fn control(cluster: Arc<Cluster>, open: OpenLog, me: Option<Nod
         given: BTreeMap::new(),
         shortenings: FuturesUnordered::new(),
     };
-    let mut seen = None;
-    let mut back_off = BackOff::new();
+    let mut bookmark = Bookmark::new("what a controller cares for", None);
     loop {
-        let before = seen;
-        if let Err(error) = controller.follow(&mut seen).await {
-            debug!(%error, "chains and nodes are not followed");
-            if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
-                seen = None;
-            }
-        }
-        if before != seen {
-            back_off.reset();
-        }
-        back_off.pause().await;
+        let ended = controller.follow(&mut bookmark.seen).await;
+        bookmark.pause_after(ended).await;
     }
 }
 
