@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bifrost_loglet::peers::Peers;
-use bifrost_types::{NodeGeneration, NodeId, NodeRecord, NodeSet, Nodeset, Successor};
+use bifrost_types::{LogletId, LogletOffset, NodeGeneration, NodeId, NodeRecord, NodeSet, Nodeset, OpId, Successor};
 use bifrost_wire::codec::decode_node_record;
 use bifrost_wire::log_server::LogServer;
-use bifrost_wire::metadata::{Changes, MetadataError, Revision};
+use bifrost_wire::metadata::{Changes, Revision};
 use bifrost_wire::node::NodeService;
-use bifrost_wire::sequencer::Sequencers;
+use bifrost_wire::sequencer::{EndRequest, Sequencers};
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::{debug, warn};
 
-use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError, Roster};
 use crate::connect::{Connect, NodeServices};
 use crate::declared_lost::{Known as Heard, declared_lost};
 use crate::placement::{self, PlanError};
+use crate::resume::Bookmark;
 
 #[derive(Debug)]
 struct Entry {
@@ -164,20 +164,10 @@ impl Directory {
     /// # Cancel safety
     /// Safe: it only reads.
     pub async fn follow(&self, from: Option<Revision>) {
-        let mut seen = from;
-        let mut back_off = BackOff::new();
+        let mut bookmark = Bookmark::new("node records", from);
         loop {
-            let before = seen;
-            if let Err(error) = self.follow_once(&mut seen).await {
-                debug!(%error, "node records are not followed");
-                if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
-                    seen = None;
-                }
-            }
-            if before != seen {
-                back_off.reset();
-            }
-            back_off.pause().await;
+            let ended = self.follow_once(&mut bookmark.seen).await;
+            bookmark.pause_after(ended).await;
         }
     }
 
@@ -252,6 +242,21 @@ impl Peers for Directory {
             let as_of =
                 directory.refresh().await.inspect_err(|error| debug!(%error, "nobody can say who is lost")).ok()?;
             Some(directory.declared_lost(&nodeset, as_of).0)
+        })
+    }
+
+    fn end_sequencer(
+        &self,
+        loglet: LogletId,
+        sequencer: NodeGeneration,
+        op: OpId,
+    ) -> BoxFuture<'static, Option<LogletOffset>> {
+        let sequencers = self.sequencers(sequencer);
+        Box::pin(async move {
+            let ended = sequencers?.end(EndRequest { loglet, sequencer, op }).await;
+            let ended =
+                ended.inspect_err(|error| debug!(%loglet, %sequencer, %error, "it does not say how far it came"));
+            Some(ended.ok()?.committed_tail)
         })
     }
 }

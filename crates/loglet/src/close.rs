@@ -27,6 +27,14 @@
 //! Repair tells a copy `C`, never the candidate (S4): a candidate is a proposal, and a reader must not see what the
 //! decision may drop.
 //!
+//! # When a disk is silent and the sequencer is not
+//!
+//! A silent copy may have had everything, so the others have to agree on the highest of what it might have helped to
+//! acknowledge, and without it there may be no write quorum to copy that to. But acknowledgements come from one place. If the
+//! sequencer ends for good and says how far it came, no offset at or above that was or will be acknowledged: its *last word* is
+//! a safe tail, and a committed one. Whoever is blocked for want of copies asks for it. That it can still be asked is luck,
+//! and nothing waits for it alone.
+//!
 //! # When disks are lost for good
 //!
 //! What waits for a disk that an operator declared lost would wait for ever. Whoever is blocked asks which ones were, and
@@ -149,6 +157,8 @@ pub enum Event {
     },
     /// The answer to [`Effect::AskWhoIsLost`]; `None` if nobody could say.
     DeclaredLost(Option<NodeSet>),
+    /// The answer to [`Effect::EndSequencer`]: the committed tail with which it ended; `None` if it did not say.
+    SequencerEnded(Option<LogletOffset>),
 }
 
 /// What is to be done.
@@ -190,6 +200,9 @@ pub enum Effect {
     /// Find out which disks an operator declared lost; answer with [`Event::DeclaredLost`]. Asked once each time the
     /// clock rings while it is blocked.
     AskWhoIsLost,
+    /// End the loglet's sequencer for good, whatever it has in flight, and find out how far it came; answer with
+    /// [`Event::SequencerEnded`]. Asked once each time the clock rings while copies are missing.
+    EndSequencer,
     /// Ready for the deciding transaction. Last effect.
     Done(Closed),
     /// It cannot go on. Last effect.
@@ -209,6 +222,8 @@ pub struct CloseLoglet {
     local_tails: Vec<Option<LogletOffset>>,
     committed_tail: LogletOffset,
     decided_tail: Option<LogletOffset>,
+    /// The sequencer's last word.
+    ended_tail: Option<LogletOffset>,
     /// Members that an operator gave up, by the last answer.
     lost: NodeSet,
     /// Somebody was asked who is lost since the clock last rang.
@@ -238,6 +253,7 @@ impl CloseLoglet {
             copies,
             committed_tail: LogletOffset::FIRST,
             decided_tail: None,
+            ended_tail: None,
             lost: NodeSet::EMPTY,
             asked: false,
             began_at: None,
@@ -285,6 +301,11 @@ impl CloseLoglet {
             Event::RepairFailed { target, error } => self.on_repair_failed(now, target, error),
             Event::DeclaredLost(lost) => {
                 self.lost = lost.unwrap_or(self.lost);
+                None
+            }
+            Event::SequencerEnded(tail) => {
+                self.ended_tail = self.ended_tail.or(tail);
+                self.committed_tail = self.ended_tail.map_or(self.committed_tail, |tail| self.committed_tail.max(tail));
                 None
             }
         };
@@ -459,6 +480,9 @@ impl CloseLoglet {
         if self.blocked.is_some() && !self.asked {
             self.asked = true;
             out.push(Effect::AskWhoIsLost);
+            if lowest_safe.is_some() {
+                out.push(Effect::EndSequencer);
+            }
         }
         self.set_timer(out);
     }
@@ -642,7 +666,7 @@ impl CloseLoglet {
         if plant::is(Plant::TailIsMinimum) {
             return self.sealed_tails.iter().flatten().min().copied();
         }
-        Some(lowest_safe)
+        Some(self.ended_tail.map_or(lowest_safe, |ended| lowest_safe.min(ended)))
     }
 
     fn highest_stored_tail(&self) -> LogletOffset {

@@ -4,7 +4,7 @@ use std::future::{Future, pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_types::{NodeId, NodeSet, Nodeset};
+use bifrost_types::{LogletId, LogletOffset, NodeGeneration, NodeId, NodeSet, Nodeset, OpId};
 use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, LogServer};
 use futures_util::future::BoxFuture;
@@ -20,6 +20,19 @@ pub trait Peers: Send + Sync + std::fmt::Debug {
     /// found out now; the caller asks again. By default nobody can say.
     fn who_is_lost(&self, nodeset: &Nodeset) -> BoxFuture<'static, Option<NodeSet>> {
         let _ = nodeset;
+        Box::pin(ready(None))
+    }
+
+    /// Ends the sequencer of a loglet for good, in the name of an operation that sealed it, and says with which committed tail:
+    /// it never acknowledged, and never will, anything at or above. `None` if it cannot be asked or does not say. By default
+    /// nobody can ask it.
+    fn end_sequencer(
+        &self,
+        loglet: LogletId,
+        sequencer: NodeGeneration,
+        op: OpId,
+    ) -> BoxFuture<'static, Option<LogletOffset>> {
+        let _ = (loglet, sequencer, op);
         Box::pin(ready(None))
     }
 }

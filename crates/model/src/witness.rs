@@ -33,6 +33,8 @@ witnesses! {
     Kept,
     /// two finders had different candidates
     Disagreed,
+    /// a finder heard the last word of the sequencer
+    LastWord,
     /// a store came to a sealed copy
     StoreAfterSeal,
     /// a store and a seal were in one group

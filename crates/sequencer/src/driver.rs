@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -79,6 +79,8 @@ pub(crate) struct Handle {
     pub(crate) admission: Admission,
     /// Set once it takes no more appends.
     pub(crate) ended: Arc<OnceLock<SequencerError>>,
+    /// Set by its task at its end: nothing at or above this committed tail was or will be acknowledged.
+    pub(crate) last_word: Arc<SetOnce<SequencerTails>>,
 }
 
 impl Handle {
@@ -154,7 +156,12 @@ impl Driver {
         let (input_sender, inputs) = mpsc::channel(INPUT_QUEUE);
         let (pipe_events, pipes) = mpsc::channel(INPUT_QUEUE);
         let (backfill_sender, backfills) = mpsc::channel(1);
-        let handle = Handle { inputs: input_sender, admission: Admission::new(), ended: Arc::new(OnceLock::new()) };
+        let handle = Handle {
+            inputs: input_sender,
+            admission: Admission::new(),
+            ended: Arc::new(OnceLock::new()),
+            last_word: Arc::new(SetOnce::new()),
+        };
         let driver = Self {
             loglet: params.id,
             core,
@@ -385,6 +392,7 @@ impl Driver {
         info!(loglet = %self.loglet, %reason, "sequencer ended");
         self.metrics.loglets_running.decrement(1.0);
         let _first = self.handle.ended.set(reason);
+        let _first = self.handle.last_word.set(self.core.tails());
         self.handle.admission.close();
         self.run_effects();
         drop(self.pipe_events);

@@ -9,7 +9,7 @@ use bifrost_loglet::peers::Peers;
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{LogId, LogletId, LogletParams, NodeGeneration, NodeId, SegmentIndex};
 use bifrost_wire::sequencer::{
-    AppendOpen, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
+    AppendOpen, AppendStream, EndRequest, SequencerCallError, SequencerError, SequencerTails, Sequencers,
 };
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -47,10 +47,9 @@ struct Slot {
 }
 
 impl Slot {
-    /// Its segment is closed, says the chain. Without appends it would never hear of the seal: it would keep its task and what
-    /// it holds, and send slow copies what they get from each other already.
-    fn end(&self) {
-        let _first = self.handle.ended.set(SequencerError::NotOpen);
+    /// Ends it for this reason, if it has not ended for another one. Its task does the rest.
+    fn end(&self, why: SequencerError) {
+        let _first = self.handle.ended.set(why);
         self.stop.cancel();
     }
 }
@@ -118,20 +117,22 @@ impl SequencerHost {
         self.inner.metrics.sequenced_bytes.load(Ordering::Relaxed)
     }
 
-    /// Ends the sequencer of a log if it runs a segment before `open`: those are closed.
+    /// Ends the sequencer of a log if it runs a segment before `open`: those are closed, says the chain. Without appends it
+    /// would never hear of the seal: it would keep its task and what it holds, and send slow copies what they get from each
+    /// other already.
     pub fn end_before(&self, log: LogId, open: SegmentIndex) {
         // The slot stays: a segment runs once (A6).
         if let Some(slot) = self.inner.slots.lock().get(&log)
             && slot.segment < open
         {
-            slot.end();
+            slot.end(SequencerError::NotOpen);
         }
     }
 
     /// Ends the sequencer of a log that is gone: no later segment takes its place, and nobody asks for this one again.
-    pub fn end(&self, log: LogId) {
+    pub fn forget(&self, log: LogId) {
         if let Some(slot) = self.inner.slots.lock().remove(&log) {
-            slot.end();
+            slot.end(SequencerError::NotOpen);
         }
     }
 
@@ -181,6 +182,25 @@ impl Inner {
         }
     }
 
+    /// Ends a loglet and returns its last word.
+    async fn end(&self, request: EndRequest) -> Result<SequencerTails, SequencerError> {
+        let EndRequest { loglet, sequencer, op } = request;
+        if sequencer != self.me {
+            return Err(SequencerError::NotSequencer);
+        }
+        let slot = |loglet: LogletId| {
+            let slots = self.slots.lock();
+            slots.get(&loglet.log).filter(|slot| slot.segment == loglet.segment).cloned()
+        };
+        if slot(loglet).is_none() {
+            // It has never run, and must never do so after this answer: a loglet is started once (A6).
+            self.sequencer(loglet, sequencer).await?;
+        }
+        let slot = slot(loglet).ok_or(SequencerError::NotOpen)?;
+        slot.end(SequencerError::Sealed { op });
+        Ok(*slot.handle.last_word.wait().await)
+    }
+
     async fn start(&self, params: LogletParams) -> Result<Handle, SequencerError> {
         let core = Core::new(params.clone(), self.limits).map_err(|_| SequencerError::NotOpen)?;
         let (driver, ends) = Driver::new(&params, core, self.metrics.clone());
@@ -200,7 +220,7 @@ impl Inner {
             }
             let slot = Slot { segment: params.id.segment, handle: handle.clone(), stop: stop.clone() };
             if let Some(older) = slots.insert(params.id.log, slot) {
-                older.end();
+                older.end(SequencerError::NotOpen);
             }
         }
         self.tasks.spawn(driver.run(stop));
@@ -264,6 +284,15 @@ impl Sequencers for SequencerHost {
             let (answer, tails) = oneshot::channel();
             handle.inputs.send(Input::Tails { answer }).await.map_err(|_| handle.ending())?;
             Ok(tails.await.map_err(|_| handle.ending())?)
+        })
+    }
+
+    fn end(&self, request: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        Box::pin(async move {
+            if plant::is(Plant::LastWordTooSoon) {
+                return self.tails(request.loglet, request.sequencer).await;
+            }
+            Ok(self.inner.end(request).await?)
         })
     }
 }

@@ -130,6 +130,8 @@ plants! {
     RaftSnapshotLeavesLog = "raft-snapshot-leaves-log",
     /// A file with records is given back when some of what it has of each loglet is trimmed.
     NeededFileGivenBack = "needed-file-given-back",
+    /// A sequencer that is asked for its last word gives it, and goes on.
+    LastWordTooSoon = "last-word-too-soon",
 }
 
 /// Whether this process carries a bug. Constant `false` unless the build was made for plants.

@@ -55,6 +55,17 @@ pub struct SequencerTails {
     pub next_offset: LogletOffset,
 }
 
+/// Ends a sequencer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndRequest {
+    /// Which loglet.
+    pub loglet: LogletId,
+    /// The life of the node that must be its sequencer.
+    pub sequencer: NodeGeneration,
+    /// The operation that sealed the loglet: its writers are told.
+    pub op: OpId,
+}
+
 /// Why a sequencer takes no append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SequencerError {
@@ -129,4 +140,8 @@ pub trait Sequencers: Send + Sync + fmt::Debug {
         loglet: LogletId,
         sequencer: NodeGeneration,
     ) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>>;
+
+    /// Ends the sequencer for good, as the seal does that it has not heard of, and answers with the tails that it ended with:
+    /// its last word. Nothing at or above the committed tail was or ever will be acknowledged. Asked again, it says the same.
+    fn end(&self, request: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>>;
 }

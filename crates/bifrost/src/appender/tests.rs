@@ -14,7 +14,7 @@ use bifrost_wire::batch::{Batch, EncodeError};
 use bifrost_wire::log_server::SealRequest;
 use bifrost_wire::metadata::MetadataError;
 use bifrost_wire::sequencer::{
-    AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerTails, Sequencers,
+    AppendOpen, AppendReply, AppendRequest, AppendStream, EndRequest, SequencerCallError, SequencerTails, Sequencers,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -65,6 +65,13 @@ impl Sequencers for Pausable {
         Box::pin(async move {
             runs(&mut self.paused.clone()).await;
             self.inner.tails(loglet, sequencer).await
+        })
+    }
+
+    fn end(&self, request: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        Box::pin(async move {
+            runs(&mut self.paused.clone()).await;
+            self.inner.end(request).await
         })
     }
 }

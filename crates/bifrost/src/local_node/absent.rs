@@ -6,7 +6,7 @@ use bifrost_wire::log_server::{
     CallError, CopyState, LogServer, ReadRequest, ReadStream, RepairRequest, SealRequest, SettleRequest, StateRequest,
     StoreStream, TrimRequest,
 };
-use bifrost_wire::sequencer::{AppendOpen, AppendStream, SequencerCallError, SequencerTails, Sequencers};
+use bifrost_wire::sequencer::{AppendOpen, AppendStream, EndRequest, SequencerCallError, SequencerTails, Sequencers};
 use futures_util::future::{BoxFuture, ready};
 
 /// Says of every call that there is no such service here, as a listener does that does not offer it.
@@ -53,6 +53,10 @@ impl Sequencers for Absent {
     }
 
     fn tails(&self, _: LogletId, _: NodeGeneration) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        Box::pin(ready(Err(RpcError::NotOffered.into())))
+    }
+
+    fn end(&self, _: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
         Box::pin(ready(Err(RpcError::NotOffered.into())))
     }
 }

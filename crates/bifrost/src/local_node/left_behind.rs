@@ -3,31 +3,21 @@
 
 use bifrost_sequencer::SequencerHost;
 use bifrost_types::{Chain, LogId, Segment};
-use bifrost_wire::metadata::{MetadataError, Revision};
+use bifrost_wire::metadata::Revision;
 use tracing::debug;
 
-use crate::back_off::BackOff;
 use crate::catalog::{Catalog, CatalogError};
+use crate::resume::Bookmark;
 
 /// Ends them for ever; run it as a task.
 ///
 /// # Cancel safety
 /// Safe at every await.
 pub(super) async fn end_left_behind(catalog: Catalog, sequencers: SequencerHost) {
-    let mut back_off = BackOff::new();
-    let mut seen = None;
+    let mut bookmark = Bookmark::new("the chains of sequencers", None);
     loop {
-        let before = seen;
-        if let Err(error) = follow(&catalog, &sequencers, &mut seen).await {
-            debug!(%error, "chains are not followed");
-            if matches!(error, CatalogError::Metadata(MetadataError::Compacted { .. })) {
-                seen = None;
-            }
-        }
-        if before != seen {
-            back_off.reset();
-        }
-        back_off.pause().await;
+        let ended = follow(&catalog, &sequencers, &mut bookmark.seen).await;
+        bookmark.pause_after(ended).await;
     }
 }
 
@@ -74,6 +64,6 @@ fn end(sequencers: &SequencerHost, log: LogId, chain: Option<&Chain>) {
             let open = chain.last().filter(|last| last.decided_tail().is_none());
             sequencers.end_before(log, open.map_or(chain.next_segment, Segment::index));
         }
-        None => sequencers.end(log),
+        None => sequencers.forget(log),
     }
 }

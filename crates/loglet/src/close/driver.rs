@@ -70,6 +70,7 @@ pub async fn close_loglet(
                 }
                 Effect::RetryAt { at } => retry_at = Some(origin + at),
                 Effect::AskWhoIsLost => calls.push(servers.who_is_lost()),
+                Effect::EndSequencer => calls.push(servers.end_sequencer()),
                 Effect::Blocked(blocked) => {
                     metrics::close_blocked();
                     tracing::warn!(loglet = %params.id, %op, %blocked, "closing is blocked");
@@ -120,6 +121,12 @@ impl Servers<'_> {
     fn who_is_lost(&self) -> BoxFuture<'static, Event> {
         let answer = tokio::time::timeout(self.options.seal_deadline, self.peers.who_is_lost(&self.params.nodeset));
         Box::pin(async move { Event::DeclaredLost(answer.await.ok().flatten()) })
+    }
+
+    fn end_sequencer(&self) -> BoxFuture<'static, Event> {
+        let LogletParams { id, sequencer, .. } = *self.params;
+        let answer = tokio::time::timeout(self.options.seal_deadline, self.peers.end_sequencer(id, sequencer, self.op));
+        Box::pin(async move { Event::SequencerEnded(answer.await.ok().flatten()) })
     }
 
     fn seal(&self, index: NodeIndex) -> BoxFuture<'static, Event> {

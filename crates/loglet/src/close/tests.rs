@@ -71,6 +71,7 @@ fn event(params: &LogletParams, command: &Command) -> Event {
             Event::DeclaredLost(Some(command.list("nodes").into_iter().map(member).collect()))
         }
         "lost-unknown" => Event::DeclaredLost(None),
+        "sequencer-ended" => Event::SequencerEnded(command.optional("committed")),
         "repair-failed" => Event::RepairFailed { target: index(params, command, "n"), error: error(command) },
         other => panic!("no command {other}"),
     }
@@ -114,6 +115,7 @@ fn print(params: &LogletParams, effect: &Effect) -> String {
         Effect::RetryAt { at } => format!("retry at={}", at.as_millis()),
         Effect::Blocked(blocked) => format!("blocked: {blocked}"),
         Effect::AskWhoIsLost => "who is lost?".to_owned(),
+        Effect::EndSequencer => "end the sequencer".to_owned(),
         Effect::Done(closed) => {
             let sealed: Vec<String> = closed.sealed.iter().map(|index| name(&index).to_string()).collect();
             let decided = closed.decided_tail.map(|tail| format!(" decided={tail}")).unwrap_or_default();

@@ -37,6 +37,6 @@ impl CloseLoglet {
     /// Everything else that is not fixed.
     pub fn hash_rest<H: Hasher>(&self, hasher: &mut H) {
         (self.op, self.committed_tail, self.decided_tail, self.retry_at.is_some(), self.finished).hash(hasher);
-        (self.asked, self.lost).hash(hasher);
+        (self.asked, self.lost, self.ended_tail).hash(hasher);
     }
 }

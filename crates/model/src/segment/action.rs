@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Answer { server: usize },
     /// The sequencer is gone.
     SequencerDies,
+    /// The sequencer ends, and a finder hears its last word.
+    LastWord { finder: usize },
     /// The clock of a finder rings.
     Retry { finder: usize },
     /// A call of a finder arrives.
@@ -88,9 +90,16 @@ impl Segment {
         }
         for (number, finder) in state.finders.iter().enumerate() {
             match finder.life {
-                Life::Working if finder.retry => actions.push(Action::Retry { finder: number }),
+                Life::Working => {
+                    if finder.retry {
+                        actions.push(Action::Retry { finder: number });
+                    }
+                    if left.last_words > 0 && state.sequencer.is_some() {
+                        actions.push(Action::LastWord { finder: number });
+                    }
+                }
                 Life::Candidate(_) => actions.push(Action::Decide { finder: number }),
-                Life::Working | Life::Over | Life::Superseded => {}
+                Life::Over | Life::Superseded => {}
             }
         }
         for (number, server) in state.servers.iter().enumerate() {

@@ -72,6 +72,7 @@ impl Call {
             Effect::RetryAt { .. }
             | Effect::Blocked(_)
             | Effect::AskWhoIsLost
+            | Effect::EndSequencer
             | Effect::Done(_)
             | Effect::Failed(_) => return None,
         };

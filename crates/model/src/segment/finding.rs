@@ -7,7 +7,10 @@ use std::time::Duration;
 use bifrost::reconfigure::{Candidate, Reconfigured, Step};
 use bifrost_loglet::close::{CloseError, Closed, Effect, Event};
 use bifrost_logserver::copy::RepairFacts;
+use bifrost_sequencer::core::Event::Stop;
+use bifrost_types::plant::{self, Plant};
 use bifrost_types::{Chain, NodeIndex, Timings};
+use bifrost_wire::sequencer::SequencerError;
 
 use super::call::{Answer, Call, Stage as CallStage, What, read};
 use super::server::{Waiting, at};
@@ -22,6 +25,19 @@ impl Segment {
             finder.retry = false;
         }
         self.step_finder(state, finder, RINGS, Event::RetryDue);
+    }
+
+    /// The sequencer ends, and a finder hears how far it came.
+    pub(super) fn last_word(&self, state: &mut State, finder: usize) {
+        state.left.last_words -= 1;
+        let Some(op) = state.finders.get(finder).map(|finder| finder.op) else { return };
+        let op = self.stage.ops.get(usize::from(op)).copied().expect("an operation of the scope");
+        let word = state.sequencer.as_ref().map(|sequencer| sequencer.tails().committed_tail);
+        if !plant::is(Plant::LastWordTooSoon) {
+            self.step_sequencer(state, Stop { why: SequencerError::Sealed { op } });
+        }
+        self.seen.note(Witness::LastWord);
+        self.step_finder(state, finder, NOW, Event::SequencerEnded(word));
     }
 
     /// Runs a finder's core, and puts its calls on the way; those that are answered at once lead to further steps.
@@ -42,8 +58,8 @@ impl Segment {
                             finder.retry = true;
                         }
                     }
-                    // No operator gives a disk up here.
-                    Effect::Blocked(_) | Effect::AskWhoIsLost => {}
+                    // No operator gives a disk up here, and the sequencer may be asked at any moment.
+                    Effect::Blocked(_) | Effect::AskWhoIsLost | Effect::EndSequencer => {}
                     Effect::Done(closed) => self.closed(state, number, &closed),
                     Effect::Failed(CloseError::Superseded { .. }) => {
                         self.seen.note(Witness::Superseded);

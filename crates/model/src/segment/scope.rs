@@ -26,6 +26,8 @@ pub(crate) struct Budget {
     pub(crate) streams_broken: u8,
     /// The sequencer is gone.
     pub(crate) sequencer_dies: u8,
+    /// The sequencer ends because a finder asks for its last word.
+    pub(crate) last_words: u8,
     /// A store of another life of the sequencer's node comes to a copy that is bound.
     pub(crate) foreign_stores: u8,
     /// A store with other bytes than were appended comes to a copy, as if from its own sequencer.
@@ -100,6 +102,7 @@ impl Scope {
             disks_lost: 0,
             streams_broken: 0,
             sequencer_dies: 0,
+            last_words: 0,
             foreign_stores: 0,
             other_bytes: 0,
             full: 0,

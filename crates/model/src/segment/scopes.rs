@@ -4,7 +4,7 @@ use super::Segment;
 use super::scope::{Budget, Scope};
 use crate::witness::Witness::{
     Acknowledged, AcknowledgedLate, Confirmed, Disagreed, Dropped, Fenced, FencedAsked, ForeignRefused, Full,
-    GroupLost, Hole, Kept, LateAppend, LateRequest, LateStore, OtherBytesRefused, Repaired, StoreAfterSeal,
+    GroupLost, Hole, Kept, LastWord, LateAppend, LateRequest, LateStore, OtherBytesRefused, Repaired, StoreAfterSeal,
     StoreRacedSeal, Superseded, TrimRefused, Trimmed, WrongDisk,
 };
 
@@ -83,6 +83,22 @@ pub(crate) fn scopes() -> Vec<Segment> {
             name: "segment: 3 servers, R=2, 2 records, a stream of the writer breaks",
             budget: Budget { streams_broken: 1, ..NOTHING },
             witnesses: &[Acknowledged, LateAppend, Dropped, Kept],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers, R=2, 2 records, the sequencer's last word",
+            budget: Budget { last_words: 1, ..NOTHING },
+            witnesses: &[Acknowledged, LastWord, Dropped, Kept, Repaired],
+            ..Scope::PLAIN
+        },
+        Scope {
+            name: "segment: 3 servers, R=3, 1 record, two finders of one operation, the sequencer's last word, told the end",
+            replication: "3",
+            appends: 1,
+            finders: &[0, 0],
+            settles: true,
+            budget: Budget { last_words: 1, ..NOTHING },
+            witnesses: &[Acknowledged, LastWord, Dropped, Kept, Repaired, Disagreed],
             ..Scope::PLAIN
         },
         Scope {

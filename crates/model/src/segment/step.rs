@@ -51,6 +51,7 @@ impl Segment {
                 state.left.sequencer_dies -= 1;
                 end_sequencer(state);
             }
+            Action::LastWord { finder } => self.last_word(state, *finder),
             Action::Retry { finder } => {
                 let digest = crate::digest::digest_of(state);
                 self.ring(state, *finder);

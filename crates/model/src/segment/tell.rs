@@ -33,6 +33,7 @@ pub(super) fn step(before: &State, action: &Action, after: &State) -> String {
             format!("the sequencer hears from N{}: {words}", server + 1)
         }
         Action::SequencerDies => "the sequencer is gone".to_owned(),
+        Action::LastWord { finder } => format!("the sequencer ends, and finder {} hears its last word", finder + 1),
         Action::Retry { finder } => format!("the clock of finder {} rings", finder + 1),
         Action::Call { server, call } => format!("{} arrives", call_at(server, call)),
         Action::Double { server, call } => format!("{} arrives, and will arrive again", call_at(server, call)),

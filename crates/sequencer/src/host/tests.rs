@@ -200,6 +200,53 @@ async fn a_seal_ends_every_stream_and_the_loglet_never_starts_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn its_last_word_ends_a_sequencer_and_stays_the_same_whatever_its_copies_answer_later() {
+    let (host, servers) = start();
+    let op = OpId::try_from(9).expect("non-zero");
+    let end = EndRequest { loglet: loglet(), sequencer: me(), op };
+    let mut stream = host.open_append(open(1, 1)).await.expect("opens");
+    send(&stream, vec![batch(1, 1, 10)]).await;
+    committed(&mut stream, 1).await;
+    // A write quorum stores the second batch, and nobody hears of it.
+    for node in 1..=3 {
+        servers.lose_replies(node, true);
+    }
+    send(&stream, vec![batch(1, 2, 10)]).await;
+    servers.until_stored(1, 3).await;
+    servers.until_stored(2, 3).await;
+    let word = host.end(end).await.expect("it is its own");
+    assert_eq!((word.committed_tail.get(), word.next_offset.get()), (2, 3));
+    assert_eq!(closed(&mut stream).await, SequencerError::Sealed { op });
+    for node in 1..=3 {
+        servers.lose_replies(node, false);
+        servers.break_streams(node);
+    }
+    assert_eq!(host.end(end).await, Ok(word));
+    assert_eq!(host.running(), []);
+    let again = host.open_append(open(1, 2)).await;
+    assert!(matches!(again, Err(SequencerCallError::Refused(SequencerError::Sealed { .. }))), "{again:?}");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_word_of_a_sequencer_that_never_ran_is_its_beginning_and_it_never_runs() {
+    let (host, _servers) = start();
+    let op = OpId::try_from(9).expect("non-zero");
+    let end = EndRequest { loglet: loglet(), sequencer: me(), op };
+    let other = NodeGeneration { generation: me().generation.next().expect("far from the end"), ..me() };
+    let of_another_life = host.end(EndRequest { sequencer: other, ..end }).await;
+    assert_eq!(of_another_life, Err(SequencerCallError::Refused(SequencerError::NotSequencer)));
+    let word = host.end(end).await.expect("it is its own");
+    assert_eq!((word.committed_tail, word.next_offset), (LogletOffset::FIRST, LogletOffset::FIRST));
+    assert!(host.open_append(open(1, 1)).await.is_err());
+    let next = AppendOpen { loglet: next_loglet(), ..open(1, 1) };
+    let _next = host.open_append(next).await.expect("opens");
+    let late = host.end(end).await;
+    assert_eq!(late, Err(SequencerCallError::Refused(SequencerError::NotOpen)), "its segment is long closed");
+    host.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_segment_of_a_log_ends_the_one_before_it_even_if_that_is_idle() {
     let (host, _servers) = start();
     let mut stream = host.open_append(open(1, 1)).await.expect("opens");

@@ -2,7 +2,7 @@
 
 use bifrost_types::{LogletId, NodeGeneration};
 use bifrost_wire::RpcError;
-use bifrost_wire::sequencer::{AppendOpen, AppendStream, SequencerCallError, SequencerTails, Sequencers};
+use bifrost_wire::sequencer::{AppendOpen, AppendStream, EndRequest, SequencerCallError, SequencerTails, Sequencers};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep, timeout};
@@ -95,5 +95,17 @@ impl Sequencers for FaultySequencers {
             })
         };
         Box::pin(self.route.call("tails", Repeat::Reads, UNREACHABLE, execute))
+    }
+
+    fn end(&self, request: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        let services = self.services.clone();
+        let execute = move |line: Line| -> BoxFuture<'static, Result<SequencerTails, SequencerCallError>> {
+            let services = services.get(line);
+            Box::pin(async move {
+                let services = services.ok_or(RpcError::Unreachable)?;
+                services.sequencers.end(request).await
+            })
+        };
+        Box::pin(self.route.call("end-sequencer", Repeat::Idempotent, UNREACHABLE, execute))
     }
 }

@@ -15,7 +15,7 @@ use bifrost_wire::log_server::{
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Precondition, Txn, TxnOutcome};
 use bifrost_wire::node::{NodeService, NodeStatus};
 use bifrost_wire::sequencer::{
-    AppendOpen, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
+    AppendOpen, AppendStream, EndRequest, SequencerCallError, SequencerError, SequencerTails, Sequencers,
 };
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::sleep;
@@ -128,6 +128,10 @@ impl Sequencers for Nobody {
     }
 
     fn tails(&self, _: LogletId, _: NodeGeneration) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        Box::pin(async { Err(SequencerError::NotSequencer.into()) })
+    }
+
+    fn end(&self, _: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
         Box::pin(async { Err(SequencerError::NotSequencer.into()) })
     }
 }

@@ -50,6 +50,7 @@ pub const EVERY_MESSAGE: &[(&str, Survives)] = &[
     ("AppendRequest.batches", survives::<pb::AppendRequest, AppendRequest>),
     ("AppendResponse", survives::<pb::AppendResponse, AppendMessage>),
     ("TailsRequest", survives::<pb::TailsRequest, (LogletId, NodeGeneration)>),
+    ("EndRequest", survives::<pb::EndRequest, EndRequest>),
     ("TailsResponse", survives::<pb::TailsResponse, Result<SequencerTails, SequencerError>>),
     ("GetRequest", survives::<pb::GetRequest, Get>),
     ("GetResponse", survives::<pb::GetResponse, Result<Option<Versioned>, MetadataError>>),

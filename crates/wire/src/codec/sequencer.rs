@@ -6,7 +6,7 @@ use bifrost_types::{LogletId, NodeGeneration};
 
 use super::{DecodeError, at_most, batches, id128, id128_bytes, non_zero, required};
 use crate::pb;
-use crate::sequencer::{AppendOpen, AppendReply, AppendRequest, SequencerError, SequencerTails};
+use crate::sequencer::{AppendOpen, AppendReply, AppendRequest, EndRequest, SequencerError, SequencerTails};
 use pb::append_request::Message as Request;
 use pb::append_response::Message as Response;
 use pb::sequencer_error::Error as Kind;
@@ -176,6 +176,25 @@ impl TryFrom<pb::TailsRequest> for (LogletId, NodeGeneration) {
             required("TailsRequest.loglet", request.loglet)?.try_into()?,
             required("TailsRequest.sequencer", request.sequencer)?.try_into()?,
         ))
+    }
+}
+
+impl From<EndRequest> for pb::EndRequest {
+    fn from(request: EndRequest) -> Self {
+        let EndRequest { loglet, sequencer, op } = request;
+        Self { loglet: Some(loglet.into()), sequencer: Some(sequencer.into()), op: id128_bytes(op.get()) }
+    }
+}
+
+impl TryFrom<pb::EndRequest> for EndRequest {
+    type Error = DecodeError;
+
+    fn try_from(request: pb::EndRequest) -> Result<Self, DecodeError> {
+        Ok(Self {
+            loglet: required("EndRequest.loglet", request.loglet)?.try_into()?,
+            sequencer: required("EndRequest.sequencer", request.sequencer)?.try_into()?,
+            op: id128("EndRequest.op", &request.op)?,
+        })
     }
 }
 

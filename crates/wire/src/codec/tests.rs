@@ -66,8 +66,10 @@ proptest! {
         open in arbitrary::append_open(),
         request in arbitrary::append_request(),
         message in arbitrary::append_message(),
+        end in arbitrary::end_request(),
         outcome in arbitrary::tails_outcome(),
     ) {
+        round::<pb::EndRequest, _>(&end);
         round::<pb::TailsRequest, _>(&(open.loglet, open.sequencer));
         round::<pb::AppendRequest, _>(&open);
         round::<pb::AppendRequest, _>(&request);

@@ -183,6 +183,10 @@ pub(super) fn append_open() -> impl Strategy<Value = AppendOpen> {
     })
 }
 
+pub(super) fn end_request() -> impl Strategy<Value = EndRequest> {
+    (loglet(), node(), id128()).prop_map(|(loglet, sequencer, op)| EndRequest { loglet, sequencer, op })
+}
+
 pub(super) fn append_request() -> impl Strategy<Value = AppendRequest> {
     vec(bytes(), 1..4).prop_map(|batches| AppendRequest { batches })
 }

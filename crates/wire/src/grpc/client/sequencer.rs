@@ -18,7 +18,7 @@ use crate::grpc::connect::{InvalidAddress, connect_lazy};
 use crate::grpc::limits::ClientOptions;
 use crate::pb;
 use crate::sequencer::{
-    AppendOpen, AppendReply, AppendStream, SequencerCallError, SequencerError, SequencerTails, Sequencers,
+    AppendOpen, AppendReply, AppendStream, EndRequest, SequencerCallError, SequencerError, SequencerTails, Sequencers,
 };
 use pb::sequencer_service_client::SequencerServiceClient;
 
@@ -101,6 +101,16 @@ impl Sequencers for GrpcSequencers {
         Box::pin(async move {
             let request = request(pb::TailsRequest::from((loglet, sequencer)), deadline);
             let outcome: Result<SequencerTails, SequencerError> = answer(deadline, client.tails(request)).await?;
+            Ok(outcome?)
+        })
+    }
+
+    fn end(&self, end: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        let deadline = self.options.request_timeout;
+        let mut client = self.client.clone();
+        Box::pin(async move {
+            let request = request(pb::EndRequest::from(end), deadline);
+            let outcome: Result<SequencerTails, SequencerError> = answer(deadline, client.end(request)).await?;
             Ok(outcome?)
         })
     }

@@ -16,7 +16,7 @@ use crate::grpc::coalesce::Coalesced;
 use crate::grpc::limits::ServerLimits;
 use crate::grpc::status::{malformed, status};
 use crate::pb;
-use crate::sequencer::{AppendReply, AppendRequest, SequencerCallError, Sequencers};
+use crate::sequencer::{AppendReply, AppendRequest, EndRequest, SequencerCallError, SequencerTails, Sequencers};
 use pb::sequencer_service_server::{SERVICE_NAME, SequencerService, SequencerServiceServer};
 
 /// Serves any [`Sequencers`] over gRPC. Each stream is released when its client goes away, when the service closes its half,
@@ -80,12 +80,24 @@ impl<T: Sequencers + ?Sized + 'static> SequencerService for SequencersGrpc<T> {
         unless_stopped(&self.shutdown, async {
             let (loglet, sequencer) =
                 <(LogletId, NodeGeneration)>::try_from(request.into_inner()).map_err(malformed)?;
-            match self.service.tails(loglet, sequencer).await {
-                Ok(tails) => Ok(Ok(tails).into()),
-                Err(SequencerCallError::Refused(error)) => Ok(Err(error).into()),
-                Err(SequencerCallError::Rpc(error)) => Err(status(error)),
-            }
+            tails_response(self.service.tails(loglet, sequencer).await)
         })
         .await
+    }
+
+    async fn end(&self, request: Request<pb::EndRequest>) -> Result<Response<pb::TailsResponse>, Status> {
+        unless_stopped(&self.shutdown, async {
+            let end = EndRequest::try_from(request.into_inner()).map_err(malformed)?;
+            tails_response(self.service.end(end).await)
+        })
+        .await
+    }
+}
+
+fn tails_response(outcome: Result<SequencerTails, SequencerCallError>) -> Result<pb::TailsResponse, Status> {
+    match outcome {
+        Ok(tails) => Ok(Ok(tails).into()),
+        Err(SequencerCallError::Refused(error)) => Ok(Err(error).into()),
+        Err(SequencerCallError::Rpc(error)) => Err(status(error)),
     }
 }

@@ -35,6 +35,11 @@ impl Sequencers for Fake {
         assert_eq!((id, node), (loglet(), sequencer_node()));
         Box::pin(std::future::ready(self.outcome))
     }
+
+    fn end(&self, request: EndRequest) -> BoxFuture<'_, Result<SequencerTails, SequencerCallError>> {
+        assert_eq!(request, end());
+        Box::pin(std::future::ready(self.outcome))
+    }
 }
 
 async fn cluster(
@@ -49,6 +54,10 @@ async fn cluster(
 
 fn tails() -> SequencerTails {
     SequencerTails { committed_tail: offset(4), next_offset: offset(9) }
+}
+
+fn end() -> EndRequest {
+    EndRequest { loglet: loglet(), sequencer: sequencer_node(), op: OpId::try_from(7).expect("non-zero") }
 }
 
 fn open() -> AppendOpen {
@@ -128,6 +137,7 @@ async fn a_refusal_is_an_error_of_the_call() {
 async fn tails_are_answered() {
     let (host, client, _appends) = cluster(Ok(tails())).await;
     assert_eq!(soon(client.tails(loglet(), sequencer_node())).await, Ok(tails()));
+    assert_eq!(soon(client.end(end())).await, Ok(tails()));
     host.stop().await;
 }
 
