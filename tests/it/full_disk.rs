@@ -260,6 +260,38 @@ async fn one_full_disk_of_three_stops_nobody() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_write_quorum_has_no_room_moves_to_a_disk_that_has() -> anyhow::Result<()> {
+    if ran_as_root() {
+        return Ok(());
+    }
+    let disk = SmallDisk::mount(32);
+    let elsewhere = tempfile::tempdir()?;
+    std::os::unix::fs::symlink(disk.path().join("n1"), elsewhere.path().join("n1"))?;
+    std::fs::create_dir(disk.path().join("n1"))?;
+    let cluster = cluster(elsewhere.path()).await?;
+    let bifrost = cluster.connect().await?;
+    let mut ledger = Ledger::new(bifrost.create_log("orders", LogOptions::default()).await?);
+    let nodes = bifrost.nodes();
+    let two = nodes.iter().filter(|node| ["n1", "n2"].contains(&node.name.as_str())).map(|node| node.id.node).collect();
+    let narrow = ReconfigureOptions { nodes: Some(two), ..ReconfigureOptions::default() };
+    timeout(PATIENCE, ledger.log.reconfigure(narrow)).await??;
+    ledger.append().await?;
+    disk.fill(0);
+    // Nobody makes room, and nobody asks for anything but appends.
+    for _ in 0..50 {
+        timeout(PATIENCE, ledger.append()).await.context("appends wait for the full disk")??;
+    }
+    let chain = ledger.log.describe().await?;
+    let last = chain.last().context("it has segments")?;
+    assert_eq!(last.params.nodeset.members().len(), 2, "the two disks with room: {last:?}");
+    assert_eq!(chain.segments.len(), 3, "made, narrowed, moved once: {chain:?}");
+    let tail = ledger.log.find_tail(TailKind::Linearizable).await?.lsn;
+    ledger.check(Lsn::FIRST, tail).await?;
+    finish(bifrost, cluster).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_meets_the_end_of_the_disk_goes_on_when_there_is_room() {
     if ran_as_root() {
         return;

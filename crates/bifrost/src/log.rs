@@ -13,6 +13,7 @@ use bifrost_types::{
     Reconfiguration, ReplicationProperty, Segment, SegmentIndex, Successor,
 };
 use bifrost_wire::sequencer::{AppendOpen, SequencerCallError, SequencerError, SequencerTails};
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -172,8 +173,8 @@ impl Log {
 
     /// The first LSN that is not written. See [`TailKind`] for what each kind costs and says.
     ///
-    /// A linearizable tail waits while a write quorum cannot be reached, and closes the segment itself when its
-    /// sequencer is gone.
+    /// A linearizable tail waits while a write quorum cannot be reached. It closes the segment itself when its sequencer is
+    /// gone, or when the write quorum is and a nodeset of others could take its place.
     ///
     /// # Errors
     /// [`LogError`] when metadata cannot be read or the segment not be closed.
@@ -218,26 +219,36 @@ impl Log {
             if plant::is(Plant::FencedSequencerAnswers) {
                 check = OpenCheck::Confirmed { committed_tail: LogletOffset::FIRST };
             }
-            let reason = match (tails, check) {
+            let next = match (tails, check) {
                 (Ok(tails), OpenCheck::Confirmed { .. }) => {
                     self.state.learn_committed(last.index(), tails.committed_tail);
                     return Ok(tails.committed_tail.to_lsn(last.base_lsn).map_err(ChainError::from)?);
                 }
                 (_, OpenCheck::Fenced { .. } | OpenCheck::Undecided { sealed_by: Some(_), .. }) => {
-                    Some(CloseReason::OrphanedSeal)
+                    Next::Close(CloseReason::OrphanedSeal)
                 }
-                (Err(Doubt::Gone), _) if plant::is(Plant::DeadSequencerStays) => None,
+                (Err(Doubt::Gone), _) if plant::is(Plant::DeadSequencerStays) => Next::Wait,
                 (Err(Doubt::Gone), OpenCheck::Confirmed { .. } | OpenCheck::Undecided { .. }) => {
-                    Some(CloseReason::SequencerGone)
+                    Next::Close(CloseReason::SequencerGone)
                 }
-                (Err(Doubt::Busy) | Ok(_), OpenCheck::Confirmed { .. } | OpenCheck::Undecided { .. }) => None,
+                (Err(Doubt::Busy) | Ok(_), OpenCheck::Undecided { .. }) => Next::LeaveUnwritable,
+                (Err(Doubt::Busy), OpenCheck::Confirmed { .. }) => Next::Wait,
             };
             stored = self.state.refresh().await?;
-            if let Some(reason) = reason
-                && !is_closed(&stored.chain, last.index())
-            {
-                self.close(&last, reason).await?;
-            } else if reason.is_none() {
+            let goes_on = match next {
+                _ if is_closed(&stored.chain, last.index()) => true,
+                Next::Close(reason) => {
+                    self.close(&last, reason).await?;
+                    true
+                }
+                Next::LeaveUnwritable => {
+                    let state = self.state.clone();
+                    let leaving = async move { state.leave_unwritable(&last, Actor::Appender).await };
+                    self.on_a_task(Box::pin(leaving)).await?
+                }
+                Next::Wait => false,
+            };
+            if !goes_on {
                 back_off.pause().await;
             }
             stored = self.state.chain();
@@ -297,16 +308,20 @@ impl Log {
         }
     }
 
-    /// Closes a segment on a task of its own, since a caller may stop polling.
     async fn close(&self, segment: &Segment, reason: CloseReason) -> Result<(), LogError> {
-        let state = self.state.clone();
-        let loglet = segment.params.id;
+        let (state, loglet) = (self.state.clone(), segment.params.id);
+        self.on_a_task(Box::pin(async move { state.close_segment(loglet, reason, Actor::Appender).await })).await
+    }
+
+    /// Changes the chain on a task of its own, since a caller may stop polling.
+    async fn on_a_task<T: Send + 'static>(
+        &self,
+        change: BoxFuture<'static, Result<T, ReconfigureError>>,
+    ) -> Result<T, LogError> {
         let stop = self.state.cluster.stop.child_token();
-        let closing = self.state.cluster.tasks.spawn(async move {
-            stop.run_until_cancelled_owned(state.close_segment(loglet, reason, Actor::Appender)).await
-        });
-        match closing.await {
-            Ok(Some(closed)) => Ok(closed?),
+        let changing = self.state.cluster.tasks.spawn(stop.run_until_cancelled_owned(change));
+        match changing.await {
+            Ok(Some(changed)) => Ok(changed?),
             Ok(None) | Err(_) => Err(LogError::ShutDown),
         }
     }
@@ -523,6 +538,14 @@ impl Log {
             Err(_) => None,
         }
     }
+}
+
+/// What to do about a segment that is not known to be open.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Close(CloseReason),
+    LeaveUnwritable,
+    Wait,
 }
 
 /// Why a sequencer gives no tail.

@@ -1,5 +1,7 @@
 //! What the handles of one log in this process share: the chain as last seen, how far its segments may be read, and the
-//! one helper at a time that closes a segment.
+//! one helper at a time that closes a segment. Where the next segment goes: `placing`.
+
+mod placing;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,14 +19,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::catalog::{CatalogError, Roster, StoredChain};
 use crate::chain;
 use crate::cluster::{Cluster, fresh_op};
 use crate::follow::Following;
 use crate::give_back::Given;
-use crate::placement::{Leave, PlanError, Situation, Wish, plan};
+use crate::placement::{Leave, PlanError};
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured, Reconfigurer, Surroundings};
 use crate::settle::ClosedTail;
 use crate::shorten::{ShortenError, Shortener};
@@ -373,49 +375,6 @@ impl LogState {
     /// What is about to be written anyway takes along what may leave.
     pub(crate) fn taking_along(&self, next: Chain) -> Chain {
         chain::taking_along(next, self.given.returned())
-    }
-
-    /// Takes note that the log is appended from here, best through this node if the appender says one.
-    pub(crate) fn appended_from(&self, preferred: Option<NodeId>) {
-        *self.preferred.lock() = preferred.or(self.cluster.options.preferred);
-    }
-
-    /// Chooses what comes after `last`, among nodes that answer now.
-    pub(crate) async fn place(&self, last: &Segment, leave: Leave) -> Result<Successor, ReconfigureError> {
-        let planned = self.plan(last, leave, &Wish::default()).await;
-        planned.map_err(|_| ReconfigureError::NoPlacement)
-    }
-
-    /// The same, as far as a wish leaves room.
-    pub(crate) async fn plan(&self, last: &Segment, leave: Leave, wish: &Wish) -> Result<Successor, PlanError> {
-        if let Err(error) = self.cluster.directory.refresh().await {
-            warn!(%error, "placing by node records that may be old");
-        }
-        let nodes = self.cluster.directory.records();
-        let copies = last.params.replication.copies();
-        let (answers, pin) = tokio::join!(self.cluster.answering(copies), self.cluster.catalog.pin(self.log));
-        let pin = pin.unwrap_or_else(|error| {
-            // A pin is a wish: nothing waits for it.
-            warn!(log = %self.log, %error, "placing without knowing whether the log is pinned");
-            None
-        });
-        let mut answers = Vec::clone(&*answers);
-        let preferred = *self.preferred.lock();
-        // An answer that is waited for is not only awaited when it is fast.
-        for wanted in [wish.sequencer, pin, preferred] {
-            answers.extend(self.cluster.answer_if_missing(wanted, &answers).await);
-        }
-        let situation = Situation {
-            nodes: &nodes,
-            answers: &answers,
-            present: Some(&last.params),
-            leave,
-            pin,
-            preferred,
-            seed: self.log.get(),
-            nodeset_max: self.cluster.options.nodeset_max,
-        };
-        plan(situation, wish, &last.params.replication)
     }
 }
 

@@ -20,11 +20,13 @@ use std::num::NonZeroU8;
 
 use bifrost_loglet::quorum::{Quorum, QuorumError};
 use bifrost_types::{
-    LogletParams, Member, NodeId, NodeRecord, Nodeset, NodesetError, ReplicationProperty, Role, Scope, StorageState,
-    Successor,
+    LogletParams, Member, NodeId, NodeRecord, NodeSet, Nodeset, NodesetError, ReplicationProperty, Role, Scope,
+    StorageState, Successor,
 };
-use bifrost_wire::node::NodeStatus;
+use bifrost_wire::node::{DiskStatus, Fullness, NodeStatus};
 use thiserror::Error;
+
+use self::weight::{Fitness, fitness};
 
 /// What is known when a segment is placed.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,36 @@ pub enum Leave {
     Rotate,
     /// It is gone: this life of its node must not be chosen again.
     Gone,
+}
+
+/// The members of a nodeset of whose disks an answer is so.
+fn members_that<'a>(
+    answers: &'a [NodeStatus],
+    nodeset: &Nodeset,
+    is_so: impl Fn(&'a NodeStatus, &'a DiskStatus) -> bool,
+) -> NodeSet {
+    let found = |member: &Member| {
+        let of_node = answers.iter().filter(|status| status.id.node == member.node);
+        let mut disks = of_node.filter_map(|status| Some((status, status.disk.as_ref()?)));
+        disks.any(|(status, disk)| disk.disk == member.disk && is_so(status, disk))
+    };
+    nodeset.iter().filter(|(_, member)| found(member)).map(|(index, _)| index).collect()
+}
+
+/// Whether those who answer can commit appends to a loglet. Who is about to stop takes them still.
+pub fn takes_appends(answers: &[NodeStatus], LogletParams { nodeset, replication, .. }: &LogletParams) -> bool {
+    let with_room = members_that(answers, nodeset, |_, disk| disk.fullness < Fullness::Full);
+    Quorum::new(nodeset, replication).is_ok_and(|quorum| quorum.is_write_quorum(with_room))
+}
+
+/// Whether `next` would take appends with those who answer now, where the open segment takes none and can be closed. Who has
+/// no room can be sealed.
+pub fn takes_appends_again(answers: &[NodeStatus], open: &LogletParams, next: &Successor) -> bool {
+    let answer = members_that(answers, &open.nodeset, |_, _| true);
+    let well = members_that(answers, &next.nodeset, |status, _| fitness(Some(status)) == Fitness::Well);
+    !takes_appends(answers, open)
+        && Quorum::new(&open.nodeset, &open.replication).is_ok_and(|quorum| quorum.is_f_majority(answer))
+        && Quorum::new(&next.nodeset, &next.replication).is_ok_and(|quorum| quorum.is_write_quorum(well))
 }
 
 /// The replication of a log whose creator did not say: two nodes, or one if there is only one.

@@ -190,7 +190,8 @@ impl Driver {
         let Some(tried) = tried else { return false };
         let close = match end {
             StreamEnd::Reconnect => return true,
-            StreamEnd::Busy | StreamEnd::DiskFull | StreamEnd::NoProgress => return false,
+            StreamEnd::Busy | StreamEnd::NoProgress => return false,
+            StreamEnd::DiskFull => return self.leave_full_disks(tried).await,
             StreamEnd::Close(reason) => reason,
             StreamEnd::Doubt => match self.state.refresh().await {
                 Ok(stored) if is_closed(&stored.chain, tried.index()) => return true,
@@ -206,6 +207,19 @@ impl Driver {
             Some(Ok(())) => true,
             Some(Err(error)) => {
                 warn!(log = %self.shared.log, %error, "segment not closed");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Moves the log to disks with room, if there are enough of them; whether it did.
+    async fn leave_full_disks(&self, tried: &Segment) -> bool {
+        let state = self.state.clone();
+        match self.patiently(state.leave_unwritable(tried, Actor::Appender)).await {
+            Some(Ok(left)) => left,
+            Some(Err(error)) => {
+                warn!(log = %self.shared.log, %error, "segment not moved to disks with room");
                 false
             }
             None => false,
@@ -321,7 +335,7 @@ impl Driver {
         let mut chain = self.state.watch_chain();
         let mut announced = None;
         let mut look = Look::new(self.state.clone());
-        let mut probe = Probe::new(self.state.clone(), &segment.params);
+        let mut probe = Probe::new(self.state.clone(), segment.clone());
         loop {
             {
                 let stored = chain.borrow_and_update();

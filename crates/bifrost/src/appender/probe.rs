@@ -1,14 +1,16 @@
 //! Asking a sequencer that acknowledges nothing whether it is there.
 //!
-//! It may wait for its copies: then it says so at once, and another one would wait for the same. Or its answers do not arrive
-//! here, although its node is heard by everybody else and nobody calls it silent: then only who appends can tell.
+//! It may wait for its copies: then it says so at once, and another one would wait for the same, unless it had other disks. Or
+//! its answers do not arrive here, although its node is heard by everybody else and nobody calls it silent: then only who
+//! appends can tell.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bifrost_types::{LogletId, LogletParams, NodeGeneration};
+use bifrost_types::{Actor, LogletParams, Segment};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
 
 use crate::log_state::LogState;
 
@@ -20,8 +22,7 @@ const DOUBLINGS_MAX: u32 = 5;
 /// Asks the sequencer of a log that makes no progress.
 pub(super) struct Probe {
     state: Arc<LogState>,
-    loglet: LogletId,
-    sequencer: NodeGeneration,
+    segment: Segment,
     answers: u32,
     /// When it answered last.
     answered: Option<Instant>,
@@ -30,12 +31,12 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) const fn new(state: Arc<LogState>, params: &LogletParams) -> Self {
-        let (loglet, sequencer) = (params.id, params.sequencer);
-        Self { state, loglet, sequencer, answers: 0, answered: None, running: None }
+    pub(super) const fn new(state: Arc<LogState>, segment: Segment) -> Self {
+        Self { state, segment, answers: 0, answered: None, running: None }
     }
 
-    /// Returns when the log made no progress since `progressed` for long enough and the sequencer does not answer either.
+    /// Returns when the log made no progress since `progressed` for long enough and the sequencer does not answer either. If
+    /// it answers, and only waits for disks that others could take the place of, the log is moved to them; the chain tells.
     ///
     /// # Cancel safety
     /// Safe: a question that was asked goes on with the next call.
@@ -49,7 +50,7 @@ impl Probe {
                 running @ None => {
                     let since = self.answered.map_or(progressed, |answered| answered.max(progressed));
                     sleep_until(since + ASK_AFTER * 2_u32.saturating_pow(self.answers.min(DOUBLINGS_MAX))).await;
-                    running.insert(Box::pin(answers(Arc::clone(&self.state), self.loglet, self.sequencer)))
+                    running.insert(Box::pin(ask(Arc::clone(&self.state), self.segment.clone())))
                 }
             };
             let answered = running.await;
@@ -64,7 +65,13 @@ impl Probe {
 }
 
 /// Whether it says anything at all: what its refusal means, its stream tells.
-async fn answers(state: Arc<LogState>, loglet: LogletId, sequencer: NodeGeneration) -> bool {
+async fn ask(state: Arc<LogState>, segment: Segment) -> bool {
+    let LogletParams { id, sequencer, .. } = segment.params;
     let Some(sequencers) = state.cluster.directory.sequencers(sequencer) else { return false };
-    timeout(state.cluster.options.call_deadline, sequencers.tails(loglet, sequencer)).await.is_ok()
+    let asked = timeout(state.cluster.options.call_deadline, sequencers.tails(id, sequencer));
+    let answers = asked.await.is_ok();
+    if answers && let Err(error) = state.leave_unwritable(&segment, Actor::Appender).await {
+        debug!(loglet = %id, %error, "it waits for its disks, and cannot be moved to others");
+    }
+    answers
 }

@@ -105,6 +105,38 @@ fn who_is_away_is_kept_a_place_and_who_is_full_is_not() {
 }
 
 #[test]
+fn a_segment_is_left_only_for_one_that_takes_appends_and_only_if_it_can_be_closed() {
+    let nodes = [node(1, "a"), node(2, "a"), node(3, "a"), node(4, "a")];
+    let all = statuses(&nodes);
+    let placed = place(situation(&nodes[..3], &all[..3]), &property("3")).expect("three nodes");
+    let open = segment(&placed);
+    let gains = |answers: &[NodeStatus]| {
+        let follows = Situation { present: Some(&open), ..situation(&nodes, answers) };
+        place(follows, &property("3")).is_some_and(|next| takes_appends_again(answers, &open, &next))
+    };
+    assert!(!gains(&all), "all three answer");
+    assert!(gains(&all[1..]), "the fourth one can take the place of the first");
+    assert!(!gains(&all[..2]), "nobody can take the place of the third");
+    assert!(!gains(&all[2..]), "three copies need three nodes");
+    assert!(!gains(&all[3..]), "nobody is left to be sealed");
+    let mut full = all.clone();
+    disk(&mut full[0]).fullness = Fullness::Full;
+    assert!(gains(&full), "the first one has no room");
+    disk(&mut full[0]).fullness = Fullness::Low;
+    assert!(!gains(&full), "it has room for what it has begun");
+    disk(&mut full[0]).fullness = Fullness::Full;
+    disk(&mut full[3]).fullness = Fullness::Low;
+    assert!(!gains(&full), "the fourth has none either");
+    // A disk that was replaced is not the one that the nodeset names (W2).
+    let mut replaced = all;
+    disk(&mut replaced[0]).disk = DiskId::try_from(99).expect("non-zero");
+    assert!(gains(&replaced));
+    replaced[1].leaving = true;
+    disk(&mut replaced[0]).disk = DiskId::try_from(1).expect("non-zero");
+    assert!(!gains(&replaced), "who is about to stop takes appends still");
+}
+
+#[test]
 fn a_segment_leaves_a_disk_that_became_low_and_comes_to_a_node_that_is_new() {
     let nodes = [node(1, "a"), node(2, "a"), node(3, "a"), node(4, "a")];
     let mut answers = statuses(&nodes[..3]);
