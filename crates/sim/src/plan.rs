@@ -224,7 +224,8 @@ impl Cluster {
         self.is_write_quorum(&left) && !self.is_write_quorum(&gone)
     }
 
-    fn is_write_quorum(&self, names: &[String]) -> bool {
+    /// Whether the nodes of these names can hold a record.
+    pub fn is_write_quorum(&self, names: &[String]) -> bool {
         let mut zones: Vec<u8> = names.iter().map(|name| self.zone_of(name)).collect();
         zones.sort_unstable();
         zones.dedup();

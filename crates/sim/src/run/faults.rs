@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bifrost::catalog::Catalog;
 use bifrost_checker::event::Event;
+use bifrost_types::{NodeGeneration, NodeId};
 use futures_util::FutureExt as _;
 use turmoil::Sim;
 
@@ -134,7 +135,16 @@ impl Faulty {
                 self.end(sim, place, &fault.kind);
             }
         }
-        let sacrificed = if plan.cluster.sacrificed_return { &[] } else { plan.cluster.sacrificed.as_slice() };
+        let sacrificed = match plan.cluster.sacrificed.as_slice() {
+            _ if plan.cluster.sacrificed_return => &[],
+            sacrificed if self.are_needed(sacrificed) => {
+                self.ground
+                    .history
+                    .note("who is sacrificed comes back: an open segment has no write quorum and no sequencer");
+                &[]
+            }
+            sacrificed => sacrificed,
+        };
         let member = plan.cluster.group.iter().filter_map(|group| group.stays_dead.clone());
         let dead: BTreeSet<String> = sacrificed.iter().cloned().chain(["c2".to_owned()]).chain(member).collect();
         for host in &dead {
@@ -143,6 +153,27 @@ impl Faulty {
         }
         self.apply(sim);
         dead
+    }
+
+    /// Whether an open segment can end only with what these hosts have: it may have been on its way to them when they went,
+    /// no write quorum is left, and so is no sequencer that could say how far it came. A nodeset is that small when the
+    /// others had no room as it was made.
+    fn are_needed(&self, sacrificed: &[String]) -> bool {
+        let catalog = Catalog::new(Arc::new(self.ground.truth.keyspace()));
+        // Memory answers at once.
+        let (nodes, _) = catalog.nodes().now_or_never().and_then(Result::ok).unwrap_or_default();
+        let chains = catalog.logs(None, usize::from(u8::MAX)).now_or_never().and_then(Result::ok).unwrap_or_default();
+        // One that came back on another disk has another name.
+        let host = |node: NodeId| {
+            let record = nodes.iter().find(|record| record.id.node == node)?;
+            record.name.split('-').next().filter(|host| sacrificed.iter().all(|gone| gone != host)).map(str::to_owned)
+        };
+        let alive = self.ground.control.alive();
+        let lives = |life: NodeGeneration| host(life.node).is_some() && alive.values().any(|(known, _)| *known == life);
+        chains.iter().filter_map(|stored| stored.chain.last()).any(|last| {
+            let left: Vec<String> = last.params.nodeset.members().iter().filter_map(|one| host(one.node)).collect();
+            last.decided_tail().is_none() && !lives(last.params.sequencer) && !self.cluster.is_write_quorum(&left)
+        })
     }
 
     fn apply(&mut self, sim: &mut Sim<'_>) {
