@@ -666,7 +666,8 @@ impl CloseLoglet {
         if plant::is(Plant::TailIsMinimum) {
             return self.sealed_tails.iter().flatten().min().copied();
         }
-        Some(self.ended_tail.map_or(lowest_safe, |ended| lowest_safe.min(ended)))
+        // Never below what was acknowledged, whoever says so.
+        Some(self.ended_tail.map_or(lowest_safe, |ended| lowest_safe.min(ended.max(self.committed_tail))))
     }
 
     fn highest_stored_tail(&self) -> LogletOffset {
