@@ -272,7 +272,11 @@ async fn a_log_whose_write_quorum_has_no_room_moves_to_a_disk_that_has() -> anyh
     let bifrost = cluster.connect().await?;
     let mut ledger = Ledger::new(bifrost.create_log("orders", LogOptions::default()).await?);
     let nodes = bifrost.nodes();
-    let two = nodes.iter().filter(|node| ["n1", "n2"].contains(&node.name.as_str())).map(|node| node.id.node).collect();
+    let named = |names: &[&str]| -> Vec<_> {
+        nodes.iter().filter(|node| names.contains(&node.name.as_str())).map(|node| node.id.node).collect()
+    };
+    let full = named(&["n1"])[0];
+    let two = named(&["n1", "n2"]);
     let narrow = ReconfigureOptions { nodes: Some(two), ..ReconfigureOptions::default() };
     timeout(PATIENCE, ledger.log.reconfigure(narrow)).await??;
     ledger.append().await?;
@@ -283,7 +287,9 @@ async fn a_log_whose_write_quorum_has_no_room_moves_to_a_disk_that_has() -> anyh
     }
     let chain = ledger.log.describe().await?;
     let last = chain.last().context("it has segments")?;
-    assert_eq!(last.params.nodeset.members().len(), 2, "the two disks with room: {last:?}");
+    // The full one may have a place beside them, if it was asked once more and answered too late: it is not needed.
+    let with_room = last.params.nodeset.members().iter().filter(|member| member.node != full).count();
+    assert_eq!(with_room, 2, "the two disks with room: {last:?}");
     assert_eq!(chain.segments.len(), 3, "made, narrowed, moved once: {chain:?}");
     let tail = ledger.log.find_tail(TailKind::Linearizable).await?.lsn;
     ledger.check(Lsn::FIRST, tail).await?;
