@@ -5,6 +5,7 @@ use bifrost_types::{Chain, Finished, LogletOffset, Lsn, Segment, SegmentState};
 use crate::breach::{EventNumber, Judge};
 use crate::log::{KnownChain, Log, Place, Witness};
 use crate::loglet::Loglet;
+use crate::nodes::Nodes;
 use crate::operations::Operations;
 use crate::quorum::is_write_quorum;
 use crate::rule::Rule;
@@ -21,13 +22,13 @@ pub(crate) enum Source {
 /// A chain and when it was seen.
 type Seen<'a> = (&'a Chain, EventNumber);
 
-/// Takes a chain. `disks` says whether the history tells what is durable.
+/// Takes a chain. `nodes` are those of the history, if it tells what is durable on their disks.
 pub(crate) fn observe(
     judge: &mut Judge,
     operations: &mut Operations,
     log: &mut Log,
     (chain, source): (&Chain, Source),
-    disks: bool,
+    nodes: Option<&Nodes>,
 ) {
     let now = judge.now();
     check_form(judge, chain);
@@ -47,7 +48,7 @@ pub(crate) fn observe(
         if source == Source::Written {
             check_write(judge, (&before, event), chain);
             if let Some((closed, tail)) = decision(&before, chain) {
-                check_decision(judge, log, closed, tail, disks);
+                check_decision(judge, log, closed, tail, nodes);
             }
         }
     }
@@ -66,7 +67,7 @@ pub(crate) fn observe(
     }
     log.every_write |= source == Source::Written;
     log.known = Some(KnownChain { chain: chain.clone(), event: now });
-    check_trim_point(judge, log, disks);
+    check_trim_point(judge, log, nodes.is_some());
 }
 
 /// The end of what is closed: below it there is nothing that is not written.
@@ -243,7 +244,7 @@ fn check_write(judge: &mut Judge, (before, event): Seen<'_>, after: &Chain) {
 }
 
 /// What must be true when a segment is closed (S1–S3).
-fn check_decision(judge: &mut Judge, log: &Log, closed: &Segment, tail: LogletOffset, disks: bool) {
+fn check_decision(judge: &mut Judge, log: &Log, closed: &Segment, tail: LogletOffset, nodes: Option<&Nodes>) {
     let id = closed.params.id;
     let end = tail.to_lsn(closed.base_lsn).ok();
     if let Some(acknowledged) = log.acknowledged {
@@ -257,12 +258,13 @@ fn check_decision(judge: &mut Judge, log: &Log, closed: &Segment, tail: LogletOf
             format!("{id} ends at offset {tail}, before LSN {highest}, which a reader was given")
         });
     }
-    let Some(loglet) = log.loglets.get(&closed.index()).filter(|_| disks) else { return };
+    let Some((loglet, nodes)) = log.loglets.get(&closed.index()).zip(nodes) else { return };
     let (sealed, events) = loglet.seals();
     judge.require(Rule::SealedByEnough, sealed, events.iter().copied(), || {
         format!("{id} is closed with the durable seals of {} disks, which is no f-majority", events.len())
     });
-    judge.require(Rule::DecidedIsDurable, tail <= loglet.durable(), [loglet.latest_event()], || {
+    let stored = tail <= loglet.durable() || !loglet.has_write_quorum_of(|disk| !nodes.is_given_up(disk));
+    judge.require(Rule::DecidedIsDurable, stored, [loglet.latest_event()], || {
         format!("{id} ends at offset {tail}, a write quorum has everything up to {}", loglet.durable())
     });
 }

@@ -336,7 +336,8 @@ impl Checker {
 
     fn chain(&mut self, chain: &bifrost_types::Chain, source: Source) {
         let log = self.logs.entry(chain.log).or_default();
-        chain::observe(&mut self.judge, &mut self.operations, log, (chain, source), self.disks);
+        let nodes = self.disks.then_some(&self.nodes);
+        chain::observe(&mut self.judge, &mut self.operations, log, (chain, source), nodes);
     }
 
     fn chain_deleted(&mut self, id: LogId) {

@@ -74,6 +74,12 @@ impl Loglet {
         self.decided_tail.unwrap_or(self.sequenced)
     }
 
+    /// Whether these disks of the nodeset could hold a record.
+    pub(crate) fn has_write_quorum_of(&self, holds: impl Fn(DiskId) -> bool) -> bool {
+        let members = self.params.nodeset.iter().filter(|(_, member)| holds(member.disk));
+        is_write_quorum(&self.params, members.map(|(index, _)| index).collect())
+    }
+
     /// The event since which the disks have so much.
     pub(crate) const fn latest_event(&self) -> EventNumber {
         self.latest_event

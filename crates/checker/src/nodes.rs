@@ -1,8 +1,8 @@
 //! Lives of nodes, and the disks that they serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bifrost_types::{DiskId, Generation, NodeGeneration, NodeId, NodeRecord};
+use bifrost_types::{DiskId, Generation, NodeGeneration, NodeId, NodeRecord, StorageState};
 
 use crate::breach::{EventNumber, Judge};
 use crate::rule::Rule;
@@ -23,6 +23,8 @@ pub(crate) struct Nodes {
     nodes: BTreeMap<NodeId, Node>,
     owners: BTreeMap<DiskId, (NodeId, EventNumber)>,
     lost: BTreeMap<DiskId, EventNumber>,
+    /// By an operator, for good.
+    given_up: BTreeSet<DiskId>,
 }
 
 impl Nodes {
@@ -37,6 +39,10 @@ impl Nodes {
         known.written = Some((generation, judge.now()));
         if let Some(disk) = record.disk {
             self.owned(judge, node, disk);
+            let lost = record.storage == StorageState::DataLoss && record.declared_lost;
+            if lost || record.storage == StorageState::Retired {
+                self.given_up.insert(disk);
+            }
         }
     }
 
@@ -65,6 +71,11 @@ impl Nodes {
 
     pub(crate) fn lost(&mut self, judge: &Judge, disk: DiskId) {
         self.lost.entry(disk).or_insert(judge.now());
+    }
+
+    /// Whether an operator gave a disk up: nobody waits for it.
+    pub(crate) fn is_given_up(&self, disk: DiskId) -> bool {
+        self.given_up.contains(&disk)
     }
 
     /// A disk changes or serves: it must not have been lost (W2).

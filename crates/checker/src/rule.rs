@@ -66,7 +66,7 @@ rules! {
     AppenderOrder = "A7.order", Some(3), "Records of one appender lie in the order in which it sent them.";
     SealedByEnough = "S1", Some(1), "A segment is closed only when an f-majority has a durable seal.";
     DecidedCoversAcknowledged = "S2", Some(1), "No acknowledgement is at or above the decided tail.";
-    DecidedIsDurable = "S3", Some(1), "Everything below a decided tail is on a write quorum when it is decided.";
+    DecidedIsDurable = "S3", Some(1), "Everything below a decided tail is on a write quorum when it is decided, if disks that nobody gave up can be one.";
     CommittedIsTrue = "S4", Some(2), "The committed tail of a copy covers only what the sequencer committed, or what was decided.";
     GarbageGoes = "S5", Some(2), "Nothing is stored at or above a decided tail that the disk knows.";
     OneDecision = "C1", Some(5), "One write closes a segment for ever, and the next one begins exactly there.";

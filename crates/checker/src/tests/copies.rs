@@ -1,6 +1,6 @@
 //! What becomes durable on disks, and what that allows.
 
-use bifrost_types::Lsn;
+use bifrost_types::{Lsn, NodeRecord, StorageState};
 
 use super::Case;
 use crate::End;
@@ -30,6 +30,18 @@ fn repaired(play: &mut Play) {
     play.copy([1], sealed(facts(3, 1)));
     play.copy([2], sealed(facts(2, 1)));
     play.store([2], 2, 3, 71);
+}
+
+/// A second record is on disk 1 alone, and what is sealed says no more; an operator gives disks up.
+fn given_up<const N: usize>(play: &mut Play, disks: [u32; N]) {
+    closing(play);
+    play.store([1], 2, 3, 71);
+    play.copy([1], sealed(facts(3, 1)));
+    play.copy([2], sealed(facts(2, 1)));
+    for number in disks {
+        let lost = NodeRecord { storage: StorageState::DataLoss, declared_lost: true, ..record(number, 1) };
+        play.see(&Event::NodeWritten { record: lost });
+    }
 }
 
 /// Closed with one record and followed by another segment.
@@ -551,6 +563,18 @@ pub(super) const CASES: &[Case] = &[
             play.copy([2], sealed(facts(2, 1)));
             play.store([2], 2, 3, 71);
             play.copy([2], sealed(facts(3, 1)));
+            play.chain(&decided(&announced(&created(3, "2"), 2), 3));
+        },
+    },
+    Case {
+        rule: Rule::DecidedIsDurable,
+        name: "decided and on one disk only, though two could have it",
+        breaks: |play| {
+            given_up(play, [3]);
+            play.chain(&decided(&announced(&created(3, "2"), 2), 3));
+        },
+        fine: |play| {
+            given_up(play, [2, 3]);
             play.chain(&decided(&announced(&created(3, "2"), 2), 3));
         },
     },
