@@ -1,12 +1,12 @@
-//! Messages as protobuf: as tonic does it, but bytes that are no message are the sender's fault.
+//! Messages as protobuf: as tonic does it, but bytes that are no message are the sender's fault, and a message has all of its
+//! memory before it is encoded.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
-use tonic_prost::ProstEncoder;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// What the generated code uses.
 #[derive(Debug)]
@@ -27,15 +27,31 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = ProtobufEncoder<T>;
     type Decoder = ProtobufDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        ProtobufEncoder { message: PhantomData }
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProtobufDecoder { message: PhantomData }
+    }
+}
+
+/// Asks for the memory of a message at once: one that grows batch by batch is copied from one piece of memory to the next.
+#[derive(Debug)]
+pub(crate) struct ProtobufEncoder<T> {
+    message: PhantomData<T>,
+}
+
+impl<T: Message> Encoder for ProtobufEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(format!("a message has no room: {error}")))
     }
 }
 
