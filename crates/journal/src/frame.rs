@@ -181,6 +181,12 @@ impl Blocks {
         self.len() == 0
     }
 
+    /// Bytes of memory that it holds.
+    #[cfg(test)]
+    pub(crate) const fn capacity(&self) -> usize {
+        self.memory.capacity()
+    }
+
     /// Adds bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());

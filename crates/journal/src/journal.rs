@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::directory::{Directory, JournalFile};
@@ -12,8 +13,10 @@ use crate::helper::{Done, Full, Helper, Prepared, Work};
 use crate::pace::Pace;
 use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
-/// Memory that is kept between groups.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Memory that is kept between groups in any case, and at most.
+const BUFFER_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
+/// So many groups it takes about until a large one is forgotten.
+const GROUPS_REMEMBERED: usize = 64;
 /// Bytes of the first file, and of one that is made while an append waits for it.
 const SMALL_FILE_BYTES: u64 = 256 << 10;
 
@@ -67,6 +70,8 @@ pub struct Journal<D: Directory> {
     released: u64,
     zeroed: u64,
     buffer: Blocks,
+    /// Bytes of the largest groups of late.
+    usual_bytes: usize,
     /// A file could not be made, and nothing was released since. On a full disk another attempt would take what is left from
     /// everybody else, so the next one is made when an append needs it, and small.
     no_room: bool,
@@ -157,6 +162,7 @@ impl<D: Directory> Journal<D> {
             released: 0,
             zeroed: 0,
             buffer: Blocks::default(),
+            usual_bytes: 0,
             no_room: false,
             failed: false,
         };
@@ -193,7 +199,7 @@ impl<D: Directory> Journal<D> {
         if self.failed {
             return Err(JournalError::Failed(io::ErrorKind::BrokenPipe.into()));
         }
-        self.buffer.clear(BUFFER_BYTES);
+        self.forget_group();
         self.buffer.begin_frame();
         encode(&mut self.buffer);
         let bytes = self.buffer.group_bytes();
@@ -220,6 +226,14 @@ impl<D: Directory> Journal<D> {
         self.last = sequence;
         self.look_ahead();
         Ok(Appended { sequence, file, at, written: needed, begins_file })
+    }
+
+    /// Memory that groups of late had use for is kept: it would have to grow again, from one piece of memory to the next.
+    fn forget_group(&mut self) {
+        self.usual_bytes -= self.usual_bytes.div_ceil(GROUPS_REMEMBERED);
+        self.usual_bytes = self.usual_bytes.max(self.buffer.len());
+        // It doubles when it grows.
+        self.buffer.clear(self.usual_bytes.saturating_mul(2).clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end()));
     }
 
     /// Bytes of zeros that files were filled with since this was opened.
@@ -355,6 +369,12 @@ impl<D: Directory> Journal<D> {
             let share = bytes.saturating_mul(active.at) / soon.max(1);
             helper.allow(if active.at >= soon { u64::MAX } else { share });
         }
+    }
+
+    /// Bytes of memory that are kept for the next group.
+    #[cfg(test)]
+    pub(crate) const fn buffer_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Returns when the helper has nothing to do.

@@ -224,6 +224,23 @@ proptest! {
 }
 
 #[test]
+fn memory_for_large_groups_is_kept_while_they_come_and_given_back_later() {
+    let options = JournalOptions { file_bytes: 4 << 20, ..SMALL };
+    let (mut journal, _) = open_with(&MemoryDirectory::default(), options, 0).unwrap();
+    let mut append = |bytes: usize| {
+        append(&mut journal, &group(1, bytes)).unwrap();
+        journal.release(journal.last());
+        journal.buffer_bytes()
+    };
+    append(3 << 20);
+    let kept = append(2 << 20);
+    assert!(kept >= 3 << 20, "one a little smaller leaves it: {kept}");
+    assert_eq!((0..10).map(|_| append(3 << 20)).max(), Some(kept), "nothing grows");
+    let later = (0..1000).map(|_| append(100)).last().unwrap();
+    assert!(later <= (1 << 20) + BLOCK_BYTES, "{later} bytes are kept for groups of a hundred");
+}
+
+#[test]
 fn files_are_used_again_and_their_number_stays_small() {
     let directory = MemoryDirectory::new();
     let (mut journal, _) = open(&directory, 0).unwrap();
