@@ -31,8 +31,8 @@ pub(crate) struct Full {
 /// Work on files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Makes the next file, out of an old one if there is one.
-    Prepare { id: FileId, bytes: u64, old: Option<Full> },
+    /// Makes the next file, out of an old one if there is one, or else of zeros; those are on the disk if it is to be `filled`.
+    Prepare { id: FileId, bytes: u64, old: Option<Full>, filled: bool },
     /// Removes an old one.
     Remove(Full),
 }
@@ -44,7 +44,9 @@ impl Work {
     /// Does it; blocks for as long as the disk takes. After an error it may be done again.
     pub(crate) fn run<D: Directory>(self, directory: &D, pace: &Pace) -> Done<D::File> {
         match self {
-            Self::Prepare { id, bytes, old } => prepare(directory, id, bytes, old, pace).map(Some),
+            Self::Prepare { id, bytes, old, filled } => {
+                prepare(directory, id, bytes, old, filled.then_some(pace)).map(Some)
+            }
             Self::Remove(old) => remove_file(directory, old.number).map(|()| None),
         }
     }
@@ -55,7 +57,7 @@ fn prepare<D: Directory>(
     id: FileId,
     bytes: u64,
     old: Option<Full>,
-    pace: &Pace,
+    pace: Option<&Pace>,
 ) -> io::Result<Prepared<D::File>> {
     let unfinished = unfinished_name(id.number);
     let renamed = match old {

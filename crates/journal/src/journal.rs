@@ -17,6 +17,11 @@ use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 const BUFFER_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
 /// So many groups it takes about until a large one is forgotten.
 const GROUPS_REMEMBERED: usize = 64;
+/// Where groups have so many bytes on average, files are not filled with zeros: the disk is busy with the groups, and what an
+/// fsync saves in a file that was written before is less than what writing the zeros takes.
+const UNFILLED_BYTES: u64 = 256 << 10;
+/// So many groups the average is about.
+const AVERAGED_GROUPS: u64 = 16;
 /// Bytes of the first file, and of one that is made while an append waits for it.
 const SMALL_FILE_BYTES: u64 = 256 << 10;
 
@@ -72,6 +77,8 @@ pub struct Journal<D: Directory> {
     buffer: Blocks,
     /// Bytes of the largest groups of late.
     usual_bytes: usize,
+    /// Bytes of a group on average, of late.
+    average_bytes: u64,
     /// A file could not be made, and nothing was released since. On a full disk another attempt would take what is left from
     /// everybody else, so the next one is made when an append needs it, and small.
     no_room: bool,
@@ -163,6 +170,7 @@ impl<D: Directory> Journal<D> {
             zeroed: 0,
             buffer: Blocks::default(),
             usual_bytes: 0,
+            average_bytes: 0,
             no_room: false,
             failed: false,
         };
@@ -222,6 +230,7 @@ impl<D: Directory> Journal<D> {
             return Err(JournalError::Failed(error));
         }
         active.at += needed;
+        self.average_bytes = self.average_bytes - self.average_bytes / AVERAGED_GROUPS + needed / AVERAGED_GROUPS;
         active.last = Some(sequence);
         self.last = sequence;
         self.look_ahead();
@@ -390,7 +399,7 @@ impl<D: Directory> Journal<D> {
         self.under_way = None;
         match done {
             Ok(prepared) => {
-                if let Work::Prepare { bytes, old: None, .. } = work {
+                if let Work::Prepare { bytes, old: None, filled: true, .. } = work {
                     self.zeroed += bytes;
                 }
                 self.prepared.extend(prepared);
@@ -421,7 +430,8 @@ impl<D: Directory> Journal<D> {
         let longest = bytes.max(self.options.file_bytes);
         let fits = |full: &Full| self.is_free(full) && (bytes..=longest).contains(&full.bytes);
         let old = if self.full.front().is_some_and(fits) { self.full.pop_front() } else { None };
-        Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old }
+        let filled = self.average_bytes < UNFILLED_BYTES;
+        Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old, filled }
     }
 
     /// Whether nothing in a full file is needed.

@@ -241,6 +241,32 @@ fn memory_for_large_groups_is_kept_while_they_come_and_given_back_later() {
 }
 
 #[test]
+fn files_for_large_groups_are_not_filled_with_zeros_and_those_for_small_ones_are() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = RealDirectory::open(&parent.path().join("journal")).unwrap();
+    let options = JournalOptions { file_bytes: 8 << 20, prepares_ahead: false, ..SMALL };
+    let (mut journal, _) = open_with(&directory, options, 0).unwrap();
+    let mut append = |groups: u64, bytes: usize| {
+        let before = journal.zeroed();
+        for _ in 0..groups {
+            let next = group(journal.last() + 1, bytes);
+            append(&mut journal, &next).unwrap();
+        }
+        journal.zeroed() - before
+    };
+    assert!(append(10, 100) > 0, "the first file");
+    append(40, 1 << 20);
+    assert_eq!(append(40, 1 << 20), 0, "by now they are large on average");
+    append(100, 100);
+    assert!(append(3, 3 << 20) > 0, "a file that was made while they were small");
+    let last = journal.last();
+    drop(journal);
+    let (journal, groups) = open_with(&directory, options, 0).unwrap();
+    assert_eq!((journal.last(), groups.len() as u64), (last, last));
+    assert!(groups.iter().all(|(number, bytes)| *bytes == group(*number, bytes.len())), "all are what they were");
+}
+
+#[test]
 fn files_are_used_again_and_their_number_stays_small() {
     let directory = MemoryDirectory::new();
     let (mut journal, _) = open(&directory, 0).unwrap();
@@ -290,7 +316,7 @@ fn without_what_was_acknowledged_it_does_not_open() {
     assert_eq!(damage(open(&directory, 0)), Damage::Header { name: "0000000002.journal".to_owned() });
 
     let directory = filled();
-    directory.create("notes.txt", BLOCK, &Pace::unlimited()).unwrap();
+    directory.create("notes.txt", BLOCK, Some(&Pace::unlimited())).unwrap();
     assert!(matches!(open(&directory, 0), Err(OpenError::Foreign { name, .. }) if name == "notes.txt"));
 }
 
@@ -395,7 +421,7 @@ fn a_file_that_is_given_up_leaves_nothing() {
     let pace = Pace::default();
     pace.allow(BLOCK);
     std::thread::scope(|scope| {
-        let made = scope.spawn(|| directory.create("next", 1 << 20, &pace));
+        let made = scope.spawn(|| directory.create("next", 1 << 20, Some(&pace)));
         pace.give_up();
         assert_eq!(made.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::Interrupted);
     });
