@@ -1,17 +1,27 @@
 //! Ports of loopback that nobody uses.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-/// So many different ones. They were all free at the same moment; nothing keeps them free until a server takes them.
+/// Below the ports that the system gives to outgoing connections: a member that starts must not find that another one's
+/// connection has taken its port.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// So many different ones, none of which was given before. They are free now; who listens elsewhere must not want them.
 pub(crate) fn free<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::with_capacity(N);
+    static NEXT: AtomicU16 = AtomicU16::new(PORTS.start);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
-        *port = listener.local_addr().context("the address of a listener")?.port();
-        held.push(listener);
+        *port = loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            anyhow::ensure!(PORTS.contains(&next), "no free port on loopback");
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, next)).is_ok() {
+                break next;
+            }
+        };
     }
     Ok(ports)
 }
