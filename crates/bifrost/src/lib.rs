@@ -72,6 +72,7 @@ mod resume;
 mod settle;
 pub mod shorten;
 mod states;
+mod tail;
 #[cfg(test)]
 mod test_world;
 
@@ -83,11 +84,12 @@ pub use error::{Advice, AppendError, LogError, NotAppended, ReadError, ReserveEr
 pub use explain::Explanation;
 pub use hand_over::{HandOverOptions, HandedOver};
 pub use handle::{Bifrost, StartError};
-pub use log::{Log, Plan, ReconfigureOptions, ResolveError, Tail, TailKind, TailUnknown};
+pub use log::{Log, Plan, ReconfigureOptions, ResolveError, Tail, TailKind};
 pub use options::{AppenderOptions, LogOptions, Options, ReadOptions};
 pub use placement::PlanError;
 pub use reader::{LogRecord, ReadEvent, Reader, WaitsFor};
 pub use reconfigure::Reconfigured;
+pub use tail::TailUnknown;
 
 /// The code of the README compiles.
 #[cfg(all(doctest, feature = "rocksdb"))]

@@ -9,12 +9,11 @@ use bifrost_loglet::settle::trim_loglet;
 use bifrost_loglet::tail::{OpenCheck, confirm_open};
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
-    Actor, AppendId, Chain, CloseReason, LogId, LogletOffset, LogletParams, Lsn, NodeGeneration, NodeId, OpId,
-    Reconfiguration, ReplicationProperty, Segment, SegmentIndex, Successor,
+    Actor, AppendId, Chain, CloseReason, LogId, LogletOffset, LogletParams, Lsn, NodeId, OpId, Reconfiguration,
+    ReplicationProperty, Segment, SegmentIndex, Successor,
 };
 use bifrost_wire::sequencer::{AppendOpen, SequencerCallError, SequencerError, SequencerTails};
 use futures_util::future::BoxFuture;
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
@@ -30,6 +29,7 @@ use crate::placement::{Leave, PlanError, Wish};
 use crate::reader::Reader;
 use crate::reconfigure::{Intent, Progress, ReconfigureError, Reconfigured};
 use crate::settle::scan;
+use crate::tail::{Doubt, TailUnknown, proved_tails};
 
 /// How long servers have to drop what was trimmed; a server that misses it drops it with the next trim.
 const TRIM_DEADLINE: Duration = Duration::from_secs(5);
@@ -79,38 +79,6 @@ pub struct Plan {
     pub successor: Option<Successor>,
     /// What is pending already: it would be carried out in place of the plan.
     pub pending: Option<Reconfiguration>,
-}
-
-/// Why the tail of an open segment is not known.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TailUnknown {
-    /// Its sequencer does not answer, or lives another life.
-    #[error("its sequencer {sequencer} does not answer")]
-    SequencerGone {
-        /// Who.
-        sequencer: NodeGeneration,
-    },
-    /// Its sequencer has too much to do.
-    #[error("its sequencer {sequencer} is overloaded")]
-    SequencerBusy {
-        /// Who.
-        sequencer: NodeGeneration,
-    },
-    /// Servers are sealed: it is being closed.
-    #[error("it was sealed by {op} and is not closed yet")]
-    Sealed {
-        /// The operation.
-        op: OpId,
-    },
-    /// Too few servers said that it is open.
-    #[error("no write quorum of its servers answers")]
-    NoWriteQuorum {
-        /// Those that did not answer.
-        missing: Vec<NodeId>,
-    },
-    /// Positions or quorums contradict each other.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
 }
 
 /// A log. Cheap to clone.
@@ -213,45 +181,40 @@ impl Log {
                 }
                 continue;
             }
-            // Both are asked after the call began: one for the tail, the others for the proof that it was still open.
-            let (tails, check) = tokio::join!(self.sequencer_tails(&last), self.confirm(&last));
-            let mut check = check?;
-            if plant::is(Plant::FencedSequencerAnswers) {
-                check = OpenCheck::Confirmed { committed_tail: LogletOffset::FIRST };
-            }
-            let next = match (tails, check) {
-                (Ok(tails), OpenCheck::Confirmed { .. }) => {
-                    self.state.learn_committed(last.index(), tails.committed_tail);
-                    return Ok(tails.committed_tail.to_lsn(last.base_lsn).map_err(ChainError::from)?);
-                }
-                (_, OpenCheck::Fenced { .. } | OpenCheck::Undecided { sealed_by: Some(_), .. }) => {
-                    Next::Close(CloseReason::OrphanedSeal)
-                }
-                (Err(Doubt::Gone), _) if plant::is(Plant::DeadSequencerStays) => Next::Wait,
-                (Err(Doubt::Gone), OpenCheck::Confirmed { .. } | OpenCheck::Undecided { .. }) => {
-                    Next::Close(CloseReason::SequencerGone)
-                }
-                (Err(Doubt::Busy) | Ok(_), OpenCheck::Undecided { .. }) => Next::LeaveUnwritable,
-                (Err(Doubt::Busy), OpenCheck::Confirmed { .. }) => Next::Wait,
+            let unknown = match self.open_tail(&last).await {
+                Ok(tail) => return Ok(tail),
+                Err(unknown) => unknown,
             };
             stored = self.state.refresh().await?;
-            let goes_on = match next {
-                _ if is_closed(&stored.chain, last.index()) => true,
-                Next::Close(reason) => {
-                    self.close(&last, reason).await?;
-                    true
-                }
-                Next::LeaveUnwritable => {
-                    let state = self.state.clone();
-                    let leaving = async move { state.leave_unwritable(&last, Actor::Appender).await };
-                    self.on_a_task(Box::pin(leaving)).await?
-                }
-                Next::Wait => false,
-            };
+            let goes_on = is_closed(&stored.chain, last.index()) || self.clear_doubt(last, unknown).await?;
             if !goes_on {
                 back_off.pause().await;
             }
             stored = self.state.chain();
+        }
+    }
+
+    /// The tail of an open segment, from its sequencer and its copies. Both are asked after the call began: one for the tail,
+    /// the others for the proof that it was still open (R4).
+    async fn open_tail(&self, last: &Segment) -> Result<Lsn, TailUnknown> {
+        let (tails, check) = tokio::join!(self.sequencer_tails(last), self.confirm(last));
+        let tails = proved_tails(last.params.sequencer, tails, check?)?;
+        self.state.learn_committed(last.index(), tails.committed_tail);
+        Ok(tails.committed_tail.to_lsn(last.base_lsn).map_err(ChainError::from)?)
+    }
+
+    /// Does what can be done about a tail that is not known; whether that was anything.
+    async fn clear_doubt(&self, last: Segment, unknown: TailUnknown) -> Result<bool, LogError> {
+        match unknown {
+            TailUnknown::Sealed { .. } => self.close(&last, CloseReason::OrphanedSeal).await.map(|()| true),
+            TailUnknown::SequencerGone { .. } if plant::is(Plant::DeadSequencerStays) => Ok(false),
+            TailUnknown::SequencerGone { .. } => self.close(&last, CloseReason::SequencerGone).await.map(|()| true),
+            TailUnknown::NoWriteQuorum { .. } => {
+                let state = self.state.clone();
+                self.on_a_task(Box::pin(async move { state.leave_unwritable(&last, Actor::Appender).await })).await
+            }
+            TailUnknown::SequencerBusy { .. } => Ok(false),
+            TailUnknown::Chain(error) => Err(error.into()),
         }
     }
 
@@ -286,25 +249,9 @@ impl Log {
     pub async fn peek_tail(&self) -> Result<Lsn, TailUnknown> {
         let stored = self.state.chain();
         let last = stored.chain.last().ok_or(ChainError::Damaged)?;
-        let to_lsn = |tail: LogletOffset| tail.to_lsn(last.base_lsn).map_err(ChainError::from);
-        if let Some(tail) = last.decided_tail() {
-            return Ok(to_lsn(tail)?);
-        }
-        let sequencer = last.params.sequencer;
-        let (tails, check) = tokio::join!(self.sequencer_tails(last), self.confirm(last));
-        match (check?, tails) {
-            (OpenCheck::Confirmed { .. }, Ok(tails)) => {
-                self.state.learn_committed(last.index(), tails.committed_tail);
-                Ok(to_lsn(tails.committed_tail)?)
-            }
-            (OpenCheck::Fenced { op, .. } | OpenCheck::Undecided { sealed_by: Some(op), .. }, _) => {
-                Err(TailUnknown::Sealed { op })
-            }
-            (_, Err(Doubt::Gone)) => Err(TailUnknown::SequencerGone { sequencer }),
-            (_, Err(Doubt::Busy)) => Err(TailUnknown::SequencerBusy { sequencer }),
-            (OpenCheck::Undecided { missing, .. }, Ok(_)) => {
-                Err(TailUnknown::NoWriteQuorum { missing: missing.iter().map(|missing| missing.node).collect() })
-            }
+        match last.decided_tail() {
+            Some(tail) => Ok(tail.to_lsn(last.base_lsn).map_err(ChainError::from)?),
+            None => self.open_tail(last).await,
         }
     }
 
@@ -538,21 +485,6 @@ impl Log {
             Err(_) => None,
         }
     }
-}
-
-/// What to do about a segment that is not known to be open.
-#[derive(Debug, Clone, Copy)]
-enum Next {
-    Close(CloseReason),
-    LeaveUnwritable,
-    Wait,
-}
-
-/// Why a sequencer gives no tail.
-#[derive(Debug, Clone, Copy)]
-enum Doubt {
-    Gone,
-    Busy,
 }
 
 /// Why an outcome could not be found out.
