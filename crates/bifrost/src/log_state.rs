@@ -221,7 +221,7 @@ impl LogState {
         reason: CloseReason,
         actor: Actor,
     ) -> Result<(), ReconfigureError> {
-        self.close_segment_known(loglet, reason, actor, None).await
+        self.close_segment_known(loglet, reason, actor, Known::default()).await
     }
 
     /// Like [`close_segment`](Self::close_segment) for whoever read the chain a moment ago: it is not read again. If it is
@@ -236,7 +236,24 @@ impl LogState {
         reason: CloseReason,
         actor: Actor,
     ) -> Result<(), ReconfigureError> {
-        self.close_segment_known(loglet, reason, actor, Some(Arc::new(stored))).await
+        let known = Known { chain: Some(Arc::new(stored)), successor: None };
+        self.close_segment_known(loglet, reason, actor, known).await
+    }
+
+    /// Like [`close_segment`](Self::close_segment) for whoever chose what follows a moment ago, unless somebody else announced
+    /// something.
+    ///
+    /// # Errors
+    /// See [`close_segment`](Self::close_segment).
+    async fn close_segment_for(
+        &self,
+        successor: Successor,
+        loglet: LogletId,
+        reason: CloseReason,
+        actor: Actor,
+    ) -> Result<(), ReconfigureError> {
+        let known = Known { chain: None, successor: Some(successor) };
+        self.close_segment_known(loglet, reason, actor, known).await
     }
 
     async fn close_segment_known(
@@ -244,7 +261,7 @@ impl LogState {
         loglet: LogletId,
         reason: CloseReason,
         actor: Actor,
-        known: Option<Arc<StoredChain>>,
+        known: Known,
     ) -> Result<(), ReconfigureError> {
         tokio::select! {
             biased;
@@ -271,7 +288,7 @@ impl LogState {
         loglet: LogletId,
         reason: CloseReason,
         actor: Actor,
-        mut known: Option<Arc<StoredChain>>,
+        mut known: Known,
     ) -> Result<(), ReconfigureError> {
         if self.driving.load(Ordering::Relaxed) > 0 {
             // Two of one process only make it slower. But it may be a future that nobody polls.
@@ -279,7 +296,7 @@ impl LogState {
         }
         let _helper = self.helper.lock().await;
         loop {
-            match self.help_once(loglet, reason, actor.clone(), known.take()).await {
+            match self.help_once(loglet, reason, actor.clone(), std::mem::take(&mut known)).await {
                 // A node was taken out of service while it was chosen: choose again.
                 Err(ReconfigureError::NotAdmitted(_)) => {}
                 helped => return helped,
@@ -292,9 +309,9 @@ impl LogState {
         loglet: LogletId,
         reason: CloseReason,
         actor: Actor,
-        known: Option<Arc<StoredChain>>,
+        known: Known,
     ) -> Result<(), ReconfigureError> {
-        let stored = match known {
+        let stored = match known.chain {
             Some(known) => known,
             // The chain that the last helper saw may be older than what it or others did meanwhile.
             None => self.refresh().await?,
@@ -307,10 +324,11 @@ impl LogState {
             return std::future::pending().await;
         }
         debug!(%loglet, %reason, "helping to close a segment");
-        let successor = match &stored.chain.pending {
+        let successor = match (&stored.chain.pending, known.successor) {
             // Joined as it is.
-            Some(pending) => pending.successor.clone(),
-            None => {
+            (Some(pending), _) => pending.successor.clone(),
+            (None, Some(successor)) => Some(successor),
+            (None, None) => {
                 // A sequencer that is gone, or about to be, is no choice; any other one is better than none.
                 let gone = matches!(reason, CloseReason::SequencerGone | CloseReason::HandOver);
                 Some(self.place(last, if gone { Leave::Gone } else { Leave::Stay }).await?)
@@ -376,6 +394,13 @@ impl LogState {
     pub(crate) fn taking_along(&self, next: Chain) -> Chain {
         chain::taking_along(next, self.given.returned())
     }
+}
+
+/// What whoever wants a segment closed found out a moment ago, for one attempt. If it is old by now, the first write finds out.
+#[derive(Debug, Default)]
+struct Known {
+    chain: Option<Arc<StoredChain>>,
+    successor: Option<Successor>,
 }
 
 /// A reconfiguration that is driven.

@@ -56,12 +56,11 @@ impl LogState {
         // Nobody is called silent for being slower than the others.
         let known: BTreeSet<NodeId> = survey.answers.iter().map(|status| status.id.node).collect();
         survey.answers.extend(members.into_iter().filter(|status| !known.contains(&status.id.node)));
-        let next = plan(self.situation(&survey, last, Leave::Stay), &Wish::default(), replication);
-        if !next.is_ok_and(|next| takes_appends_again(&survey.answers, &last.params, &next)) {
-            return Ok(false);
-        }
+        let next = plan(self.situation(&survey, last, Leave::Stay), &Wish::default(), replication).ok();
+        let next = next.filter(|next| takes_appends_again(&survey.answers, &last.params, next));
+        let Some(next) = next else { return Ok(false) };
         debug!(loglet = %id, "its write quorum is away, and there is another one");
-        self.close_segment(*id, CloseReason::Placement, actor).await?;
+        self.close_segment_for(next, *id, CloseReason::Placement, actor).await?;
         Ok(true)
     }
 
