@@ -39,12 +39,12 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     fn free_bytes(&self) -> io::Result<u64>;
 
     /// Makes a file of so many bytes that read as zeros; it has all of its room when this returns, and none is left after an
-    /// error. With a `pace` the zeros are on the disk then, written as fast as that lets it; without, they are not written
-    /// where the file system can do without them.
+    /// error. If it is to be `filled`, or the file system cannot reserve room, the zeros are on the disk then, written as fast
+    /// as `pace` lets it.
     ///
     /// # Errors
     /// What the system says.
-    fn create(&self, name: &str, bytes: u64, pace: Option<&Pace>) -> io::Result<()>;
+    fn create(&self, name: &str, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()>;
 
     /// Opens a file.
     ///
@@ -135,7 +135,7 @@ impl RealDirectory {
         const PROBE: &str = "probe.tmp";
         let mut block = Blocks::with_capacity(BLOCK_BYTES);
         block.put(&[0; BLOCK_BYTES]);
-        let created = self.create(PROBE, BLOCK_BYTES as u64, Some(&Pace::unlimited()));
+        let created = self.create(PROBE, BLOCK_BYTES as u64, true, &Pace::unlimited());
         let written = created.and_then(|()| self.open(PROBE)).and_then(|file| file.write(&block, 0));
         // Left behind, it is removed by whoever opens the journal.
         let _left = self.remove(PROBE);
@@ -147,11 +147,11 @@ impl RealDirectory {
     }
 
     /// Piece by piece, past the page cache if that can be: a sync of all of it at once would hold up those of groups.
-    fn fill(&self, path: &Path, bytes: u64, pace: Option<&Pace>) -> io::Result<()> {
+    fn make(&self, path: &Path, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)?;
         // In one place on the disk, although others write meanwhile; and a disk without room says so now.
         match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
-            Ok(()) if pace.is_none() => return file.sync_all(),
+            Ok(()) if !filled => return file.sync_all(),
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
@@ -160,7 +160,7 @@ impl RealDirectory {
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS_BYTES);
-            pace.map_or(Ok(()), |pace| pace.wait(at + piece as u64))?;
+            pace.wait(at + piece as u64)?;
             file.write_all_at(zeros.bytes().get(..piece).unwrap_or_default(), at)?;
             at += piece as u64;
         }
@@ -190,9 +190,9 @@ impl Directory for RealDirectory {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    fn create(&self, name: &str, bytes: u64, pace: Option<&Pace>) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()> {
         let path = self.at(name);
-        self.fill(&path, bytes, pace).inspect_err(|_| {
+        self.make(&path, bytes, filled, pace).inspect_err(|_| {
             // On a full disk it would stand in the way of everybody else.
             let _left = fs::remove_file(&path);
         })

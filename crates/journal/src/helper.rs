@@ -45,7 +45,7 @@ impl Work {
     pub(crate) fn run<D: Directory>(self, directory: &D, pace: &Pace) -> Done<D::File> {
         match self {
             Self::Prepare { id, bytes, old, filled } => {
-                prepare(directory, id, bytes, old, filled.then_some(pace)).map(Some)
+                prepare(directory, id, bytes, old, |name| directory.create(name, bytes, filled, pace)).map(Some)
             }
             Self::Remove(old) => remove_file(directory, old.number).map(|()| None),
         }
@@ -57,7 +57,7 @@ fn prepare<D: Directory>(
     id: FileId,
     bytes: u64,
     old: Option<Full>,
-    pace: Option<&Pace>,
+    create: impl FnOnce(&str) -> io::Result<()>,
 ) -> io::Result<Prepared<D::File>> {
     let unfinished = unfinished_name(id.number);
     let renamed = match old {
@@ -66,7 +66,7 @@ fn prepare<D: Directory>(
     };
     match renamed {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => directory.create(&unfinished, bytes, pace)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&unfinished)?,
         Err(error) => return Err(error),
     }
     let file = directory.open(&unfinished)?;

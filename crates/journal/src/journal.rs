@@ -13,10 +13,10 @@ use crate::helper::{Done, Full, Helper, Prepared, Work};
 use crate::pace::Pace;
 use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
-/// Memory that is kept between groups in any case, and at most.
+/// Memory that is kept between groups: at least, and at most.
 const BUFFER_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
-/// So many groups it takes about until a large one is forgotten.
-const GROUPS_REMEMBERED: usize = 64;
+/// Memory for so many average groups is kept. It would have to grow again, from one piece of memory to the next.
+const BUFFER_GROUPS: u64 = 8;
 /// Where groups have so many bytes on average, files are not filled with zeros: the disk is busy with the groups, and what an
 /// fsync saves in a file that was written before is less than what writing the zeros takes.
 const UNFILLED_BYTES: u64 = 256 << 10;
@@ -75,8 +75,6 @@ pub struct Journal<D: Directory> {
     released: u64,
     zeroed: u64,
     buffer: Blocks,
-    /// Bytes of the largest groups of late.
-    usual_bytes: usize,
     /// Bytes of a group on average, of late.
     average_bytes: u64,
     /// A file could not be made, and nothing was released since. On a full disk another attempt would take what is left from
@@ -169,7 +167,6 @@ impl<D: Directory> Journal<D> {
             released: 0,
             zeroed: 0,
             buffer: Blocks::default(),
-            usual_bytes: 0,
             average_bytes: 0,
             no_room: false,
             failed: false,
@@ -207,7 +204,8 @@ impl<D: Directory> Journal<D> {
         if self.failed {
             return Err(JournalError::Failed(io::ErrorKind::BrokenPipe.into()));
         }
-        self.forget_group();
+        let wanted = usize::try_from(self.average_bytes.saturating_mul(BUFFER_GROUPS)).unwrap_or(usize::MAX);
+        self.buffer.clear(wanted.clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end()));
         self.buffer.begin_frame();
         encode(&mut self.buffer);
         let bytes = self.buffer.group_bytes();
@@ -235,14 +233,6 @@ impl<D: Directory> Journal<D> {
         self.last = sequence;
         self.look_ahead();
         Ok(Appended { sequence, file, at, written: needed, begins_file })
-    }
-
-    /// Memory that groups of late had use for is kept: it would have to grow again, from one piece of memory to the next.
-    fn forget_group(&mut self) {
-        self.usual_bytes -= self.usual_bytes.div_ceil(GROUPS_REMEMBERED);
-        self.usual_bytes = self.usual_bytes.max(self.buffer.len());
-        // It doubles when it grows.
-        self.buffer.clear(self.usual_bytes.saturating_mul(2).clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end()));
     }
 
     /// Bytes of zeros that files were filled with since this was opened.

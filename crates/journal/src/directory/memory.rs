@@ -190,7 +190,7 @@ impl Directory for MemoryDirectory {
         Ok(free.unwrap_or(u64::MAX))
     }
 
-    fn create(&self, name: &str, bytes: u64, _pace: Option<&Pace>) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, _filled: bool, _pace: &Pace) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
         let blocks = usize::try_from(bytes / BLOCK).unwrap_or(usize::MAX);
