@@ -233,17 +233,23 @@ async fn somebody_else_takes_the_last_byte_and_gives_it_back() -> anyhow::Result
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_full_disk_of_three_stops_nobody() -> anyhow::Result<()> {
-    if ran_as_root() {
-        return Ok(());
-    }
+/// Three nodes; the disk of the first one is small, the others are elsewhere.
+async fn first_of_three_on_a_small_disk() -> anyhow::Result<(SmallDisk, tempfile::TempDir, LocalCluster, Bifrost)> {
     let disk = SmallDisk::mount(32);
     let elsewhere = tempfile::tempdir()?;
     std::os::unix::fs::symlink(disk.path().join("n1"), elsewhere.path().join("n1"))?;
     std::fs::create_dir(disk.path().join("n1"))?;
     let cluster = cluster(elsewhere.path()).await?;
     let bifrost = cluster.connect().await?;
+    Ok((disk, elsewhere, cluster, bifrost))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_full_disk_of_three_stops_nobody() -> anyhow::Result<()> {
+    if ran_as_root() {
+        return Ok(());
+    }
+    let (disk, _elsewhere, cluster, bifrost) = first_of_three_on_a_small_disk().await?;
     let mut ledger = Ledger::new(bifrost.create_log("orders", LogOptions::default()).await?);
     disk.fill(0);
     for _ in 0..50 {
@@ -264,12 +270,7 @@ async fn a_log_whose_write_quorum_has_no_room_moves_to_a_disk_that_has() -> anyh
     if ran_as_root() {
         return Ok(());
     }
-    let disk = SmallDisk::mount(32);
-    let elsewhere = tempfile::tempdir()?;
-    std::os::unix::fs::symlink(disk.path().join("n1"), elsewhere.path().join("n1"))?;
-    std::fs::create_dir(disk.path().join("n1"))?;
-    let cluster = cluster(elsewhere.path()).await?;
-    let bifrost = cluster.connect().await?;
+    let (disk, _elsewhere, cluster, bifrost) = first_of_three_on_a_small_disk().await?;
     let mut ledger = Ledger::new(bifrost.create_log("orders", LogOptions::default()).await?);
     let nodes = bifrost.nodes();
     let named = |names: &[&str]| -> Vec<_> {
@@ -287,7 +288,7 @@ async fn a_log_whose_write_quorum_has_no_room_moves_to_a_disk_that_has() -> anyh
     }
     let chain = ledger.log.describe().await?;
     let last = chain.last().context("it has segments")?;
-    // The full one may have a place beside them, if it was asked once more and answered too late: it is not needed.
+    // The full one may have a place beside them, if it answered too late: it is not needed.
     let with_room = last.params.nodeset.members().iter().filter(|member| member.node != full).count();
     assert_eq!(with_room, 2, "the two disks with room: {last:?}");
     assert_eq!(chain.segments.len(), 3, "made, narrowed, moved once: {chain:?}");
