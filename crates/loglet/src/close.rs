@@ -7,19 +7,11 @@
 //!                                      └──► Read from a copy, Repair another ──┘     one chunk at a time per copy
 //! ```
 //!
-//! Three tails are computed from the sealed answers, anew after each of them.
+//! What the sealed answers say of the tail is computed anew after each of them, by `tails`: the *committed tail* `C`, below
+//! which nobody has to look, the *lowest safe tail*, from which on nothing was or will be acknowledged, and the *highest
+//! stored tail*, below which a write quorum has everything from `C` on.
 //!
-//! - `committed_tail` `C`: the highest that any copy heard from the sequencer. Everything below it is on a write quorum
-//!   and is nobody's worry here. Each report is true whenever it comes, so `C` may rise late.
-//! - The *lowest safe tail*: the lowest `T` such that the copies whose local tail was at most `T` when they answered
-//!   sealed are an f-majority. No offset `o >= T` was or will be acknowledged: that takes a write quorum that stored `o`
-//!   before its seals, one of these copies would be among it (W1), and its local tail would be above `o` (S1, S2).
-//!   More answers can only lower it. An answer with a higher local tail than `T` tells of offsets that can never be
-//!   committed, which is why nobody is waited for once there is an f-majority.
-//! - The *highest stored tail*: the highest `T` such that copies with everything in `[C, T)` are a write quorum. A copy
-//!   has everything between its own committed tail, which is at most `C`, and its local tail (L1).
-//!
-//! Any tail between the two may be proposed. When the highest stored tail is not below the lowest safe one, it is
+//! Any tail between the last two may be proposed. When the highest stored tail is not below the lowest safe one, it is
 //! proposed as it is: the usual case, without a copy made. Otherwise repair raises it, and only as far as it must:
 //! records above are provably not acknowledged. Since the lowest safe tail may fall while repair goes on, a copy that
 //! alone held the end and died after it was sealed does not block for ever: the others may agree on less.
@@ -50,6 +42,7 @@
 mod copy;
 mod driver;
 mod report;
+mod tails;
 #[cfg(feature = "test-util")]
 mod view;
 
@@ -65,6 +58,7 @@ use bytes::Bytes;
 use self::copy::{Activity, SeenCopy};
 pub use self::driver::{CloseOptions, close_loglet};
 pub use self::report::{Blocked, CloseError, CloseProgress, Closed, MissingDisk, Wanted, Why};
+use self::tails::Tails;
 use crate::peers::MemberError;
 use crate::quorum::{Missing, Quorum, QuorumError};
 
@@ -216,14 +210,7 @@ pub struct CloseLoglet {
     op: OpId,
     quorum: Quorum,
     copies: Vec<SeenCopy>,
-    /// By index: the lowest local tail that the copy answered sealed with, before anybody repaired it if we were first.
-    sealed_tails: Vec<Option<LogletOffset>>,
-    /// By index: the highest local tail that the sealed copy answered with.
-    local_tails: Vec<Option<LogletOffset>>,
-    committed_tail: LogletOffset,
-    decided_tail: Option<LogletOffset>,
-    /// The sequencer's last word.
-    ended_tail: Option<LogletOffset>,
+    tails: Tails,
     /// Members that an operator gave up, by the last answer.
     lost: NodeSet,
     /// Somebody was asked who is lost since the clock last rang.
@@ -248,12 +235,8 @@ impl CloseLoglet {
         Ok(Self {
             op,
             quorum,
-            sealed_tails: vec![None; copies.len()],
-            local_tails: vec![None; copies.len()],
+            tails: Tails::new(copies.len()),
             copies,
-            committed_tail: LogletOffset::FIRST,
-            decided_tail: None,
-            ended_tail: None,
             lost: NodeSet::EMPTY,
             asked: false,
             began_at: None,
@@ -304,8 +287,9 @@ impl CloseLoglet {
                 None
             }
             Event::SequencerEnded(tail) => {
-                self.ended_tail = self.ended_tail.or(tail);
-                self.committed_tail = self.ended_tail.map_or(self.committed_tail, |tail| self.committed_tail.max(tail));
+                if let Some(tail) = tail {
+                    self.tails.end(tail);
+                }
                 None
             }
         };
@@ -320,10 +304,10 @@ impl CloseLoglet {
     /// How far it is.
     pub fn progress(&self) -> CloseProgress {
         let candidate_tail = self.lowest_safe_tail();
-        let stored = self.highest_stored_tail().max(self.committed_tail);
+        let stored = self.highest_stored_tail().max(self.tails.committed());
         CloseProgress {
             sealed: self.sealed(),
-            committed_tail: (!self.sealed().is_empty()).then_some(self.committed_tail),
+            committed_tail: (!self.sealed().is_empty()).then_some(self.tails.committed()),
             candidate_tail,
             records_left: candidate_tail.and_then(|tail| tail.distance_from(stored)).unwrap_or(0),
             repaired_bytes: self.repaired_bytes,
@@ -382,7 +366,7 @@ impl CloseLoglet {
             return;
         }
         copy.activity = Activity::Storing { bytes: chunk.batches.iter().map(|batch| batch.len() as u64).sum() };
-        out.push(Effect::Repair { target, committed_tail: self.committed_tail, chunk });
+        out.push(Effect::Repair { target, committed_tail: self.tails.committed(), chunk });
     }
 
     fn on_read_failed(&mut self, target: NodeIndex, source: NodeIndex, from: LogletOffset, failure: ReadFailure) {
@@ -429,25 +413,13 @@ impl CloseLoglet {
 
     /// Takes in what a sealed copy says of itself.
     fn learn(&mut self, now: Duration, index: NodeIndex, state: &CopyState) {
-        let (Some(sealed), Some(local)) =
-            (self.sealed_tails.get_mut(index.get()), self.local_tails.get_mut(index.get()))
-        else {
-            return;
-        };
-        let known = (*sealed, *local, self.committed_tail);
-        // Every answer after the seal bounds what the sequencer stored there, so the lowest is the best bound. Nothing
-        // but repair moves the local tail after the seal, and repair only raises it; answers may be out of order.
-        *sealed = Some(sealed.map_or(state.local_tail, |tail| tail.min(state.local_tail)));
-        *local = Some(local.map_or(state.local_tail, |tail| tail.max(state.local_tail)));
-        self.committed_tail = self.committed_tail.max(state.committed_tail);
-        self.decided_tail = self.decided_tail.or(state.decided_tail);
-        if known != (*sealed, *local, self.committed_tail) {
+        if self.tails.learn(index, state) {
             self.moved_at = now;
         }
     }
 
     fn advance(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        if let Some(decided) = self.decided_tail {
+        if let Some(decided) = self.tails.decided() {
             // The transaction that decided was preceded by S3, so there is nothing left to copy either.
             return self.finish(now, decided, None, out);
         }
@@ -456,7 +428,7 @@ impl CloseLoglet {
             self.sealed_at.get_or_insert(now);
             let stored = self.highest_stored_tail();
             let short = plant::is(Plant::RepairOffByOne) && stored.advance(1) == Ok(lowest_safe);
-            if lowest_safe <= stored.max(self.committed_tail) || short {
+            if lowest_safe <= stored.max(self.tails.committed()) || short {
                 return self.finish(now, lowest_safe.max(stored), None, out);
             }
         }
@@ -499,7 +471,7 @@ impl CloseLoglet {
         // Without an f-majority: once everybody who is left is among the sealed, nobody else will ever be.
         let sealed = self.sealed();
         let heard = left.iter().all(|index| sealed.contains(index));
-        let lost_from = self.local_tails.iter().flatten().max().copied().unwrap_or(LogletOffset::FIRST);
+        let lost_from = self.tails.highest().unwrap_or(LogletOffset::FIRST);
         heard.then_some((END_OF_RANGE, Some(lost_from)))
     }
 
@@ -510,9 +482,11 @@ impl CloseLoglet {
         lost_from: Option<LogletOffset>,
         out: &mut Vec<Effect>,
     ) {
-        if candidate_tail < self.committed_tail {
-            let error =
-                CloseError::CommittedBeyondSealed { committed_tail: self.committed_tail, sealed_tail: candidate_tail };
+        if candidate_tail < self.tails.committed() {
+            let error = CloseError::CommittedBeyondSealed {
+                committed_tail: self.tails.committed(),
+                sealed_tail: candidate_tail,
+            };
             return self.fail(error, out);
         }
         let began_at = self.began_at.unwrap_or(now);
@@ -522,8 +496,8 @@ impl CloseLoglet {
         out.push(Effect::Done(Closed {
             candidate_tail,
             lost_from,
-            committed_tail: self.committed_tail,
-            decided_tail: self.decided_tail,
+            committed_tail: self.tails.committed(),
+            decided_tail: self.tails.decided(),
             sealed: self.sealed(),
             seal_time: sealed_at.saturating_sub(began_at),
             repair_time: now.saturating_sub(sealed_at),
@@ -571,8 +545,8 @@ impl CloseLoglet {
             if !self.quorum.advances(holders, target) {
                 continue;
             }
-            let Some(from) = self.local_tails.get(target.get()).copied().flatten() else { continue };
-            let from = from.max(self.committed_tail);
+            let Some(from) = self.tails.of(target) else { continue };
+            let from = from.max(self.tails.committed());
             let source = self.source_for(target, from, lowest_safe);
             let Some(copy) = self.copies.get_mut(target.get()) else { continue };
             if copy.activity != Activity::Idle {
@@ -596,8 +570,8 @@ impl CloseLoglet {
         lowest_safe: LogletOffset,
     ) -> Option<(NodeIndex, LogletOffset)> {
         let mut best: Option<(NodeIndex, LogletOffset)> = None;
-        for ((index, copy), tail) in self.quorum.all().iter().zip(&self.copies).zip(&self.local_tails) {
-            let Some(until) = tail.map(|tail| tail.min(lowest_safe)) else { continue };
+        for (index, copy) in self.quorum.all().iter().zip(&self.copies) {
+            let Some(until) = self.tails.of(index).map(|tail| tail.min(lowest_safe)) else { continue };
             let better = best.is_none_or(|(_, best)| best < until);
             if index != target && from < until && !copy.denies(from) && better {
                 best = Some((index, until));
@@ -662,16 +636,11 @@ impl CloseLoglet {
     }
 
     fn lowest_safe_tail(&self) -> Option<LogletOffset> {
-        let lowest_safe = self.quorum.lowest_safe(&self.sealed_tails)?;
-        if plant::is(Plant::TailIsMinimum) {
-            return self.sealed_tails.iter().flatten().min().copied();
-        }
-        // Never below what was acknowledged, whoever says so.
-        Some(self.ended_tail.map_or(lowest_safe, |ended| lowest_safe.min(ended.max(self.committed_tail))))
+        self.tails.lowest_safe(&self.quorum)
     }
 
     fn highest_stored_tail(&self) -> LogletOffset {
-        self.quorum.best_committed(&self.local_tails).unwrap_or(LogletOffset::FIRST)
+        self.tails.highest_stored(&self.quorum)
     }
 
     fn sealed(&self) -> NodeSet {
@@ -679,8 +648,7 @@ impl CloseLoglet {
     }
 
     fn with_local_tail(&self, keep: impl Fn(LogletOffset) -> bool) -> NodeSet {
-        let tails = self.quorum.all().iter().zip(&self.local_tails);
-        tails.filter(|(_, tail)| tail.is_some_and(&keep)).map(|(index, _)| index).collect()
+        self.tails.which(self.quorum.all(), keep)
     }
 
     fn which(&self, keep: impl Fn(&SeenCopy) -> bool) -> NodeSet {
@@ -692,9 +660,7 @@ impl CloseLoglet {
     fn check(&self) {
         let waits = self.retry_at.is_some() || self.copies.iter().any(SeenCopy::is_busy);
         debug_assert!(self.finished || waits, "a finder waits for nothing");
-        for (sealed, local) in self.sealed_tails.iter().zip(&self.local_tails) {
-            debug_assert!(sealed <= local, "the sealed tail of a copy is at most its local tail");
-        }
+        self.tails.check();
     }
 }
 

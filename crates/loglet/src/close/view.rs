@@ -31,12 +31,12 @@ impl CloseLoglet {
         }
         let denied = copy.denied.filter(|_| !is_gone);
         (copy.is_hopeful(), matches!(copy.why, Why::NoSource { .. }), denied).hash(hasher);
-        (self.sealed_tails.get(index.get()), self.local_tails.get(index.get())).hash(hasher);
+        self.tails.hash_copy(index, hasher);
     }
 
     /// Everything else that is not fixed.
     pub fn hash_rest<H: Hasher>(&self, hasher: &mut H) {
-        (self.op, self.committed_tail, self.decided_tail, self.retry_at.is_some(), self.finished).hash(hasher);
-        (self.asked, self.lost, self.ended_tail).hash(hasher);
+        (self.op, self.retry_at.is_some(), self.finished, self.asked, self.lost).hash(hasher);
+        self.tails.hash_rest(hasher);
     }
 }
