@@ -17,7 +17,7 @@ use crate::frame::{BLOCK_BYTES, Blocks};
 use crate::pace::Pace;
 
 /// Zeros that are written at once.
-const ZEROS_BYTES: usize = 64 << 10;
+const ZEROS_BYTES: usize = 256 << 10;
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
