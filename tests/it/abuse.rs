@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use bifrost::LogOptions;
+use bifrost::{LogOptions, ReadEvent, ReadOptions, TailKind};
 use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_types::{LogId, Segment};
 use bifrost_wire::grpc::{ClientOptions, GrpcMetadata, ServerLimits};
 use bifrost_wire::metadata::{MetadataError, MetadataStore, Precondition, Txn};
 use bifrost_wire::metrics::{ANSWER_BYTES, CLOSED, REFUSED};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
 use h2::client::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -259,6 +261,28 @@ async fn ten_thousand_streams_that_are_never_read_cost_bounded_memory() {
     until(|| counters.gauge(ANSWER_BYTES) < 1.0).await;
     honest.goes_on().await;
     honest.shutdown().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn readers_who_take_everything_get_it_however_many_share_a_connection() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // A connection may hold 2 MiB, and what a log server makes ready for one reader at once is 1 MiB.
+    let limits = ServerLimits { answer_bytes_max: 8 << 20, ..ServerLimits::default() };
+    let (cluster, _, _) = with_large_records(limits, directory.path()).await;
+    let bifrost = cluster.connect().await.expect("a cluster that is well");
+    let log = bifrost.open_log("large", LogOptions::default()).await.expect("it is there");
+    let tail = log.find_tail(TailKind::Linearizable).await.expect("all is well").lsn;
+    let readers = (0..12).map(|_| async {
+        let mut reader = log.read(ReadOptions { until: Some(tail), ..ReadOptions::default() });
+        let mut records = 0;
+        while let Some(event) = reader.next().await {
+            records += u64::from(matches!(event.expect("a log that can be read"), ReadEvent::Record(_)));
+        }
+        records
+    });
+    assert_eq!(soon(join_all(readers)).await, [16; 12]);
+    bifrost.shutdown().await;
     cluster.shutdown().await;
 }
 

@@ -10,6 +10,10 @@
 //!  connection a quarter of it            every stream                        this one holds less
 //! ```
 //!
+//! What a service made ready for a stream is counted, and leaves memory only as that stream's answer: taking it makes nothing,
+//! so it passes without room. Otherwise streams with something ready, enough of them to use up all room, would wait for each
+//! other for ever.
+//!
 //! So peers that take nothing are stopped by the first and the third gate, and a peer that does take its answers goes on
 //! through the second one, however many others stand still. What is counted never exceeds the bound by more than what is
 //! being made at that moment: one message for each worker thread of the runtime, and one chunk for each read turn of the
@@ -30,8 +34,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -241,6 +247,8 @@ pub struct Ahead {
 struct Counted {
     account: Arc<Account>,
     bytes: AtomicU64,
+    /// The answer that takes it.
+    taker: AtomicWaker,
 }
 
 impl Ahead {
@@ -251,7 +259,8 @@ impl Ahead {
 
     /// For one stream of a connection.
     pub(crate) fn of(account: &Arc<Account>) -> Self {
-        Self { counted: Some(Arc::new(Counted { account: Arc::clone(account), bytes: AtomicU64::new(0) })) }
+        let counted = Counted { account: Arc::clone(account), bytes: AtomicU64::new(0), taker: AtomicWaker::new() };
+        Self { counted: Some(Arc::new(counted)) }
     }
 
     /// Whether more may be made ready now.
@@ -279,9 +288,17 @@ impl Ahead {
     /// Counts bytes that were made ready.
     pub fn put(&self, bytes: u64) {
         if let Some(counted) = &self.counted {
-            counted.bytes.fetch_add(bytes, Ordering::Relaxed);
             counted.account.add(bytes);
+            counted.bytes.fetch_add(bytes, Ordering::Relaxed);
+            counted.taker.wake();
         }
+    }
+
+    /// Becomes ready while there is something that was put and not taken. For one task at a time.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let Some(counted) = &self.counted else { return Poll::Pending };
+        counted.taker.register(cx.waker());
+        if counted.bytes.load(Ordering::Relaxed) > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// They were taken, and are counted by whoever has them now. What a service did not count is not given back: one that

@@ -1,4 +1,5 @@
-use std::task::{Context, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use super::*;
 
@@ -115,4 +116,30 @@ fn what_a_service_did_not_count_is_not_given_back() {
     assert_eq!((account.held(), answers.held()), (10, 10));
     drop((other, ahead));
     assert_eq!(answers.held(), 0);
+}
+
+#[test]
+fn what_is_ready_passes_without_room_and_whoever_waits_for_room_hears_of_it() {
+    struct Woken(AtomicU64);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let answers = Answers::new(400, 1);
+    let account = answers.open(peer(1));
+    let _others = account.hold(100);
+    let woken = Arc::new(Woken(AtomicU64::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let cx = Context::from_waker(&waker);
+    let ahead = Ahead::of(&account);
+    assert!(!ahead.has_room() && ahead.poll_ready(&cx).is_pending());
+    ahead.put(50);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(!ahead.has_room() && ahead.poll_ready(&cx).is_ready());
+    ahead.took(50);
+    assert!(ahead.poll_ready(&cx).is_pending());
+    assert!(Ahead::uncounted().poll_ready(&cx).is_pending());
 }

@@ -9,15 +9,18 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::account::Account;
+use crate::account::{Account, Ahead};
 
-/// Makes the next frame only while its account has room, and counts each one until its last byte is gone.
+/// Makes the next frame only while its account has room or its service has one ready that is counted already, and counts each
+/// one until its last byte is gone.
 ///
 /// hyper asks for a frame whenever it has none in hand, also while the peer gives no HTTP/2 window; so without the gate
 /// each stream of a peer that takes nothing would cost a message.
 pub(super) struct CountedAnswer<B> {
     body: B,
     account: Arc<Account>,
+    /// What its service has ready.
+    ahead: Ahead,
     /// While it waits for room. Not while it waits for the service.
     waiting: Option<Pin<Box<OwnedNotified>>>,
     /// Its place among the open requests of the listener.
@@ -25,11 +28,18 @@ pub(super) struct CountedAnswer<B> {
 }
 
 impl<B> CountedAnswer<B> {
-    pub(super) const fn new(body: B, account: Arc<Account>, place: OwnedSemaphorePermit) -> Self {
-        Self { body, account, waiting: None, _place: place }
+    pub(super) const fn new(body: B, account: Arc<Account>, ahead: Ahead, place: OwnedSemaphorePermit) -> Self {
+        Self { body, account, ahead, waiting: None, _place: place }
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waiting.is_none() && self.account.has_room() {
+            return Poll::Ready(());
+        }
+        if self.ahead.poll_ready(cx).is_ready() {
+            self.waiting = None;
+            return Poll::Ready(());
+        }
         loop {
             if let Some(freed) = &mut self.waiting {
                 std::task::ready!(freed.as_mut().poll(cx));
@@ -37,8 +47,6 @@ impl<B> CountedAnswer<B> {
                 if self.account.has_room() {
                     return Poll::Ready(());
                 }
-            } else if self.account.has_room() {
-                return Poll::Ready(());
             }
             // Made before the check, so that a release in between is not missed.
             let freed = Box::pin(self.account.freed());

@@ -22,6 +22,7 @@ use super::connection::Peer;
 use super::limits::ServerLimits;
 use super::requests::{BoundedRequest, RequestRoom};
 use super::status::status;
+use crate::account::Ahead;
 use crate::error::RpcError;
 use crate::metrics::{Metrics, RefuseReason};
 
@@ -78,11 +79,14 @@ impl Front {
             self.message_bytes_max,
             self.limits.message_timeout,
         );
-        let answer = self.routes.call(request.map(|body| BoundedRequest::new(body, room)));
         let account = peer.account;
+        let ahead = Ahead::of(&account);
+        let mut request = request.map(|body| BoundedRequest::new(body, room));
+        request.extensions_mut().insert(ahead.clone());
+        let answer = self.routes.call(request);
         Ok(Box::pin(async move {
             match answer.await {
-                Ok(response) => response.map(|body| Body::new(CountedAnswer::new(body, account, place))),
+                Ok(response) => response.map(|body| Body::new(CountedAnswer::new(body, account, ahead, place))),
                 Err(never) => match never {},
             }
         }))

@@ -15,7 +15,6 @@ use std::future::Future;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::connection::Peer;
 use super::status::{status, stopped};
 use crate::account::Ahead;
 use crate::error::RpcError;
@@ -31,7 +30,7 @@ pub use standard::{HealthGrpc, ReflectionError, add_reflection};
 
 /// How a service that works ahead of the peer of this request counts what it holds.
 fn ahead<M>(request: &Request<M>) -> Ahead {
-    request.extensions().get::<Peer>().map_or_else(Ahead::uncounted, |peer| Ahead::of(&peer.account))
+    request.extensions().get::<Ahead>().cloned().unwrap_or_else(Ahead::uncounted)
 }
 
 /// Carries out one request, or the opening of one stream, unless the server is stopping.
