@@ -13,7 +13,7 @@ use bifrost_benches::backend::{Backend, Stage};
 use bifrost_benches::canary;
 use bifrost_benches::counters::{Counters, Sums};
 use bifrost_benches::process::Usage;
-use bifrost_benches::summary::{Row, Summary};
+use bifrost_benches::summary::{GROUP_BYTES, Row, Summary};
 use bifrost_benches::work::{
     self, CATCH_UP_RECORDS, Latencies, RECORDS_PER_RUN, append_in_flight, append_single, catch_up, tail,
 };
@@ -76,7 +76,9 @@ struct Cell {
     tail: Lsn,
     payload: Bytes,
     canary_before: Duration,
-    usage_before: Usage,
+    /// Times of a group of the same size in a bare file, after each run.
+    bare_groups: Vec<Duration>,
+    usage: Usage,
     sums_before: Sums,
     latencies: Latencies,
     runs: u64,
@@ -108,7 +110,8 @@ impl Cell {
             tail,
             payload,
             canary_before,
-            usage_before: Usage::now(),
+            bare_groups: Vec::new(),
+            usage: Usage::default(),
             sums_before: counters.now(),
             latencies: Latencies::default(),
             runs: 0,
@@ -116,8 +119,9 @@ impl Cell {
         })
     }
 
-    async fn run(&mut self, runs: u64) -> anyhow::Result<Duration> {
+    async fn run(&mut self, runs: u64, counters: &Counters) -> anyhow::Result<Duration> {
         let Self { appender, payload, latencies, .. } = self;
+        let usage_before = Usage::now();
         let took = match self.work {
             Work::AppendSingle { .. } => append_single(appender, payload, runs, latencies).await?,
             Work::AppendInFlight { in_flight, .. } => {
@@ -129,24 +133,26 @@ impl Cell {
             Work::Tail { .. } => tail(appender, &mut self.reader, payload, runs, latencies).await?,
             Work::CatchUp { .. } => catch_up(&self.stage.log, self.tail, runs).await?,
         };
+        self.usage += Usage::now() - usage_before;
         self.runs += runs;
         self.took += took;
+        let appends = !matches!(self.work, Work::Tail { .. } | Work::CatchUp { .. });
+        if let (Backend::Embedded, true) = (self.backend, appends) {
+            // Taking turns: what the disk does differs from one second to the next.
+            let bytes = counters.now().mean(&self.sums_before, GROUP_BYTES);
+            self.bare_groups.push(canary::bare_group(self.stage.directory(), bytes as usize)?);
+        }
         Ok(took)
     }
 
     async fn finish(self, name: String, counters: &Counters) -> anyhow::Result<Row> {
-        let usage = Usage::now() - self.usage_before;
         let sums_after = counters.now();
-        let Self { stage, appender, reader, .. } = self;
+        let Self { stage, appender, reader, mut bare_groups, usage, .. } = self;
         drop((appender, reader));
         let canary_after = canary::median(stage.directory())?;
-        let group_bytes = sums_after.mean(&self.sums_before, "bifrost_logserver_group_bytes");
-        let appends = !matches!(self.work, Work::Tail { .. } | Work::CatchUp { .. });
-        let bare_group = match self.backend {
-            Backend::Embedded if appends => Some(canary::bare_group(stage.directory(), group_bytes as usize)?),
-            Backend::Embedded | Backend::ThreeServers => None,
-        };
         stage.stop().await?;
+        bare_groups.sort_unstable();
+        let bare_group = bare_groups.get(bare_groups.len() / 2).copied();
         Ok(Row {
             cell: name,
             latencies: self.latencies,
@@ -203,8 +209,9 @@ fn main() -> anyhow::Result<()> {
                 }));
                 bencher.iter_custom(|runs| {
                     let mut running = started.take().expect("criterion calls this once each time");
+                    let counters = counters.clone();
                     let (after, took) = on_worker(&runtime, async move {
-                        let took = running.run(runs).await?;
+                        let took = running.run(runs, &counters).await?;
                         Ok((running, took))
                     });
                     started = Some(after);

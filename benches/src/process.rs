@@ -1,7 +1,7 @@
 //! What the process took from the machine, as Linux counts it.
 
 use std::fs;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 use std::time::Duration;
 
 /// What all threads took so far. A thread that ended is not counted, so only differences over a stretch in which no thread
@@ -32,6 +32,13 @@ impl Usage {
             usage.switches += switches.sum::<u64>();
         }
         usage
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.cpu += more.cpu;
+        self.switches += more.switches;
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Row {
     pub canary_before: Duration,
     /// The canary's median after the cell.
     pub canary_after: Duration,
-    /// The mean time of a group of the same size in a bare file; for one copy only.
+    /// The median of the mean times of groups of the same size in a bare file, taken between runs; for one copy only.
     pub bare_group: Option<Duration>,
     /// What the process took from the machine, servers included.
     pub usage: Usage,
@@ -75,7 +75,8 @@ impl Summary {
     }
 }
 
-const GROUP_BYTES: &str = "bifrost_logserver_group_bytes";
+/// The metric that says how large groups are.
+pub const GROUP_BYTES: &str = "bifrost_logserver_group_bytes";
 
 const LEGEND: &str = "\
 us: microseconds. canary: median of 4 KiB write + fdatasync before and after the cell. ratio: p50 / mean of both.
