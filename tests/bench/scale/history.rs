@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 64;
 /// The part of the history that is trimmed.
 const TRIMMED_TENTHS: u64 = 9;
 /// Whole files that a server may keep.
-const KEPT_BYTES: u64 = 256 << 20;
+const KEPT_BYTES: u64 = 5 << 28;
 /// How long the space may take to come back.
 const GIVES_BACK_MAX: Duration = Duration::from_secs(180);
 
