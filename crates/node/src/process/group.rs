@@ -27,7 +27,9 @@ use crate::metadata_member::MetadataMember;
 /// For somebody to answer where the cluster to join should be.
 const FIND_DEADLINE: Duration = Duration::from_secs(15);
 /// For one answer.
-const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+/// For one without which the start goes on as well.
+pub(super) const GLANCE_DEADLINE: Duration = Duration::from_millis(300);
 /// For a leader: members that start together wait for each other.
 pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(60);
 /// For this member to have what the others have, and to vote.
@@ -75,12 +77,13 @@ pub(super) async fn ask(
     addresses: &[String],
     cluster: Option<ClusterId>,
     client: &ClientOptions,
+    deadline: Duration,
 ) -> Vec<(String, MemberStatus)> {
     let options = ClientOptions { cluster, ..client.clone() };
     let options = &options;
     let asked = addresses.iter().map(|address| async move {
         let admin = GrpcMetadataAdmin::connect_lazy(address, options).ok()?;
-        let status = timeout(STATUS_DEADLINE, admin.status()).await.ok()?.ok()?;
+        let status = timeout(deadline, admin.status()).await.ok()?.ok()?;
         Some((address.clone(), status))
     });
     join_all(asked).await.into_iter().flatten().collect()
@@ -88,7 +91,7 @@ pub(super) async fn ask(
 
 /// Whose cluster is at these addresses; another one than `own` if there is one. Nobody has to answer.
 pub(super) async fn whose(join: &[String], own: ClusterId, client: &ClientOptions) -> Option<Found> {
-    let answers = ask(join, None, client).await;
+    let answers = ask(join, None, client, STATUS_DEADLINE).await;
     let (_, status) = answers.into_iter().max_by_key(|(_, status)| status.cluster != own)?;
     Some(found(status))
 }

@@ -86,8 +86,9 @@ pub(super) enum Step {
     SetMemberAside,
     /// Look whose log is in the directory of the metadata member.
     LookAtLog,
-    /// Ask the members that are known what they say of the group.
-    AskGroup,
+    /// Ask the other members that are known what they say of the group. Whether no answer `decides` anything: else somebody who
+    /// is there tells at once, and nobody is waited for.
+    AskGroup { decides: bool },
     /// Start the metadata member. Nobody reaches it yet.
     StartMember(MemberStart),
     /// Make a group of this member alone, and write the cluster's id and the record of its first node there.
@@ -371,7 +372,7 @@ impl Order {
         if log.is_none() && state.is_to_make_group() {
             return Ok(start(Lineage::default(), false));
         }
-        let Some(group) = &self.group else { return Ok(Some(Step::AskGroup)) };
+        let Some(group) = &self.group else { return Ok(Some(Step::AskGroup { decides: log.is_none() })) };
         let directory = self.wanted.directory.join(METADATA);
         match log {
             Some(lineage) => match group.replaces(lineage.group) {
@@ -446,7 +447,7 @@ impl Order {
         };
         let address = member.address.clone();
         let step = match (self.member, &self.group) {
-            (MemberRuns::No, None) => Step::AskGroup,
+            (MemberRuns::No, None) => Step::AskGroup { decides: true },
             (MemberRuns::No, Some(group)) => {
                 let lineage = group.lineage().unwrap_or_default();
                 Step::StartMember(MemberStart { node, address, lineage, returning: false })

@@ -178,9 +178,10 @@ impl Start {
                 let owner = owner.map_err(|error| ProcessError::Member(error.into()))?;
                 Outcome::FoundLog(owner.map(|owner| owner.lineage))
             }
-            Step::AskGroup => {
+            Step::AskGroup { decides } => {
                 let cluster = self.state().cluster;
-                let answers = group::ask(&self.metadata(), Some(cluster), &self.options.client).await;
+                let deadline = if decides { group::STATUS_DEADLINE } else { group::GLANCE_DEADLINE };
+                let answers = group::ask(&self.other_members(), Some(cluster), &self.options.client, deadline).await;
                 Outcome::GroupSays(View::new(answers.into_iter().filter(|(_, status)| status.cluster == cluster)))
             }
             Step::StartMember(start) => {
@@ -273,6 +274,12 @@ impl Start {
         let told = self.options.join.iter().filter(|join| !self.state().metadata.contains(join));
         addresses.extend(told.cloned());
         addresses
+    }
+
+    /// Where metadata is, but for the member here: nobody answers there yet.
+    fn other_members(&self) -> Vec<String> {
+        let own = self.state().member.as_ref().map(|member| &member.address);
+        self.metadata().into_iter().filter(|address| Some(address) != own).collect()
     }
 
     fn store(&mut self) -> Result<Store, ProcessError> {

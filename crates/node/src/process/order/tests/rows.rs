@@ -107,6 +107,14 @@ fn a_member_returns_with_its_log_or_not_at_all_while_its_votes_count() {
     let ask = |voter, log: Option<Lineage>, view| {
         next(&with_member(), file(voter), &[Outcome::FoundLog(log), Outcome::GroupSays(view)])
     };
+    for (log, decides) in [(Some(Lineage::default()), false), (None, true)] {
+        let asked = next(&with_member(), file(true), &[Outcome::FoundLog(log)]);
+        assert_eq!(
+            asked,
+            step(Step::AskGroup { decides }),
+            "a start with its log does not wait for members that are away"
+        );
+    }
     let with_us = || view(&[(1, FIRST_MEMBER), (3, OWN)], 0, &[]);
     let without_us = || view(&[(1, FIRST_MEMBER)], 0, &[]);
     let start = MemberStart { node: node(3), address: OWN.to_owned(), lineage: Lineage::default(), returning: true };
@@ -140,7 +148,7 @@ fn a_new_member_joins_the_group_that_goes_on_in_place_of_others() {
         Outcome::NodeServes(node(3)),
         Outcome::GroupSays(View::new(answers)),
     ];
-    assert_eq!(next(&with_member(), file.clone(), &serves[..2]), step(Step::AskGroup));
+    assert_eq!(next(&with_member(), file.clone(), &serves[..2]), step(Step::AskGroup { decides: true }));
     let lineage = Lineage { group: 4.into(), before: vec![0.into()] };
     let start = MemberStart { node: node(3), address: OWN.to_owned(), lineage, returning: false };
     assert_eq!(next(&with_member(), file, &serves), step(Step::StartMember(start)));
@@ -151,7 +159,7 @@ fn what_was_said_before_metadata_answered_does_not_decide_which_group_is_joined(
     let file = Some(NodeState { member: member(OWN, false), ..joined() });
     let early = [Outcome::FoundLog(None), Outcome::GroupSays(View::default()), Outcome::Written(joined())];
     let later = [Outcome::MetadataAnswers(None), Outcome::NodeServes(node(3)), Outcome::Written(file.clone().unwrap())];
-    assert_eq!(next(&with_member(), file, &[early, later].concat()), step(Step::AskGroup));
+    assert_eq!(next(&with_member(), file, &[early, later].concat()), step(Step::AskGroup { decides: true }));
 }
 
 #[test]

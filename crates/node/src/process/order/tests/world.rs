@@ -68,7 +68,7 @@ impl World {
             Step::LookThere { .. }
             | Step::LookInEtcd
             | Step::LookAtLog
-            | Step::AskGroup
+            | Step::AskGroup { .. }
             | Step::ServeMember
             | Step::AwaitMetadata
             | Step::LookUpName
@@ -146,7 +146,7 @@ impl World {
             Step::LookInEtcd | Step::MakeClusterInEtcd => Outcome::FoundInEtcd(self.etcd),
             Step::SetMemberAside => Outcome::SetAside,
             Step::LookAtLog => Outcome::FoundLog(self.log.clone()),
-            Step::AskGroup => Outcome::GroupSays(self.view()),
+            Step::AskGroup { .. } => Outcome::GroupSays(self.view()),
             Step::StartMember(_) => Outcome::MemberStarted,
             Step::MakeGroup => Outcome::GroupMade,
             Step::ServeMember => {
