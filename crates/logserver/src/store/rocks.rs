@@ -18,9 +18,11 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use bifrost_types::{LogletId, LogletOffset};
 use parking_lot::{Mutex, RwLock};
@@ -63,6 +65,8 @@ struct Shared {
     directory: PathBuf,
     options: RocksOptions,
     marks: Marks,
+    /// A directory on each file system that it uses: whoever looks with each group has no path to follow.
+    disks: Vec<File>,
     ballast: Ballast,
     reclaim: Reclaim,
     /// Held for reading by whoever uses the database, for writing by whoever opens it anew.
@@ -108,6 +112,7 @@ impl RocksStore {
             directory: directory.to_owned(),
             options: options.clone(),
             marks,
+            disks: disks(directory).map_err(failed)?,
             ballast,
             reclaim: Reclaim::default(),
             database: RwLock::new(Database::Open(database)),
@@ -348,13 +353,25 @@ impl Drop for RocksStore {
 impl Shared {
     /// Of the fuller one, if files with records are on a disk of their own.
     fn look(&self) -> io::Result<Look> {
-        let free = |path: &Path| -> io::Result<u64> {
-            let found = rustix::fs::statvfs(path)?;
-            Ok(found.f_bavail.saturating_mul(found.f_frsize))
-        };
-        let free_bytes = free(&self.directory)?.min(free(&self.directory.join(RECORDS)).unwrap_or(u64::MAX));
+        let mut free_bytes = u64::MAX;
+        for disk in &self.disks {
+            let found = rustix::fs::fstatvfs(disk)?;
+            free_bytes = free_bytes.min(found.f_bavail.saturating_mul(found.f_frsize));
+        }
         Ok(Look { free_bytes, ballast: self.ballast.is_there() })
     }
+}
+
+/// The directory of the store, and that of its files with records if there is one on another file system.
+fn disks(directory: &Path) -> io::Result<Vec<File>> {
+    let own = File::open(directory)?;
+    let records = match File::open(directory.join(RECORDS)) {
+        Ok(records) if records.metadata()?.dev() != own.metadata()?.dev() => Some(records),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok([own].into_iter().chain(records).collect())
 }
 
 fn total_bytes(directory: &Path) -> io::Result<u64> {
