@@ -24,6 +24,7 @@ mod scale {
     pub mod point;
     pub mod processes;
     pub mod readers;
+    pub mod segments;
 }
 #[path = "../it/support"]
 mod support {

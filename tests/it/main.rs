@@ -64,6 +64,7 @@ mod scale {
     pub mod point;
     pub mod processes;
     pub mod readers;
+    pub mod segments;
 }
 #[path = "scale.rs"]
 mod scale_bench;

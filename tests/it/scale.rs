@@ -41,6 +41,9 @@ async fn every_load_of_the_scale_bench_is_measured_down_to_the_last_figure() -> 
     is_positive(&spread, &["append_switches", "append_alone_p99_ms", "memory_mib"]);
     let backlog = measured("backlog_readers=2", below).await;
     is_positive(&backlog, &["mib_per_s", "switches_per_mib"]);
+    let segments = measured("segments=4", below).await;
+    is_positive(&segments, &["last_moves_cpu_us", "append_switches", "start_after_kill_ms", "read_segment_ms"]);
+    assert_eq!(segments.figure("segments"), Some(4.0 + 1.0), "{}", segments.json());
     let history = measured("history=1MiB", below).await;
     is_positive(&history, &["written_per_byte", "disk_per_byte", "start_after_stop_ms", "first_record_ms"]);
     let shown = table(&[logs.clone(), logs]);
@@ -56,7 +59,7 @@ fn points_of_the_scale_bench_are_chosen_by_name_and_a_history_fits_the_disk_thri
     };
     assert_eq!(named(&["history"]), Ok(vec![format!("history={}", 1 << 26), format!("history={}", 1 << 30)]));
     assert_eq!(named(&["logs=7", "tail_readers=2"]), Ok(vec!["logs=7".to_owned(), "tail_readers=2".to_owned()]));
-    assert_eq!(named(&[]).map(|all| all.len()), Ok(12));
+    assert_eq!(named(&[]).map(|all| all.len()), Ok(14));
     for wrong in ["nothing", "logs=0", "logs=x", "history=-1"] {
         assert_eq!(named(&[wrong]), Err(wrong.to_owned()));
     }

@@ -7,7 +7,7 @@ use bifrost_node::config::parse_bytes;
 
 use super::effort::Effort;
 use super::point::Point;
-use super::{history, logs, readers};
+use super::{history, logs, readers, segments};
 
 /// One size of one load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,8 @@ pub enum Load {
     SpreadReaders(usize),
     /// So many readers of the same old records.
     BacklogReaders(usize),
+    /// One log that was moved so often.
+    Segments(usize),
     /// So many bytes in one log.
     History(u64),
 }
@@ -27,7 +29,7 @@ pub enum Load {
 impl Load {
     /// What the last row is about, where the disk is large enough.
     pub const HISTORY_WANTED: u64 = 50 << 30;
-    const NAMES: [&str; 5] = ["logs", "tail_readers", "spread_readers", "backlog_readers", "history"];
+    const NAMES: [&str; 6] = ["logs", "tail_readers", "spread_readers", "backlog_readers", "segments", "history"];
 
     /// Without a word: everything. The history is a third of what is free at most.
     fn all(free_bytes: u64) -> Vec<Self> {
@@ -36,17 +38,19 @@ impl Load {
         all.extend([1, 1000].map(Self::TailReaders));
         all.extend([1, 1000].map(Self::SpreadReaders));
         all.extend([1, 1000].map(Self::BacklogReaders));
+        all.extend([100, 10_000].map(Self::Segments));
         all.extend([history / 16, history].map(Self::History));
         all
     }
 
     const fn name(self) -> &'static str {
-        let [logs, tail, spread, backlog, history] = Self::NAMES;
+        let [logs, tail, spread, backlog, segments, history] = Self::NAMES;
         match self {
             Self::Logs(_) => logs,
             Self::TailReaders(_) => tail,
             Self::SpreadReaders(_) => spread,
             Self::BacklogReaders(_) => backlog,
+            Self::Segments(_) => segments,
             Self::History(_) => history,
         }
     }
@@ -55,12 +59,13 @@ impl Load {
     fn parse(word: &str) -> Option<Self> {
         let (name, size) = word.split_once('=')?;
         let count = || size.parse().ok().filter(|count| *count > 0);
-        let [logs, tail, spread, backlog, history] = Self::NAMES;
+        let [logs, tail, spread, backlog, segments, history] = Self::NAMES;
         Some(match name {
             name if name == logs => Self::Logs(count()?),
             name if name == tail => Self::TailReaders(count()?),
             name if name == spread => Self::SpreadReaders(count()?),
             name if name == backlog => Self::BacklogReaders(count()?),
+            name if name == segments => Self::Segments(count()?),
             name if name == history => Self::History(parse_bytes(size).filter(|bytes| *bytes > 0)?),
             _ => return None,
         })
@@ -72,6 +77,7 @@ impl Load {
             Self::TailReaders(readers) => readers::at_the_tail(self.name(), below, readers, 1, effort).await,
             Self::SpreadReaders(readers) => readers::at_the_tail(self.name(), below, readers, readers, effort).await,
             Self::BacklogReaders(readers) => readers::of_a_backlog(below, readers, effort).await,
+            Self::Segments(segments) => segments::measure(below, segments, effort).await,
             Self::History(bytes) => history::measure(below, bytes, effort).await,
         }
     }
@@ -80,9 +86,11 @@ impl Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = match self {
-            Self::Logs(count) | Self::TailReaders(count) | Self::SpreadReaders(count) | Self::BacklogReaders(count) => {
-                *count as u64
-            }
+            Self::Logs(count)
+            | Self::TailReaders(count)
+            | Self::SpreadReaders(count)
+            | Self::BacklogReaders(count)
+            | Self::Segments(count) => *count as u64,
             Self::History(bytes) => *bytes,
         };
         write!(f, "{}={size}", self.name())
