@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use bifrost_journal::directory::JournalFile;
+use bifrost_journal::directory::{Fill, JournalFile};
 use bifrost_journal::{BLOCK_BYTES, Blocks, Directory, Pace, RealDirectory};
 use tokio::time::Instant;
 
@@ -47,7 +47,7 @@ pub fn bare_group(directory: &Path, bytes: usize) -> io::Result<Duration> {
     let mut group = Blocks::default();
     group.put(&vec![0xb1; bytes.next_multiple_of(BLOCK_BYTES)]);
     let step = group.bytes().len() as u64;
-    files.create("group", step * WRITES as u64, true, &Pace::unlimited())?;
+    files.create("group", step * WRITES as u64, Fill::ZEROS, &Pace::unlimited())?;
     let file = files.open("group")?;
     let started = Instant::now();
     for write in 0..WRITES as u64 {

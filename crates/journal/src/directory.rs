@@ -16,8 +16,26 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::frame::{BLOCK_BYTES, Blocks};
 use crate::pace::Pace;
 
-/// Zeros that are written at once.
-const ZEROS_BYTES: usize = 256 << 10;
+/// Zeros that are written at once where nothing else is known.
+const ZEROS_BYTES: usize = 64 << 10;
+
+/// How a new file gets its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// It is reserved, where the file system can do that.
+    Reserved,
+    /// Zeros are written, so many bytes at once, whole blocks: the more, the less time all of them take, and the longer a
+    /// group waits behind some.
+    Zeros {
+        /// Bytes.
+        at_once: usize,
+    },
+}
+
+impl Fill {
+    /// Zeros, in pieces that hold up nobody for long.
+    pub const ZEROS: Self = Self::Zeros { at_once: ZEROS_BYTES };
+}
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
 pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
@@ -39,12 +57,11 @@ pub trait Directory: fmt::Debug + Clone + Send + Sync + 'static {
     fn free_bytes(&self) -> io::Result<u64>;
 
     /// Makes a file of so many bytes that read as zeros; it has all of its room when this returns, and none is left after an
-    /// error. If it is to be `filled`, or the file system cannot reserve room, the zeros are on the disk then, written as fast
-    /// as `pace` lets it.
+    /// error. Zeros that are written are on the disk then; they are written as fast as `pace` lets it.
     ///
     /// # Errors
     /// What the system says.
-    fn create(&self, name: &str, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()>;
+    fn create(&self, name: &str, bytes: u64, fill: Fill, pace: &Pace) -> io::Result<()>;
 
     /// Opens a file.
     ///
@@ -135,7 +152,7 @@ impl RealDirectory {
         const PROBE: &str = "probe.tmp";
         let mut block = Blocks::with_capacity(BLOCK_BYTES);
         block.put(&[0; BLOCK_BYTES]);
-        let created = self.create(PROBE, BLOCK_BYTES as u64, true, &Pace::unlimited());
+        let created = self.create(PROBE, BLOCK_BYTES as u64, Fill::ZEROS, &Pace::unlimited());
         let written = created.and_then(|()| self.open(PROBE)).and_then(|file| file.write(&block, 0));
         // Left behind, it is removed by whoever opens the journal.
         let _left = self.remove(PROBE);
@@ -147,19 +164,23 @@ impl RealDirectory {
     }
 
     /// Piece by piece, past the page cache if that can be: a sync of all of it at once would hold up those of groups.
-    fn make(&self, path: &Path, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()> {
+    fn make(&self, path: &Path, bytes: u64, fill: Fill, pace: &Pace) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)?;
         // In one place on the disk, although others write meanwhile; and a disk without room says so now.
         match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
-            Ok(()) if !filled => return file.sync_all(),
+            Ok(()) if fill == Fill::Reserved => return file.sync_all(),
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut zeros = Blocks::with_capacity(ZEROS_BYTES);
-        zeros.put(&vec![0; ZEROS_BYTES]);
+        let at_once = match fill {
+            Fill::Reserved => ZEROS_BYTES,
+            Fill::Zeros { at_once } => at_once.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES),
+        };
+        let mut zeros = Blocks::with_capacity(at_once);
+        zeros.put(&vec![0; at_once]);
         let mut at = 0;
         while at < bytes {
-            let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZEROS_BYTES);
+            let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(at_once);
             pace.wait(at + piece as u64)?;
             file.write_all_at(zeros.bytes().get(..piece).unwrap_or_default(), at)?;
             at += piece as u64;
@@ -190,9 +211,9 @@ impl Directory for RealDirectory {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    fn create(&self, name: &str, bytes: u64, filled: bool, pace: &Pace) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, fill: Fill, pace: &Pace) -> io::Result<()> {
         let path = self.at(name);
-        self.make(&path, bytes, filled, pace).inspect_err(|_| {
+        self.make(&path, bytes, fill, pace).inspect_err(|_| {
             // On a full disk it would stand in the way of everybody else.
             let _left = fs::remove_file(&path);
         })

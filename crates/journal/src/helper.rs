@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::directory::{Directory, JournalFile};
+use crate::directory::{Directory, Fill, JournalFile};
 use crate::frame::{FileId, encode_file_header};
 use crate::pace::Pace;
 use crate::recovery::{file_name, remove_file, unfinished_name};
@@ -31,8 +31,8 @@ pub(crate) struct Full {
 /// Work on files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Makes the next file, out of an old one if there is one, or else of zeros; those are on the disk if it is to be `filled`.
-    Prepare { id: FileId, bytes: u64, old: Option<Full>, filled: bool },
+    /// Makes the next file, out of an old one if there is one, or else a new one.
+    Prepare { id: FileId, bytes: u64, old: Option<Full>, fill: Fill },
     /// Removes an old one.
     Remove(Full),
 }
@@ -44,8 +44,8 @@ impl Work {
     /// Does it; blocks for as long as the disk takes. After an error it may be done again.
     pub(crate) fn run<D: Directory>(self, directory: &D, pace: &Pace) -> Done<D::File> {
         match self {
-            Self::Prepare { id, bytes, old, filled } => {
-                prepare(directory, id, bytes, old, |name| directory.create(name, bytes, filled, pace)).map(Some)
+            Self::Prepare { id, bytes, old, fill } => {
+                prepare(directory, id, bytes, old, |name| directory.create(name, bytes, fill, pace)).map(Some)
             }
             Self::Remove(old) => remove_file(directory, old.number).map(|()| None),
         }

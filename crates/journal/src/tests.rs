@@ -5,8 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::directory::ReadFile;
 use crate::directory::memory::MemoryDirectory;
+use crate::directory::{Fill, ReadFile};
 use crate::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader};
 use crate::{
     Appended, Damage, Directory, Journal, JournalError, JournalOptions, OpenError, Pace, Position, RealDirectory,
@@ -315,7 +315,7 @@ fn without_what_was_acknowledged_it_does_not_open() {
     assert_eq!(damage(open(&directory, 0)), Damage::Header { name: "0000000002.journal".to_owned() });
 
     let directory = filled();
-    directory.create("notes.txt", BLOCK, true, &Pace::unlimited()).unwrap();
+    directory.create("notes.txt", BLOCK, Fill::ZEROS, &Pace::unlimited()).unwrap();
     assert!(matches!(open(&directory, 0), Err(OpenError::Foreign { name, .. }) if name == "notes.txt"));
 }
 
@@ -420,7 +420,7 @@ fn a_file_that_is_given_up_leaves_nothing() {
     let pace = Pace::default();
     pace.allow(BLOCK);
     std::thread::scope(|scope| {
-        let made = scope.spawn(|| directory.create("next", 1 << 20, true, &pace));
+        let made = scope.spawn(|| directory.create("next", 1 << 20, Fill::ZEROS, &pace));
         pace.give_up();
         assert_eq!(made.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::Interrupted);
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Directory, JournalFile, ReadFile};
+use super::{Directory, Fill, JournalFile, ReadFile};
 use crate::frame::{BLOCK, BLOCK_BYTES, Blocks};
 use crate::pace::Pace;
 
@@ -190,7 +190,7 @@ impl Directory for MemoryDirectory {
         Ok(free.unwrap_or(u64::MAX))
     }
 
-    fn create(&self, name: &str, bytes: u64, _filled: bool, _pace: &Pace) -> io::Result<()> {
+    fn create(&self, name: &str, bytes: u64, _fill: Fill, _pace: &Pace) -> io::Result<()> {
         let mut state = self.state.lock();
         let stopped = state.change()?;
         let blocks = usize::try_from(bytes / BLOCK).unwrap_or(usize::MAX);
