@@ -159,6 +159,13 @@ fn with_records() -> (Cluster, Gate) {
     cluster.run(1, ["log", "create", "orders", "--replication", "2"], b"").ok();
     cluster.run(1, ["reconfigure", "orders", "--nodeset", "N2,N3", "--sequencer", "N2"], b"").ok();
     cluster.run(1, ["append", "orders"], b"a\nb\n").ok();
+    // A copy that has not heard yet that both are acknowledged would have to wait for the other disk.
+    let heard = |explained: &Value| {
+        let servers = explained["servers"].as_array().expect("a list");
+        servers.len() == 2 && servers.iter().all(|server| server["committed_tail"] == json!(3))
+    };
+    let explain = || cluster.run(1, ["explain", "orders", "--output", "json"], b"").objects();
+    assert!((0..500).any(|_| explain().iter().any(heard)), "both disks hear of it: {:?}", explain());
     (cluster, gate)
 }
 
