@@ -17,6 +17,7 @@
 )]
 
 mod scale {
+    pub mod appends;
     pub mod effort;
     pub mod history;
     pub mod load;

@@ -57,6 +57,7 @@ mod replaced_successor;
 mod roles;
 #[path = "../bench/scale"]
 mod scale {
+    pub mod appends;
     pub mod effort;
     pub mod history;
     pub mod load;

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::sleep;
 
-use super::effort::{Effort, RECORD_BYTES};
+use super::appends::alone;
+use super::effort::Effort;
 use super::point::Point;
 use super::processes::Processes;
 
@@ -49,27 +50,14 @@ pub async fn measure(below: &Path, bytes: u64, effort: &Effort) -> Point {
     effort.told(&format!("{bytes} bytes were written in {taken:.1?}"));
 
     let before = processes.sample();
-    let mut times = Vec::with_capacity(effort.alone);
-    for _ in 0..effort.alone {
-        let begun = Instant::now();
-        appender.append(Bytes::from_static(&[b'r'; RECORD_BYTES])).await.expect("acknowledged");
-        times.push(begun.elapsed());
-    }
+    let times = alone(&[appender], effort.alone).await;
     point.add("append_cpu_us", processes.sample().since(before).cpu * 1e6 / effort.alone as f64);
     point.add_times("append_alone_p50_ms", "append_alone_p99_ms", times);
-    drop(appender);
     let id = log.id();
     drop(log);
     client.shutdown().await;
 
-    point.add("stop_ms", processes.stop().as_secs_f64() * 1e3);
-    let stopped = processes.restart(id).await;
-    point.add("start_after_stop_ms", stopped.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_stop_cpu_ms", stopped.cpu * 1e3);
-    processes.kill();
-    let killed = processes.restart(id).await;
-    point.add("start_after_kill_ms", killed.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_kill_cpu_ms", killed.cpu * 1e3);
+    processes.restarts(&mut point, id, effort).await;
     point.add("memory_after_start_mib", processes.sample().resident / f64::from(1 << 20));
 
     let client = processes.connect().await;

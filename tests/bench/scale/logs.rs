@@ -7,11 +7,11 @@ use bifrost::catalog::Catalog;
 use bifrost::metadata_pool::MetadataPool;
 use bifrost::{Appender, Bifrost, LogId, LogOptions};
 use bifrost_wire::grpc::ClientOptions;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
-use super::effort::{Effort, RECORD_BYTES};
+use super::appends::{self, record};
+use super::effort::Effort;
 use super::point::Point;
 use super::processes::Processes;
 
@@ -19,8 +19,6 @@ use super::processes::Processes;
 const SERVERS: usize = 3;
 /// Logs that are made, or appended to for the first time, at once.
 const AT_ONCE: usize = 64;
-/// Appends at once when all logs have one.
-const IN_FLIGHT: usize = 64;
 /// Logs with an open appender at once, at every point alike but that of one log, whose appends share batches.
 const OPEN_MAX: usize = 100;
 /// How long it is waited at most until every log has a sequencer that lives.
@@ -60,30 +58,13 @@ pub async fn measure(below: &Path, logs: usize, effort: &Effort) -> Point {
     point.add("idle_switches_per_s", idle.switches / effort.idle.as_secs_f64());
 
     let open = open(&client, &ids).await;
-    append(&open, effort.appends / 10).await;
-    let before = processes.sample();
-    append(&open, effort.appends).await;
-    let used = processes.sample().since(before);
-    let appends = effort.appends as f64;
-    point.add("append_cpu_us", used.cpu * 1e6 / appends);
-    point.add("append_switches", used.switches / appends);
-    point.add("append_written_per_byte", used.written / (appends * RECORD_BYTES as f64));
-    point.add_times("append_alone_p50_ms", "append_alone_p99_ms", alone(&open, effort.alone).await);
+    appends::measure(&mut point, &processes, &open, effort).await;
     point.add("disk_mib", processes.disk_bytes() as f64 / f64::from(1 << 20));
     drop(open);
     client.shutdown().await;
 
     let first = ids[0];
-    point.add("stop_ms", processes.stop().as_secs_f64() * 1e3);
-    let stopped = processes.restart(first).await;
-    point.add("start_after_stop_ms", stopped.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_stop_cpu_ms", stopped.cpu * 1e3);
-    effort.told(&format!("stopped and started again in {:.1?}", stopped.acknowledged));
-    processes.kill();
-    let killed = processes.restart(first).await;
-    point.add("start_after_kill_ms", killed.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_kill_cpu_ms", killed.cpu * 1e3);
-    effort.told(&format!("killed and started again in {:.1?}", killed.acknowledged));
+    let killed = processes.restarts(&mut point, first, effort).await;
     let (left, took) = await_sequencers(&processes).await;
     let cared = processes.sample();
     point.add("care_s", took.as_secs_f64());
@@ -114,22 +95,6 @@ async fn open(client: &Bifrost, ids: &[LogId]) -> Vec<Appender> {
     stream::iter(ids.iter().step_by(step)).map(one).buffer_unordered(AT_ONCE).collect().await
 }
 
-async fn append(open: &[Appender], appends: usize) {
-    let one = |number: usize| async move { open[number % open.len()].append(record()).await.expect("acknowledged") };
-    let done = stream::iter(0..appends).map(one).buffer_unordered(IN_FLIGHT);
-    done.for_each(|_| async {}).await;
-}
-
-async fn alone(open: &[Appender], appends: usize) -> Vec<Duration> {
-    let mut times = Vec::with_capacity(appends);
-    for number in 0..appends {
-        let begun = Instant::now();
-        open[number % open.len()].append(record()).await.expect("acknowledged");
-        times.push(begun.elapsed());
-    }
-    times
-}
-
 /// Waits until no log has a sequencer of an earlier life, and says how many have when that takes too long.
 async fn await_sequencers(processes: &Processes) -> (usize, Duration) {
     let pool = MetadataPool::connect_lazy(processes.addresses(), &ClientOptions::default()).expect("addresses");
@@ -158,8 +123,4 @@ async fn orphaned(catalog: &Catalog) -> Option<usize> {
         left +=
             page.iter().filter_map(|stored| stored.chain.last()).filter(|last| !lives(last.params.sequencer)).count();
     }
-}
-
-fn record() -> Bytes {
-    Bytes::from_static(&[b'r'; RECORD_BYTES])
 }

@@ -8,12 +8,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bifrost::{Bifrost, Log};
+use bifrost::{Bifrost, Log, LogId};
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
+use super::effort::Effort;
+use super::point::Point;
 use crate::support::ports::free_address;
 use crate::support::tool::command;
 
@@ -171,7 +173,7 @@ impl Processes {
     }
 
     /// Stops all of them at once, in good order, and says how long that took.
-    pub fn stop(&mut self) -> Duration {
+    fn stop(&mut self) -> Duration {
         let begun = Instant::now();
         self.signal(Signal::TERM);
         for place in &mut self.places {
@@ -189,15 +191,30 @@ impl Processes {
     }
 
     /// Ends all of them at once.
-    pub fn kill(&mut self) {
+    fn kill(&mut self) {
         self.signal(Signal::KILL);
         for place in &mut self.places {
             place.child.take().expect("it runs").wait().expect("it ends");
         }
     }
 
+    /// What a start costs after a stop in good order, and after a kill; the latter's figures.
+    pub async fn restarts(&mut self, point: &mut Point, log: LogId, effort: &Effort) -> Restarted {
+        point.add("stop_ms", self.stop().as_secs_f64() * 1e3);
+        let stopped = self.restart(log).await;
+        point.add("start_after_stop_ms", stopped.acknowledged.as_secs_f64() * 1e3);
+        point.add("start_after_stop_cpu_ms", stopped.cpu * 1e3);
+        effort.told(&format!("stopped and started again in {:.1?}", stopped.acknowledged));
+        self.kill();
+        let killed = self.restart(log).await;
+        point.add("start_after_kill_ms", killed.acknowledged.as_secs_f64() * 1e3);
+        point.add("start_after_kill_cpu_ms", killed.cpu * 1e3);
+        effort.told(&format!("killed and started again in {:.1?}", killed.acknowledged));
+        killed
+    }
+
     /// Starts all of them again, and waits until a log takes an append.
-    pub async fn restart(&mut self, log: bifrost::LogId) -> Restarted {
+    async fn restart(&mut self, log: LogId) -> Restarted {
         let begun = Instant::now();
         for index in 0..self.places.len() {
             drop(self.spawn(index, &[]));

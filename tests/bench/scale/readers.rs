@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bifrost::{Log, LogOptions, Lsn, ReadEvent, ReadOptions, ReplicationProperty};
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::appends::{alone, record};
 use super::effort::{Effort, RECORD_BYTES};
 use super::point::Point;
 use super::processes::{PATIENCE, Processes};
@@ -94,12 +94,7 @@ pub async fn at_the_tail(load: &'static str, below: &Path, readers: usize, logs:
     // As many appends for many readers as for few would be delivered for ever.
     let appends = effort.appends.min(effort.deliveries.div_ceil(readers.div_ceil(logs)));
     let before = processes.sample();
-    let mut times = Vec::with_capacity(appends);
-    for number in 0..appends {
-        let begun = Instant::now();
-        appenders[number % logs].append(record()).await.expect("acknowledged");
-        times.push(begun.elapsed());
-    }
+    let times = alone(&appenders, appends).await;
     let of_log = |log: usize| appends / logs + usize::from(log < appends % logs);
     let expected: usize = (0..readers).map(|reader| 1 + of_log(reader % logs)).sum();
     delivered.reach(expected as u64).await;
@@ -153,8 +148,4 @@ pub async fn of_a_backlog(below: &Path, readers: usize, effort: &Effort) -> Poin
     }
     client.shutdown().await;
     point
-}
-
-fn record() -> Bytes {
-    Bytes::from_static(&[b'r'; RECORD_BYTES])
 }

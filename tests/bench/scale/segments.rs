@@ -4,19 +4,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bifrost::{Appender, Log, LogOptions, Lsn, ReadEvent, ReadOptions, ReconfigureOptions};
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 
-use super::effort::{Effort, RECORD_BYTES};
+use super::appends::{self, record};
+use super::effort::Effort;
 use super::point::Point;
 use super::processes::Processes;
 
 /// Copies, and members of metadata, are part of what is measured.
 const SERVERS: usize = 3;
-/// Appends at once.
-const IN_FLIGHT: usize = 64;
 /// Of all moves, one in so many is among the first ones, and as many are among the last ones.
 const PART: usize = 10;
+/// Figures of those.
+const FIRST_MOVES: [&str; 3] = ["first_moves_p50_ms", "first_moves_p99_ms", "first_moves_cpu_us"];
+const LAST_MOVES: [&str; 3] = ["last_moves_p50_ms", "last_moves_p99_ms", "last_moves_cpu_us"];
 
 pub async fn measure(below: &Path, segments: usize, effort: &Effort) -> Point {
     let mut point = Point::new("segments", segments as u64);
@@ -27,47 +28,18 @@ pub async fn measure(below: &Path, segments: usize, effort: &Effort) -> Point {
     appender.append(record()).await.expect("acknowledged");
 
     let part = segments.div_ceil(PART);
-    let names = [
-        "first_moves_p50_ms",
-        "first_moves_p99_ms",
-        "first_moves_cpu_us",
-        "last_moves_p50_ms",
-        "last_moves_p99_ms",
-        "last_moves_cpu_us",
-    ];
-    let [first, last] = [names.first_chunk::<3>(), names.last_chunk::<3>()].map(|names| *names.expect("six names"));
-    moved(&mut point, first, &processes, &log, &appender, part).await;
+    moved(&mut point, FIRST_MOVES, &processes, &log, &appender, part).await;
     move_often(&log, &appender, segments.saturating_sub(2 * part)).await;
-    moved(&mut point, last, &processes, &log, &appender, part).await;
+    moved(&mut point, LAST_MOVES, &processes, &log, &appender, part).await;
     let chain = log.describe().await.expect("metadata answers");
     point.add("segments", chain.segments.len() as f64);
     point.add("memory_mib", processes.sample().resident / f64::from(1 << 20));
     effort.told(&format!("the log has {} segments", chain.segments.len()));
 
-    let before = processes.sample();
-    let appends = stream::iter(0..effort.appends).map(|_| append(&appender)).buffer_unordered(IN_FLIGHT);
-    appends.for_each(|()| async {}).await;
-    let used = processes.sample().since(before);
-    point.add("append_cpu_us", used.cpu * 1e6 / effort.appends as f64);
-    point.add("append_switches", used.switches / effort.appends as f64);
-    let mut times = Vec::with_capacity(effort.alone);
-    for _ in 0..effort.alone {
-        let begun = Instant::now();
-        append(&appender).await;
-        times.push(begun.elapsed());
-    }
-    point.add_times("append_alone_p50_ms", "append_alone_p99_ms", times);
-    drop((appender, log));
+    appends::measure(&mut point, &processes, &[appender], effort).await;
+    drop(log);
     client.shutdown().await;
-
-    point.add("stop_ms", processes.stop().as_secs_f64() * 1e3);
-    let stopped = processes.restart(chain.log).await;
-    point.add("start_after_stop_ms", stopped.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_stop_cpu_ms", stopped.cpu * 1e3);
-    processes.kill();
-    let killed = processes.restart(chain.log).await;
-    point.add("start_after_kill_ms", killed.acknowledged.as_secs_f64() * 1e3);
-    point.add("start_after_kill_cpu_ms", killed.cpu * 1e3);
+    processes.restarts(&mut point, chain.log, effort).await;
 
     let client = processes.connect().await;
     let log = client.log_by_id(chain.log).await.expect("metadata answers");
@@ -115,15 +87,7 @@ async fn move_often(log: &Log, appender: &Appender, moves: usize) -> Vec<Duratio
         let begun = Instant::now();
         log.reconfigure(ReconfigureOptions::default()).await.expect("it moves");
         times.push(begun.elapsed());
-        append(appender).await;
+        appender.append(record()).await.expect("acknowledged");
     }
     times
-}
-
-async fn append(appender: &Appender) {
-    appender.append(record()).await.expect("acknowledged");
-}
-
-fn record() -> Bytes {
-    Bytes::from_static(&[b'r'; RECORD_BYTES])
 }
