@@ -32,7 +32,8 @@
 //!
 //! Reading order: [`handle`] (the entry point), [`log`], [`appender`], [`reader`], [`chain`] (the transitions),
 //! [`reconfigure`], [`delete`] and [`shorten`] (the steps), [`controller`] (who resumes them), [`liveness`] (who is silent),
-//! `hand_over` (a planned stop), `log_state` (what handles share), `follow` (how they hear of changes), `declared_lost` (what readers need not wait for),
+//! `hand_over` (a planned stop), `log_state` (what handles share), `tail` (where an open loglet's tail is), `follow` (how
+//! they hear of changes), `declared_lost` (what readers need not wait for),
 //! `settle` (A7), [`placement`], [`catalog`], [`directory`], [`connect`], [`metadata_pool`], [`membership`] and
 //! [`local_node`] (a node in this process), [`catch_up`] (what its disk misses), [`nodes`] (what an operator sees and
 //! does), [`error`], [`options`]; and [`explain`] for people.

@@ -6,6 +6,7 @@ pub mod memory;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,13 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::frame::{BLOCK_BYTES, Blocks};
 use crate::pace::Pace;
 
-/// Zeros that are written at once where nothing else is known.
-const ZEROS_BYTES: usize = 64 << 10;
+/// Where groups have so many bytes on average, files are not filled with zeros: the disk is busy with the groups, and what an
+/// fsync saves in a file that was written before is less than what writing the zeros takes.
+const UNFILLED_BYTES: u64 = 256 << 10;
+/// Zeros that are written at once: as many bytes as some groups have on average, at least, and at most. Where groups are large
+/// more of them keep the disk less busy; a small one would wait behind them.
+const ZEROS_BYTES: RangeInclusive<usize> = 64 << 10..=256 << 10;
+const ZEROED_GROUPS: u64 = 2;
 
 /// How a new file gets its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +40,17 @@ pub enum Fill {
 
 impl Fill {
     /// Zeros, in pieces that hold up nobody for long.
-    pub const ZEROS: Self = Self::Zeros { at_once: ZEROS_BYTES };
+    pub const ZEROS: Self = Self::Zeros { at_once: *ZEROS_BYTES.start() };
+
+    /// What suits a file for groups of so many bytes on average.
+    #[must_use]
+    pub fn for_groups(average_bytes: u64) -> Self {
+        if average_bytes >= UNFILLED_BYTES {
+            return Self::Reserved;
+        }
+        let wanted = usize::try_from(average_bytes.saturating_mul(ZEROED_GROUPS)).unwrap_or(usize::MAX);
+        Self::Zeros { at_once: wanted.clamp(*ZEROS_BYTES.start(), *ZEROS_BYTES.end()) }
+    }
 }
 
 /// A directory of files that do not change their size. Calls block. Clones are handles to the same.
@@ -173,7 +189,7 @@ impl RealDirectory {
             Err(error) => return Err(error.into()),
         }
         let at_once = match fill {
-            Fill::Reserved => ZEROS_BYTES,
+            Fill::Reserved => *ZEROS_BYTES.start(),
             Fill::Zeros { at_once } => at_once.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES),
         };
         let mut zeros = Blocks::with_capacity(at_once);

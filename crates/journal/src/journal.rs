@@ -17,13 +17,6 @@ use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 const BUFFER_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
 /// Memory for so many average groups is kept. It would have to grow again, from one piece of memory to the next.
 const BUFFER_GROUPS: u64 = 8;
-/// Where groups have so many bytes on average, files are not filled with zeros: the disk is busy with the groups, and what an
-/// fsync saves in a file that was written before is less than what writing the zeros takes.
-const UNFILLED_BYTES: u64 = 256 << 10;
-/// Zeros that are written at once: as many bytes as some groups have on average, at least, and at most. Where groups are large
-/// more of them keep the disk less busy; a small one would wait behind them.
-const ZEROS_BYTES: RangeInclusive<usize> = 64 << 10..=256 << 10;
-const ZEROED_GROUPS: u64 = 2;
 /// So many groups the average is about.
 const AVERAGED_GROUPS: u64 = 16;
 /// Bytes of the first file, and of one that is made while an append waits for it.
@@ -424,15 +417,7 @@ impl<D: Directory> Journal<D> {
         let longest = bytes.max(self.options.file_bytes);
         let fits = |full: &Full| self.is_free(full) && (bytes..=longest).contains(&full.bytes);
         let old = if self.full.front().is_some_and(fits) { self.full.pop_front() } else { None };
-        Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old, fill: self.fill() }
-    }
-
-    fn fill(&self) -> Fill {
-        if self.average_bytes >= UNFILLED_BYTES {
-            return Fill::Reserved;
-        }
-        let wanted = usize::try_from(self.average_bytes.saturating_mul(ZEROED_GROUPS)).unwrap_or(usize::MAX);
-        Fill::Zeros { at_once: wanted.clamp(*ZEROS_BYTES.start(), *ZEROS_BYTES.end()) }
+        Work::Prepare { id, bytes: old.map_or(bytes, |old| old.bytes), old, fill: Fill::for_groups(self.average_bytes) }
     }
 
     /// Whether nothing in a full file is needed.

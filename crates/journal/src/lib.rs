@@ -13,9 +13,9 @@
 //!
 //! An fsync of a file that has grown, or into space that was only reserved, makes the file system commit its own journal as
 //! well; one of bytes that were written before does not. So a file is filled with zeros first, and used again when nobody
-//! needs what is in it. Zeros are written like anything else: where groups are large, the disk would have to write as much again
-//! to save little, and room for the file is only reserved. What was in it before is never taken for something new: checksums cover a number that each use of a
-//! file draws anew.
+//! needs what is in it. Zeros are written like anything else: where groups are large, the disk would have to write as much
+//! again to save little, and room for the file is only reserved. What was in it before is never taken for something new:
+//! checksums cover a number that each use of a file draws anew.
 //!
 //! A group is on stable storage, whole, when [`Journal::append`] returns, and groups are replayed in their order. One that
 //! was being written in a crash may be there or not, as a whole. A frame that cannot be read with good ones behind it is

@@ -240,6 +240,18 @@ fn memory_for_large_groups_is_kept_while_they_come_and_given_back_later() {
 }
 
 #[test]
+fn zeros_come_in_pieces_of_two_groups_and_not_at_all_for_large_ones() {
+    let pieces = |at_once| Fill::Zeros { at_once };
+    assert_eq!(Fill::for_groups(0), Fill::ZEROS);
+    assert_eq!(Fill::for_groups(32 << 10), Fill::ZEROS);
+    assert_eq!(Fill::for_groups(50 << 10), pieces(100 << 10));
+    assert_eq!(Fill::for_groups(128 << 10), pieces(256 << 10));
+    assert_eq!(Fill::for_groups((256 << 10) - 1), pieces(256 << 10));
+    assert_eq!(Fill::for_groups(256 << 10), Fill::Reserved);
+    assert_eq!(Fill::for_groups(u64::MAX), Fill::Reserved);
+}
+
+#[test]
 fn files_for_large_groups_are_not_filled_with_zeros_and_those_for_small_ones_are() {
     let parent = tempfile::tempdir().unwrap();
     let directory = RealDirectory::open(&parent.path().join("journal")).unwrap();
