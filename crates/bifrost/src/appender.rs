@@ -1,5 +1,6 @@
 //! The appender: a queue in front, a task behind, and a ticket for each append.
 
+mod alarm;
 mod driver;
 mod look;
 mod probe;

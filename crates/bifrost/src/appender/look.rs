@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::debug;
 
+use super::alarm::Alarm;
 use crate::log_state::LogState;
 
 /// How long a log may go without progress before its chain is read: the watch of it may hang at the same silent node.
@@ -22,12 +23,13 @@ pub(super) struct Look {
     looks: u32,
     /// When the last look ended.
     looked: Option<Instant>,
+    alarm: Alarm,
     running: Option<BoxFuture<'static, ()>>,
 }
 
 impl Look {
-    pub(super) const fn new(state: Arc<LogState>) -> Self {
-        Self { state, looks: 0, looked: None, running: None }
+    pub(super) fn new(state: Arc<LogState>) -> Self {
+        Self { state, looks: 0, looked: None, alarm: Alarm::default(), running: None }
     }
 
     /// Returns after a look, which comes when the log made no progress since `progressed` for long enough. What it sees is
@@ -43,10 +45,8 @@ impl Look {
             Some(running) => running,
             running @ None => {
                 let since = self.looked.map_or(progressed, |looked| looked.max(progressed));
-                sleep_until(
-                    since + LOOK_AFTER * 2_u32.saturating_pow(self.looks.saturating_sub(LOOKS_SOON).min(DOUBLINGS_MAX)),
-                )
-                .await;
+                let doublings = self.looks.saturating_sub(LOOKS_SOON).min(DOUBLINGS_MAX);
+                self.alarm.at(since + LOOK_AFTER * 2_u32.saturating_pow(doublings)).await;
                 let state = self.state.clone();
                 running.insert(Box::pin(async move {
                     if let Err(error) = state.refresh().await {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bifrost_types::{Actor, LogletParams, Segment};
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::alarm::Alarm;
 use crate::log_state::LogState;
 
 /// How long a log may go without progress before its sequencer is asked. The time doubles with each answer.
@@ -26,13 +27,14 @@ pub(super) struct Probe {
     answers: u32,
     /// When it answered last.
     answered: Option<Instant>,
+    alarm: Alarm,
     /// Says whether it answered.
     running: Option<BoxFuture<'static, bool>>,
 }
 
 impl Probe {
-    pub(super) const fn new(state: Arc<LogState>, segment: Segment) -> Self {
-        Self { state, segment, answers: 0, answered: None, running: None }
+    pub(super) fn new(state: Arc<LogState>, segment: Segment) -> Self {
+        Self { state, segment, answers: 0, answered: None, alarm: Alarm::default(), running: None }
     }
 
     /// Returns when the log made no progress since `progressed` for long enough and the sequencer does not answer either. If
@@ -49,7 +51,7 @@ impl Probe {
                 Some(running) => running,
                 running @ None => {
                     let since = self.answered.map_or(progressed, |answered| answered.max(progressed));
-                    sleep_until(since + ASK_AFTER * 2_u32.saturating_pow(self.answers.min(DOUBLINGS_MAX))).await;
+                    self.alarm.at(since + ASK_AFTER * 2_u32.saturating_pow(self.answers.min(DOUBLINGS_MAX))).await;
                     running.insert(Box::pin(ask(Arc::clone(&self.state), self.segment.clone())))
                 }
             };

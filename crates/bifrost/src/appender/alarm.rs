@@ -1,0 +1,59 @@
+//! A deadline that moves with each append.
+
+use std::pin::Pin;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Waits for a deadline. One that moves to a later time costs nothing until its earlier time has come: a timer for each append
+/// would take the runtime's lock of timers, and often wake another thread to look at the clock sooner.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Returns at `deadline`, or at once after it.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call has its own deadline.
+    pub(super) async fn at(&mut self, deadline: Instant) {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            sleep.as_mut().await;
+            if sleep.deadline() >= deadline {
+                return;
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_at_the_deadline_of_the_last_call_whichever_came_before() {
+        let (mut alarm, begun) = (Alarm::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(alarm.at(after(2)).now_or_never().is_none());
+        advance(Duration::from_secs(3)).await;
+        assert!(alarm.at(after(5)).now_or_never().is_none(), "it has moved on");
+        assert!(alarm.at(after(4)).now_or_never().is_none(), "and back");
+        alarm.at(after(4)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(4));
+        alarm.at(after(4)).await;
+        alarm.at(after(9)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(9));
+        alarm.at(after(1)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(9), "what is past is past");
+    }
+}
