@@ -37,6 +37,7 @@ mod version;
 mod waiting;
 
 use std::io;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -141,6 +142,11 @@ impl Command {
         )
     }
 
+    /// Whether the command says how long things take.
+    const fn measures(&self) -> bool {
+        matches!(self, Self::Bench(_))
+    }
+
     /// Whether the command works while the configuration is broken.
     const fn needs_no_config(&self) -> bool {
         match self {
@@ -188,7 +194,16 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
     let runtime = runtime.enable_all().build();
     let runtime =
         runtime.map_err(|error| CliError::new(ErrorCode::Failed, "no threads can be started").because(&error))?;
-    let outcome = runtime.block_on(drive(&context, command));
+    let measures = command.measures();
+    let driving = async move { drive(&context, command).await };
+    let outcome = if measures {
+        // On a thread of the runtime: what waits on this one would be woken through another one each time. Commands that do
+        // not measure have this one, where output that nobody takes holds up nobody else.
+        let driven = runtime.block_on(runtime.spawn(driving));
+        driven.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
+    } else {
+        runtime.block_on(driving)
+    };
     // A thread that waits for stdin must not hold up the end.
     runtime.shutdown_background();
     outcome
