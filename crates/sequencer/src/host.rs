@@ -265,7 +265,7 @@ impl Inner {
         self.tasks.spawn(async move {
             let _stopped = stop.run_until_cancelled_owned(run).await;
         });
-        Ok(AppendStream { opened, requests, replies })
+        Ok(AppendStream { opened, requests, replies: replies.into() })
     }
 }
 

@@ -1,10 +1,15 @@
 //! The service of a sequencer: number, replicate and acknowledge the appends of one loglet.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bifrost_types::{LogletId, LogletOffset, NodeGeneration, OpId, WriterId};
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -122,7 +127,65 @@ pub struct AppendStream {
     /// Where to send.
     pub requests: mpsc::Sender<AppendRequest>,
     /// Where answers arrive.
-    pub replies: mpsc::Receiver<AppendReply>,
+    pub replies: AppendReplies,
+}
+
+/// The answers of a stream of appends, from a queue of this process or straight from a connection. Dropping it ends the stream.
+#[derive(Debug)]
+pub struct AppendReplies(Source);
+
+enum Source {
+    Queue(mpsc::Receiver<AppendReply>),
+    Connection(BoxStream<'static, AppendReply>),
+}
+
+impl AppendReplies {
+    /// What a connection carries: no task between it and whoever takes the answers.
+    pub fn of_connection(replies: impl Stream<Item = AppendReply> + Send + 'static) -> Self {
+        Self(Source::Connection(replies.fuse().boxed()))
+    }
+
+    /// The next one; `None` when there are no more.
+    ///
+    /// # Cancel safety
+    /// Safe: none is lost.
+    pub async fn recv(&mut self) -> Option<AppendReply> {
+        self.next().await
+    }
+
+    /// One that waits in the queue, if that is where they come from.
+    pub fn try_recv(&mut self) -> Option<AppendReply> {
+        match &mut self.0 {
+            Source::Queue(queue) => queue.try_recv().ok(),
+            Source::Connection(_) => None,
+        }
+    }
+}
+
+impl Stream for AppendReplies {
+    type Item = AppendReply;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AppendReply>> {
+        match &mut self.get_mut().0 {
+            Source::Queue(queue) => queue.poll_recv(cx),
+            Source::Connection(replies) => replies.as_mut().poll_next(cx),
+        }
+    }
+}
+
+impl From<mpsc::Receiver<AppendReply>> for AppendReplies {
+    fn from(queue: mpsc::Receiver<AppendReply>) -> Self {
+        Self(Source::Queue(queue))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Queue(_) => "Queue",
+            Self::Connection(_) => "Connection",
+        })
+    }
 }
 
 /// All sequencers of one node, in this process or behind a network.

@@ -14,15 +14,15 @@ use bifrost_types::{
 };
 use bifrost_wire::RpcError;
 use bifrost_wire::sequencer::{
-    AppendOpen, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
+    AppendOpen, AppendReplies, AppendReply, AppendRequest, AppendStream, SequencerCallError, SequencerError,
 };
 use futures_util::future::OptionFuture;
-use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::alarm::Alarm;
 use super::look::Look;
 use super::probe::Probe;
 use super::queue::{Attempt, GivenUp, Resolution};
@@ -336,6 +336,7 @@ impl Driver {
         let mut announced = None;
         let mut look = Look::new(self.state.clone());
         let mut probe = Probe::new(self.state.clone(), segment.clone());
+        let (mut joining, mut losing_patience) = (Alarm::default(), Alarm::default());
         loop {
             {
                 let stored = chain.borrow_and_update();
@@ -394,11 +395,11 @@ impl Driver {
                 () = probe.unanswered(self.progressed), if !is_empty => return Round::Again(StreamEnd::Doubt),
                 () = self.shared.bell.notified(), if !has_unsent => {}
                 () = self.dropped.cancelled(), if is_empty => return Round::Finished,
-                () = sleep_until(join.unwrap_or(patience)), if join.is_some() && !is_empty => {
+                () = joining.at(join.unwrap_or(patience)), if join.is_some() && !is_empty => {
                     // What is pending is joined as it is; the reason stands in the chain already.
                     return Round::Again(StreamEnd::Close(CloseReason::SequencerGone));
                 }
-                () = sleep_until(patience), if !is_empty => return Round::Again(StreamEnd::NoProgress),
+                () = losing_patience.at(patience), if !is_empty => return Round::Again(StreamEnd::NoProgress),
             }
             self.shared.inbox.lock().queue.pass_barriers(&mut self.resolutions);
             self.deliver(Some(segment));
@@ -576,7 +577,7 @@ const fn after_refusal(error: SequencerError) -> StreamEnd {
 }
 
 /// The reason of a stream whose request half is closed, from what is left of its answers.
-async fn drain(replies: &mut mpsc::Receiver<AppendReply>) -> StreamEnd {
+async fn drain(replies: &mut AppendReplies) -> StreamEnd {
     while let Some(reply) = replies.recv().await {
         if let AppendReply::Closed(error) = reply {
             return after_refusal(error);

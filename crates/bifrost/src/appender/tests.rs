@@ -18,6 +18,8 @@ use bifrost_wire::sequencer::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::poll_fn;
+use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -46,14 +48,15 @@ impl Sequencers for Pausable {
         Box::pin(async move {
             runs(&mut self.paused.clone()).await;
             let AppendStream { opened, requests, replies } = self.inner.open_append(open).await?;
-            let (request_sender, request_queue) = mpsc::channel(8);
+            let (request_sender, mut request_queue) = mpsc::channel(8);
+            let taken = poll_fn(move |cx| request_queue.poll_recv(cx));
             let (reply_sender, reply_queue) = mpsc::channel(8);
             let sent = self.sent.clone();
             let note = move |request: &AppendRequest| sent.lock().extend(request.batches.iter().cloned());
-            tokio::spawn(pass_on(request_queue, requests, vec![self.paused.clone()], note));
+            tokio::spawn(pass_on(taken, requests, vec![self.paused.clone()], note));
             let held_back = vec![self.paused.clone(), self.muted.clone()];
             tokio::spawn(pass_on(replies, reply_sender, held_back, |_: &AppendReply| {}));
-            Ok(AppendStream { opened, requests: request_sender, replies: reply_queue })
+            Ok(AppendStream { opened, requests: request_sender, replies: reply_queue.into() })
         })
     }
 
@@ -77,12 +80,12 @@ impl Sequencers for Pausable {
 }
 
 async fn pass_on<T>(
-    mut from: mpsc::Receiver<T>,
+    mut from: impl Stream<Item = T> + Unpin,
     to: mpsc::Sender<T>,
     mut held_back: Vec<watch::Receiver<bool>>,
     note: impl Fn(&T),
 ) {
-    while let Some(item) = from.recv().await {
+    while let Some(item) = from.next().await {
         for paused in &mut held_back {
             runs(paused).await;
         }

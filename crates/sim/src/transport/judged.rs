@@ -81,7 +81,7 @@ impl MetadataStore for Judged {
             let mut judge = WatchJudge::new(self.truth.clone(), &self.who, prefix, after);
             let (caller, changes) = mpsc::channel(QUEUED);
             spawn(async move {
-                while let Some(item) = next(&mut back, &caller).await {
+                while let Some(item) = next(back.recv(), &caller).await {
                     if let Ok(changes) = &item {
                         judge.judge(changes);
                     }

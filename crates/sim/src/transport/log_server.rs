@@ -106,7 +106,7 @@ impl LogServer for FaultyLogServer {
             let (caller, replies) = mpsc::channel(QUEUED);
             let route = self.route.clone();
             spawn(async move {
-                while let Some(part) = next(&mut back, &caller).await {
+                while let Some(part) = next(back.recv(), &caller).await {
                     let part = if route.loses_reply("read") { Err(UNREACHABLE.lost) } else { part };
                     let ends = part.is_err();
                     if caller.send(part).await.is_err() || ends {
@@ -127,11 +127,11 @@ fn open_store(services: Services, line: Line) -> BoxFuture<'static, Result<Store
 }
 
 /// What comes next, unless the caller is gone.
-pub(super) async fn next<T>(back: &mut mpsc::Receiver<T>, caller: &mpsc::Sender<T>) -> Option<T> {
+pub(super) async fn next<T>(item: impl Future<Output = Option<T>>, caller: &mpsc::Sender<T>) -> Option<T> {
     tokio::select! {
         biased;
         () = caller.closed() => None,
-        item = back.recv() => item,
+        item = item => item,
     }
 }
 
@@ -143,7 +143,7 @@ async fn pass_replies(
     cut: CancellationToken,
 ) {
     let _cut = cut.drop_guard();
-    while let Some(reply) = next(&mut back, &caller).await {
+    while let Some(reply) = next(back.recv(), &caller).await {
         if route.loses_reply("store") || caller.send(reply).await.is_err() {
             return;
         }

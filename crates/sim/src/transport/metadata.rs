@@ -83,7 +83,7 @@ impl MetadataStore for FaultyMetadata {
             let (caller, changes) = mpsc::channel(QUEUED);
             let route = self.route.clone();
             spawn(async move {
-                while let Some(item) = next(&mut back, &caller).await {
+                while let Some(item) = next(back.recv(), &caller).await {
                     if route.loses_reply("watch") || caller.send(item).await.is_err() {
                         return;
                     }

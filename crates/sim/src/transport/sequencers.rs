@@ -64,7 +64,7 @@ impl Sequencers for FaultySequencers {
                 }
             });
             spawn(async move {
-                while let Some(reply) = next(&mut back, &caller).await {
+                while let Some(reply) = next(back.recv(), &caller).await {
                     if route.loses_reply("append") {
                         drop(caller);
                         // The connection is broken for its caller; what it carries arrives all the same, and then it ends.
@@ -77,7 +77,7 @@ impl Sequencers for FaultySequencers {
                     }
                 }
             });
-            Ok(AppendStream { opened, requests: sent, replies })
+            Ok(AppendStream { opened, requests: sent, replies: replies.into() })
         })
     }
 

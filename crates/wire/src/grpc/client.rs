@@ -11,6 +11,8 @@ mod sequencer;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_core::Stream;
+use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
@@ -83,6 +85,23 @@ fn failed(status: &Status) -> RpcError {
     let error = rpc_error(status);
     tracing::debug!(code = ?status.code(), message = status.message(), %error, "a request failed");
     error
+}
+
+/// What the peer answers, in order, until the stream ends or an answer cannot be understood. Dropping it cancels the RPC:
+/// HTTP/2 keeps one while either of its halves is used, so `sending` ends the requests too.
+fn answers<M, T>(
+    replies: Streaming<M>,
+    sending: DropGuard,
+    decode: fn(M) -> Result<T, DecodeError>,
+) -> impl Stream<Item = T>
+where
+    M: 'static,
+{
+    stream::unfold((replies, sending), move |(mut replies, sending)| async move {
+        let message = replies.message().await.map_err(|status| failed(&status)).ok()??;
+        let item = decode(message).map_err(not_understood).ok()?;
+        Some((item, (replies, sending)))
+    })
 }
 
 /// Moves what the peer answers to the caller, in order, until the stream ends, the caller drops its half, or an answer cannot

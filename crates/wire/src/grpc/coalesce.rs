@@ -12,7 +12,7 @@ use crate::codec::MESSAGE_ITEMS_MAX;
 use crate::codec::sequencer::AppendMessage;
 use crate::log_server::{ReadGrant, StoreReply, StoreRequest};
 use crate::pb;
-use crate::sequencer::{AppendReply, AppendRequest};
+use crate::sequencer::{AppendReplies, AppendReply, AppendRequest};
 
 /// What an item costs in a message besides its payload, rounded up.
 const ITEM_OVERHEAD_BYTES: usize = 128;
@@ -41,24 +41,62 @@ pub(super) trait Coalesce: Sized {
     fn pack(items: Vec<Self>) -> Self::Message;
 }
 
-/// The messages of a channel of items, in order. An item that is over the limits by itself travels alone.
-#[derive(Debug)]
-pub(super) struct Coalesced<T> {
-    items: mpsc::Receiver<T>,
-    /// Taken from the channel, and did not fit into the last message.
-    held: Option<T>,
+/// Where items come from.
+pub(super) trait Items {
+    /// Of what kind they are.
+    type Item: Coalesce;
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+
+    /// One that waits already.
+    fn try_recv(&mut self) -> Option<Self::Item>;
 }
 
-impl<T> Coalesced<T> {
-    pub(super) const fn new(items: mpsc::Receiver<T>) -> Self {
+impl<T: Coalesce> Items for mpsc::Receiver<T> {
+    type Item = T;
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Self::poll_recv(self, cx)
+    }
+
+    fn try_recv(&mut self) -> Option<T> {
+        Self::try_recv(self).ok()
+    }
+}
+
+impl Items for AppendReplies {
+    type Item = AppendReply;
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<AppendReply>> {
+        Pin::new(self).poll_next(cx)
+    }
+
+    fn try_recv(&mut self) -> Option<AppendReply> {
+        Self::try_recv(self)
+    }
+}
+
+/// The messages of items, in order. An item that is over the limits by itself travels alone.
+#[derive(Debug)]
+pub(super) struct Coalesced<Q: Items> {
+    items: Q,
+    /// Taken from the queue, and did not fit into the last message.
+    held: Option<Q::Item>,
+}
+
+impl<Q: Items> Coalesced<Q> {
+    pub(super) const fn new(items: Q) -> Self {
         Self { items, held: None }
     }
 }
 
-impl<T: Coalesce + Unpin> Stream for Coalesced<T> {
-    type Item = T::Message;
+impl<Q: Items + Unpin> Stream for Coalesced<Q>
+where
+    Q::Item: Unpin,
+{
+    type Item = <Q::Item as Coalesce>::Message;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T::Message>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let first = match this.held.take() {
             Some(held) => held,
@@ -69,7 +107,7 @@ impl<T: Coalesce + Unpin> Stream for Coalesced<T> {
         };
         let (mut elements, mut bytes) = first.cost();
         let mut group = vec![first];
-        while let Ok(next) = this.items.try_recv() {
+        while let Some(next) = this.items.try_recv() {
             let (more_elements, more_bytes) = next.cost();
             elements = elements.saturating_add(more_elements);
             bytes = bytes.saturating_add(more_bytes);
@@ -80,7 +118,7 @@ impl<T: Coalesce + Unpin> Stream for Coalesced<T> {
             }
             group.push(next);
         }
-        Poll::Ready(Some(T::pack(group)))
+        Poll::Ready(Some(Q::Item::pack(group)))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::{Line, answer, deliver, failed, line, opened, request};
+use super::{Line, answer, answers, failed, line, opened, request};
 use crate::codec::DecodeError;
 use crate::codec::sequencer::AppendMessage;
 use crate::error::RpcError;
@@ -18,14 +18,13 @@ use crate::grpc::connect::{InvalidAddress, connect_lazy};
 use crate::grpc::limits::ClientOptions;
 use crate::pb;
 use crate::sequencer::{
-    AppendOpen, AppendReply, AppendStream, EndRequest, SequencerCallError, SequencerError, SequencerTails, Sequencers,
+    AppendOpen, AppendReplies, AppendReply, AppendStream, EndRequest, SequencerCallError, SequencerError,
+    SequencerTails, Sequencers,
 };
 use pb::sequencer_service_client::SequencerServiceClient;
 
 /// Append requests that wait for the connection. The appender bounds their bytes.
 const APPENDS_QUEUED: usize = 256;
-/// Answers that wait for the appender.
-const APPEND_REPLIES_QUEUED: usize = 256;
 
 /// A node's [`Sequencers`] behind gRPC. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
@@ -76,18 +75,12 @@ impl Sequencers for GrpcSequencers {
             };
             let opening = timeout(self.options.open_timeout, opening).await;
             let (opened, inbound) = opening.map_err(|_| RpcError::DeadlinePassed)??;
-            let (caller, replies) = mpsc::channel(APPEND_REPLIES_QUEUED);
-            deliver(
-                inbound,
-                caller,
-                |response| match response.try_into()? {
-                    AppendMessage::Reply(reply) => Ok([reply]),
-                    AppendMessage::Opened(_) => Err(DecodeError::Unexpected { field: "AppendResponse.opened" }),
-                },
-                |_| None,
-                sending,
-            );
-            Ok(AppendStream { opened, requests, replies })
+            // An append waits for its answer: a task in between would make it wait for one more turn of the runtime.
+            let replies = answers(inbound, sending, |response| match response.try_into()? {
+                AppendMessage::Reply(reply) => Ok(reply),
+                AppendMessage::Opened(_) => Err(DecodeError::Unexpected { field: "AppendResponse.opened" }),
+            });
+            Ok(AppendStream { opened, requests, replies: AppendReplies::of_connection(replies) })
         })
     }
 

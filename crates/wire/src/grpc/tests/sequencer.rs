@@ -26,7 +26,7 @@ impl Sequencers for Fake {
             let (requests, taken) = mpsc::channel(4);
             let (answers, replies) = mpsc::channel(4);
             self.appends.try_send((open, taken, answers)).expect("room for a few streams");
-            AppendStream { opened, requests, replies }
+            AppendStream { opened, requests, replies: replies.into() }
         });
         Box::pin(std::future::ready(stream))
     }
