@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Waits for a deadline. One that moves to a later time costs nothing until its earlier time has come: a timer for each append
-/// would take the runtime's lock of timers, and often wake another thread to look at the clock sooner.
+/// One timer, as long as this lives. To put it off costs nothing; a new one for each append would have to be put in front of
+/// whatever the runtime waits for, and often wake another thread for that.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -18,16 +18,10 @@ impl Alarm {
     /// Safe: the next call has its own deadline.
     pub(super) async fn at(&mut self, deadline: Instant) {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() > deadline {
+        if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }
-        loop {
-            sleep.as_mut().await;
-            if sleep.deadline() >= deadline {
-                return;
-            }
-            sleep.as_mut().reset(deadline);
-        }
+        sleep.as_mut().await;
     }
 }
 
