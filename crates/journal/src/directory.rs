@@ -14,7 +14,8 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::frame::{BLOCK_BYTES, Blocks};
+use crate::blocks::Blocks;
+use crate::frame::BLOCK_BYTES;
 use crate::pace::Pace;
 
 /// Where groups have so many bytes on average, files are not filled with zeros: the disk is busy with the groups, and what an
@@ -167,7 +168,7 @@ impl RealDirectory {
     fn takes_direct_writes(&self) -> bool {
         const PROBE: &str = "probe.tmp";
         let mut block = Blocks::with_capacity(BLOCK_BYTES);
-        block.put(&[0; BLOCK_BYTES]);
+        block.put_zeros(BLOCK_BYTES);
         let created = self.create(PROBE, BLOCK_BYTES as u64, Fill::ZEROS, &Pace::unlimited());
         let written = created.and_then(|()| self.open(PROBE)).and_then(|file| file.write(&block, 0));
         // Left behind, it is removed by whoever opens the journal.
@@ -193,7 +194,7 @@ impl RealDirectory {
             Fill::Zeros { at_once } => at_once.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES),
         };
         let mut zeros = Blocks::with_capacity(at_once);
-        zeros.put(&vec![0; at_once]);
+        zeros.put_zeros(at_once);
         let mut at = 0;
         while at < bytes {
             let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(at_once);

@@ -9,6 +9,8 @@
 //! know the salt can make bytes that look like one. That of its header covers the same, length and sequence number, so that
 //! what only looks like a header is not read any further.
 
+use crate::blocks::Blocks;
+
 /// Frames begin at multiples of this: the unit of direct writes, and at most what one write of a disk leaves whole.
 pub const BLOCK_BYTES: usize = 4096;
 /// The same, in files.
@@ -20,7 +22,7 @@ const FILE_MAGIC: [u8; 8] = *b"bifrostj";
 const VERSION: u32 = 1;
 const FILE_HEADER_BYTES: usize = 36;
 const FRAME_MAGIC: [u8; 4] = *b"frme";
-const FRAME_HEADER_BYTES: usize = 24;
+pub(crate) const FRAME_HEADER_BYTES: usize = 24;
 /// Bytes of a frame in front of its group.
 pub const FRAME_HEADER: u64 = FRAME_HEADER_BYTES as u64;
 /// What the checksum of a header covers of it.
@@ -125,6 +127,19 @@ pub const fn frame_bytes(length: usize) -> usize {
     (FRAME_HEADER_BYTES + length).next_multiple_of(BLOCK_BYTES)
 }
 
+/// The header of the frame of a group. One that is too long is not taken.
+pub(crate) fn encode_frame_header(file: FileId, at: u64, sequence: u64, group: &[u8]) -> [u8; FRAME_HEADER_BYTES] {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    header[..4].copy_from_slice(&FRAME_MAGIC);
+    header[12..16].copy_from_slice(&u32::try_from(group.len()).unwrap_or(u32::MAX).to_le_bytes());
+    header[16..].copy_from_slice(&sequence.to_le_bytes());
+    let crc = checksum(file, at, header.get(HEADER_COVERED).unwrap_or_default());
+    header[8..12].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c_append(checksum(file, at, header.get(8..).unwrap_or_default()), group);
+    header[4..8].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
 fn checksum(file: FileId, at: u64, covered: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&file.salt.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &file.number.to_le_bytes());
@@ -147,110 +162,5 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
-    }
-}
-
-/// Memory that a disk can take from directly: it begins at a multiple of [`BLOCK_BYTES`].
-#[derive(Debug, Default)]
-pub struct Blocks {
-    /// The blocks are what is behind `start`.
-    memory: Vec<u8>,
-    start: usize,
-}
-
-impl Blocks {
-    /// Empty, with room for so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        let mut blocks = Self::default();
-        blocks.reserve(bytes);
-        blocks
-    }
-
-    /// What was put.
-    pub fn bytes(&self) -> &[u8] {
-        self.memory.get(self.start..).unwrap_or_default()
-    }
-
-    /// Bytes that were put.
-    pub fn len(&self) -> usize {
-        self.memory.len() - self.start
-    }
-
-    /// Whether nothing was put.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes of memory that it holds.
-    #[cfg(test)]
-    pub(crate) const fn capacity(&self) -> usize {
-        self.memory.capacity()
-    }
-
-    /// Adds bytes.
-    pub fn put(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        self.memory.extend_from_slice(bytes);
-    }
-
-    /// Fills the last block with zeros.
-    pub(crate) fn pad(&mut self) {
-        let bytes = self.len().next_multiple_of(BLOCK_BYTES);
-        self.reserve(bytes - self.len());
-        self.memory.resize(self.start + bytes, 0);
-    }
-
-    /// Forgets what was put; keeps at most `keep_bytes` of the memory.
-    pub(crate) fn clear(&mut self, keep_bytes: usize) {
-        if self.memory.capacity() > keep_bytes.saturating_add(BLOCK_BYTES) {
-            *self = Self::default();
-        }
-        self.memory.truncate(self.start);
-    }
-
-    /// Begins a frame; what is put next is its group.
-    pub(crate) fn begin_frame(&mut self) {
-        self.put(&[0; FRAME_HEADER_BYTES]);
-    }
-
-    /// Bytes of the group so far.
-    pub(crate) fn group_bytes(&self) -> usize {
-        self.len().saturating_sub(FRAME_HEADER_BYTES)
-    }
-
-    /// Ends the frame for its place.
-    pub(crate) fn end_frame(&mut self, file: FileId, at: u64, sequence: u64) {
-        let end = FRAME_HEADER_BYTES + self.group_bytes();
-        let length = u32::try_from(self.group_bytes()).unwrap_or(u32::MAX);
-        let start = self.start;
-        if let Some(frame) = self.memory.get_mut(start..start + end)
-            && let Some(header) = frame.first_chunk_mut::<FRAME_HEADER_BYTES>()
-        {
-            header[..4].copy_from_slice(&FRAME_MAGIC);
-            header[12..16].copy_from_slice(&length.to_le_bytes());
-            header[16..].copy_from_slice(&sequence.to_le_bytes());
-            let crc = checksum(file, at, header.get(HEADER_COVERED).unwrap_or_default());
-            header[8..12].copy_from_slice(&crc.to_le_bytes());
-            let crc = checksum(file, at, frame.get(8..).unwrap_or_default());
-            if let Some(place) = frame.get_mut(4..8) {
-                place.copy_from_slice(&crc.to_le_bytes());
-            }
-        }
-        self.pad();
-    }
-
-    /// Moves what was put if it has to grow: the start of a longer piece of memory lies elsewhere within its block.
-    fn reserve(&mut self, more: usize) {
-        let needed = self.len().saturating_add(more);
-        if self.memory.capacity() - self.start >= needed && self.memory.capacity() > 0 {
-            return;
-        }
-        let capacity = needed.max(self.len().saturating_mul(2)).next_multiple_of(BLOCK_BYTES);
-        let mut memory: Vec<u8> = Vec::with_capacity(capacity.saturating_add(BLOCK_BYTES));
-        // Never more than the slack; where alignment cannot be told, direct writes fail and plain ones do not care.
-        let start = memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        memory.resize(start, 0);
-        memory.extend_from_slice(self.bytes());
-        (self.memory, self.start) = (memory, start);
     }
 }

@@ -6,15 +6,16 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use crate::blocks::Blocks;
 use crate::directory::{Directory, Fill, JournalFile};
 use crate::error::{JournalError, OpenError};
-use crate::frame::{BLOCK, Blocks, FRAME_HEADER, FileId, GROUP_BYTES_MAX, frame_bytes};
+use crate::frame::{BLOCK, FRAME_HEADER, FileId, GROUP_BYTES_MAX, frame_bytes};
 use crate::helper::{Done, Full, Helper, Prepared, Work};
 use crate::pace::Pace;
 use crate::recovery::{Found, Position, Replay, ScanError, Scanned, scan};
 
 /// Memory that is kept between groups: at least, and at most.
-const BUFFER_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
+const BUFFER_BYTES: RangeInclusive<usize> = 2 << 20..=16 << 20;
 /// Memory for so many average groups is kept. It would have to grow again, from one piece of memory to the next.
 const BUFFER_GROUPS: u64 = 8;
 /// So many groups the average is about.
@@ -369,7 +370,7 @@ impl<D: Directory> Journal<D> {
 
     /// Bytes of memory that are kept for the next group.
     #[cfg(test)]
-    pub(crate) const fn buffer_bytes(&self) -> usize {
+    pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 

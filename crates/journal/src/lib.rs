@@ -21,9 +21,11 @@
 //! was being written in a crash may be there or not, as a whole. A frame that cannot be read with good ones behind it is
 //! damage, and the journal does not open: it was acknowledged. The last frame alone cannot be told from a torn one.
 //!
-//! Reading order: [`frame`] (bytes), [`directory`] (what is needed of a file system), `recovery` (what a directory says),
+//! Reading order: [`frame`] (bytes), `blocks` (what is written at once), [`directory`] (what is needed of a file system), `recovery` (what a directory says),
 //! `pace` (how fast files are made), [`journal`], [`rocks`] (a database on top).
 
+mod aligned;
+mod blocks;
 pub mod directory;
 mod error;
 pub mod frame;
@@ -34,9 +36,10 @@ mod recovery;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 
+pub use blocks::Blocks;
 pub use directory::{Directory, RealDirectory};
 pub use error::{Damage, JournalError, OpenError};
-pub use frame::{BLOCK_BYTES, Blocks};
+pub use frame::BLOCK_BYTES;
 pub use journal::{Appended, Journal, JournalOptions, Salts};
 pub use pace::Pace;
 pub use recovery::{Position, Replay, Replayed, file_name, open_to_read, read_groups, remove_file};

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use crate::blocks::Blocks;
 use crate::directory::{Directory, JournalFile, ReadFile};
 use crate::error::Damage;
-use crate::frame::{self, BLOCK, BLOCK_BYTES, Blocks, FRAME_HEADER, FileId, FrameHeader, HeaderError};
+use crate::frame::{self, BLOCK, BLOCK_BYTES, FRAME_HEADER, FileId, FrameHeader, HeaderError};
 use crate::helper::Full;
 
 /// Read at once.

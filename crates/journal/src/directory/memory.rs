@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Directory, Fill, JournalFile, ReadFile};
-use crate::frame::{BLOCK, BLOCK_BYTES, Blocks};
+use crate::blocks::Blocks;
+use crate::frame::{BLOCK, BLOCK_BYTES};
 use crate::pace::Pace;
 
 type Block = [u8; BLOCK_BYTES];
