@@ -1,6 +1,5 @@
 //! The appender: a queue in front, a task behind, and a ticket for each append.
 
-mod alarm;
 mod driver;
 mod look;
 mod probe;

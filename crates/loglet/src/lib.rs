@@ -19,8 +19,9 @@
 //! Cores decide and drivers act: [`close::CloseLoglet`] is a plain struct of events and effects, and
 //! [`close_loglet`] runs it over log servers. The simulator and the tests run the same core.
 //!
-//! Reading order: [`quorum`], [`peers`], [`close`], [`tail`], [`settle`], [`read`], [`metrics`].
+//! Reading order: [`quorum`], [`peers`], [`alarm`], [`close`], [`tail`], [`settle`], [`read`], [`metrics`].
 
+pub mod alarm;
 pub mod close;
 pub mod metrics;
 pub mod peers;
@@ -34,6 +35,7 @@ mod fake;
 #[cfg(test)]
 mod script;
 
+pub use alarm::Alarm;
 pub use close::{Blocked, CloseError, CloseOptions, CloseProgress, Closed, close_loglet};
 pub use peers::{MemberError, Peers};
 pub use quorum::{Missing, Quorum, QuorumError};

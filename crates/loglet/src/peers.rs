@@ -1,6 +1,6 @@
 //! The members of a nodeset as something to call.
 
-use std::future::{Future, pending, ready};
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use bifrost_wire::RpcError;
 use bifrost_wire::log_server::{CallError, LogServer};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
-use tokio::time::Instant;
 
 /// Where the log servers are. The caller keeps it up to date; it is asked anew for every call.
 pub trait Peers: Send + Sync + std::fmt::Debug {
@@ -62,13 +61,5 @@ pub(crate) async fn call<T>(
     match tokio::time::timeout(deadline, answer).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(RpcError::DeadlinePassed.into()),
-    }
-}
-
-/// Sleeps until then, or for ever.
-pub(crate) async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => pending().await,
     }
 }

@@ -37,7 +37,8 @@ use tokio::time::Instant;
 pub use item::{Blocked, GapKind, Item, MissingDisk, ReadAdvice, ReadError, ReadProgress, Readable};
 pub use options::ReadOptions;
 
-use crate::peers::{Peers, sleep_until};
+use crate::alarm::Alarm;
+use crate::peers::Peers;
 use lane::{Part, PartKind, StreamId};
 use plan::{Delivery, Effect, Event, Open, ReadPlan};
 use streams::{Arrival, Streams};
@@ -70,6 +71,7 @@ pub struct LogletReader {
     ready: VecDeque<Result<Item, ReadError>>,
     effects: Vec<Effect>,
     opened: Instant,
+    alarm: Alarm,
     ended: bool,
 }
 
@@ -105,6 +107,7 @@ impl LogletReader {
             ready: VecDeque::new(),
             effects: Vec::new(),
             opened: Instant::now(),
+            alarm: Alarm::default(),
             ended: false,
         };
         reader.apply(Event::Readable(readable), None);
@@ -151,7 +154,7 @@ impl LogletReader {
 
     /// Waits for one event; changes nothing but what it takes.
     async fn wait(&mut self) -> Happened {
-        let Self { plan, streams, owner, opened, .. } = self;
+        let Self { plan, streams, owner, opened, alarm, .. } = self;
         let wake_at = plan.wake_at(opened.elapsed()).map(|at| *opened + at);
         tokio::select! {
             biased;
@@ -160,7 +163,7 @@ impl LogletReader {
             (stream, arrival) = streams.next(plan.wanted(), |stream| plan.is_watch(stream)) => {
                 Happened::Stream(stream, arrival)
             }
-            () = sleep_until(wake_at) => Happened::TimePassed,
+            () = alarm.at_any(wake_at) => Happened::TimePassed,
         }
     }
 

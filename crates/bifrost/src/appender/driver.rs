@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost_loglet::Alarm;
 use bifrost_types::limits::{LSN_RESERVE, STORE_MESSAGE_BYTES};
 use bifrost_types::plant::{self, Plant};
 use bifrost_types::{
@@ -22,7 +23,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::alarm::Alarm;
 use super::look::Look;
 use super::probe::Probe;
 use super::queue::{Attempt, GivenUp, Resolution};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost_loglet::Alarm;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::alarm::Alarm;
 use crate::log_state::LogState;
 
 /// How long a log may go without progress before its chain is read: the watch of it may hang at the same silent node.

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bifrost_loglet::Alarm;
 use bifrost_types::{Actor, LogletParams, Segment};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::alarm::Alarm;
 use crate::log_state::LogState;
 
 /// How long a log may go without progress before its sequencer is asked. The time doubles with each answer.

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Chunk, CloseError, CloseLoglet, CloseProgress, Closed, Effect, Event, ReadFailure};
+use crate::alarm::Alarm;
 use crate::metrics;
-use crate::peers::{MemberError, Peers, call, sleep_until};
+use crate::peers::{MemberError, Peers, call};
 
 /// How long a finder waits for single answers. Safety does not depend on it, nor does progress while enough members
 /// answer: nobody is waited for once the others suffice.
@@ -57,6 +58,7 @@ pub async fn close_loglet(
     let mut calls: FuturesUnordered<BoxFuture<'static, Event>> = FuturesUnordered::new();
     let mut effects = Vec::new();
     let mut retry_at = None;
+    let mut alarm = Alarm::default();
     let mut event = Event::RetryDue;
     loop {
         core.step(origin.elapsed(), event, &mut effects);
@@ -85,7 +87,7 @@ pub async fn close_loglet(
         event = tokio::select! {
             biased;
             Some(event) = calls.next() => event,
-            () = sleep_until(retry_at) => {
+            () = alarm.at_any(retry_at) => {
                 retry_at = None;
                 Event::RetryDue
             }

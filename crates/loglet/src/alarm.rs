@@ -1,13 +1,14 @@
-//! A deadline that moves with each append.
+//! A deadline that moves with each append, or with each part that is read.
 
+use std::future::pending;
 use std::pin::Pin;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One timer, as long as this lives. To put it off costs nothing; a new one for each append would have to be put in front of
-/// whatever the runtime waits for, and often wake another thread for that.
+/// One timer, as long as this lives. To put it off costs nothing; a new one each time would have to be put in front of whatever
+/// the runtime waits for, and often wake another thread for that.
 #[derive(Debug, Default)]
-pub(super) struct Alarm {
+pub struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -16,12 +17,23 @@ impl Alarm {
     ///
     /// # Cancel safety
     /// Safe: the next call has its own deadline.
-    pub(super) async fn at(&mut self, deadline: Instant) {
+    pub async fn at(&mut self, deadline: Instant) {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }
         sleep.as_mut().await;
+    }
+
+    /// The same; never without a deadline.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call has its own deadline.
+    pub async fn at_any(&mut self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => self.at(deadline).await,
+            None => pending().await,
+        }
     }
 }
 
