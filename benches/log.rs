@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bifrost::{Appender, Lsn, ReadOptions, Reader};
 use bifrost_benches::backend::{Backend, Stage};
-use bifrost_benches::canary;
+use bifrost_benches::canary::{self, BareGroup};
 use bifrost_benches::counters::{Counters, Sums};
 use bifrost_benches::process::Usage;
 use bifrost_benches::summary::{GROUP_BYTES, Row, Summary};
@@ -76,8 +76,8 @@ struct Cell {
     tail: Lsn,
     payload: Bytes,
     canary_before: Duration,
-    /// Times of a group of the same size in a bare file, after each run.
-    bare_groups: Vec<Duration>,
+    /// Of groups of the same size in a bare file, after each run.
+    bare_groups: Vec<BareGroup>,
     usage: Usage,
     sums_before: Sums,
     latencies: Latencies,
@@ -140,19 +140,17 @@ impl Cell {
         if let (Backend::Embedded, true) = (self.backend, appends) {
             // Taking turns: what the disk does differs from one second to the next.
             let bytes = counters.now().mean(&self.sums_before, GROUP_BYTES);
-            self.bare_groups.push(canary::bare_group(self.stage.directory(), bytes as usize)?);
+            self.bare_groups.push(BareGroup::measure(self.stage.directory(), bytes as usize)?);
         }
         Ok(took)
     }
 
     async fn finish(self, name: String, counters: &Counters) -> anyhow::Result<Row> {
         let sums_after = counters.now();
-        let Self { stage, appender, reader, mut bare_groups, usage, .. } = self;
+        let Self { stage, appender, reader, bare_groups, usage, .. } = self;
         drop((appender, reader));
         let canary_after = canary::median(stage.directory())?;
         stage.stop().await?;
-        bare_groups.sort_unstable();
-        let bare_group = bare_groups.get(bare_groups.len() / 2).copied();
         Ok(Row {
             cell: name,
             latencies: self.latencies,
@@ -160,7 +158,7 @@ impl Cell {
             took: self.took,
             canary_before: self.canary_before,
             canary_after,
-            bare_group,
+            bare_groups,
             usage,
             sums_before: self.sums_before,
             sums_after,

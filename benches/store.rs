@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `growing_file` | one write at the end of a file, and an fdatasync: the least that an ordinary log costs |
 //! | `journal` | the journal alone: files that were written before, past the page cache, with a checksum |
+//! | `growing_journal` | the same with nothing released: each of its files is new, and filled with zeros meanwhile |
 //! | `files` | what a log server does: files that were written before, and an index in RocksDB |
 //! | `rocksdb` | what it does with the other engine: a write batch with RocksDB's own log, synced |
 //! | `journaled_rocksdb` | a write batch behind a journal: what a metadata member does |
@@ -28,7 +29,7 @@ use futures_util::FutureExt;
 use rocksdb::{Options, WriteBatch};
 
 /// Records of a group, and bytes of each.
-const GROUPS: [(usize, usize); 4] = [(1, 1024), (256, 128), (256, 1024), (64, 16 << 10)];
+const GROUPS: [(usize, usize); 5] = [(1, 1024), (256, 128), (120, 1024), (256, 1024), (64, 16 << 10)];
 /// A log server stores batches, not records.
 const BATCH_BYTES: usize = 64 << 10;
 const FILE_BYTES: u64 = 64 << 20;
@@ -45,7 +46,8 @@ fn main() {
         measured.sample_size(30).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
         let payload = work::payload(records * bytes);
         growing_file(&mut measured, scratch.path(), &payload);
-        journal(&mut measured, scratch.path(), &payload);
+        journal(&mut measured, scratch.path(), &payload, true);
+        journal(&mut measured, scratch.path(), &payload, false);
         log_server(&mut measured, scratch.path(), Engine::Files, &payload, bytes);
         log_server(&mut measured, scratch.path(), Engine::RocksDb, &payload, bytes);
         journaled(&mut measured, scratch.path(), &payload);
@@ -62,16 +64,19 @@ fn growing_file(measured: &mut Measured<'_>, below: &Path, payload: &[u8]) {
     });
 }
 
-fn journal(measured: &mut Measured<'_>, below: &Path, payload: &[u8]) {
-    let path = below.join("journal");
+fn journal(measured: &mut Measured<'_>, below: &Path, payload: &[u8], releases: bool) {
+    let name = if releases { "journal" } else { "growing_journal" };
+    let path = below.join(name);
     let directory = RealDirectory::open(&path).expect("a directory");
     let opened = Journal::open(directory, &path, options(), Box::new(|| 1), Position::default(), &mut |_| Ok(()));
     let mut journal = opened.expect("it is new");
-    measured.bench_function(BenchmarkId::from_parameter("journal"), |bencher| {
+    measured.bench_function(BenchmarkId::from_parameter(name), |bencher| {
         bencher.iter(|| {
             let appended = journal.append(|blocks| blocks.put(payload)).expect("a disk");
-            // Nobody needs what is older, so that files are used again.
-            journal.release(appended.sequence - 1);
+            if releases {
+                // Nobody needs what is older, so that files are used again.
+                journal.release(appended.sequence - 1);
+            }
         });
     });
 }
@@ -91,7 +96,7 @@ fn log_server(measured: &mut Measured<'_>, below: &Path, engine: Engine, payload
             for at in (0..payload.len()).step_by(BATCH_BYTES) {
                 let bytes = payload.slice(at..payload.len().min(at + BATCH_BYTES));
                 let end = next.advance((bytes.len() / record_bytes) as u64).expect("in range");
-                let batch = PlacedBatch { first_offset: std::mem::replace(&mut next, end), end, bytes };
+                let batch = PlacedBatch::new(std::mem::replace(&mut next, end), end, bytes);
                 group.push(Change::Append { loglet, batch });
             }
             store.commit(group).now_or_never().expect("it waits for the disk only").expect("a disk");

@@ -1,12 +1,14 @@
 //! What the disk itself takes: the least that any acknowledged append can cost.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use bifrost_journal::directory::{Fill, JournalFile};
 use bifrost_journal::{BLOCK_BYTES, Blocks, Directory, Pace, RealDirectory};
+use rustix::fs::OFlags;
 use tokio::time::Instant;
 
 use crate::work::Latencies;
@@ -36,25 +38,45 @@ pub fn median(directory: &Path) -> io::Result<Duration> {
     Ok(latencies.quantile(0.5))
 }
 
-/// The mean time of one write of so many bytes into a file that was written before, past the page cache, and an fdatasync,
-/// one after the other: a group commit with nothing around it. The file is removed.
-///
-/// # Errors
-/// When the file cannot be made or written.
-pub fn bare_group(directory: &Path, bytes: usize) -> io::Result<Duration> {
-    let path = directory.join("bare");
-    let files = RealDirectory::open(&path)?;
-    let mut group = Blocks::default();
-    group.put(&vec![0xb1; bytes.next_multiple_of(BLOCK_BYTES)]);
-    let step = group.bytes().len() as u64;
-    files.create("group", step * WRITES as u64, Fill::ZEROS, &Pace::unlimited())?;
-    let file = files.open("group")?;
-    let started = Instant::now();
-    for write in 0..WRITES as u64 {
-        file.write(&group, write * step)?;
-        file.sync()?;
+/// The mean times of one write of so many bytes into a file that was written before, past the page cache, and an fdatasync,
+/// one after the other: a group commit with nothing around it.
+#[derive(Debug, Clone, Copy)]
+pub struct BareGroup {
+    /// From ordinary memory, as programs do it.
+    pub ordinary: Duration,
+    /// From huge pages, as the journal does it.
+    pub huge_pages: Duration,
+}
+
+impl BareGroup {
+    /// Measures both. The file is removed.
+    ///
+    /// # Errors
+    /// When the file cannot be made or written.
+    pub fn measure(directory: &Path, bytes: usize) -> io::Result<Self> {
+        let path = directory.join("bare");
+        let files = RealDirectory::open(&path)?;
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        files.create("group", (bytes * WRITES) as u64, Fill::ZEROS, &Pace::unlimited())?;
+        let mut blocks = Blocks::default();
+        blocks.put(&vec![0xb1; bytes]);
+        let file = files.open("group")?;
+        let huge_pages = mean(bytes, |at| file.write(&blocks, at).and_then(|()| file.sync()))?;
+        let memory = vec![0xb1; bytes + BLOCK_BYTES];
+        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let group = memory.get(start..start + bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = if files.is_direct() { OFlags::DIRECT } else { OFlags::empty() };
+        let file = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path.join("group"))?;
+        let ordinary = mean(bytes, |at| file.write_all_at(group, at).and_then(|()| file.sync_data()))?;
+        std::fs::remove_dir_all(&path)?;
+        Ok(Self { ordinary, huge_pages })
     }
-    let took = started.elapsed();
-    std::fs::remove_dir_all(&path)?;
-    Ok(took / WRITES as u32)
+}
+
+fn mean(step: usize, write: impl Fn(u64) -> io::Result<()>) -> io::Result<Duration> {
+    let started = Instant::now();
+    for at in 0..WRITES {
+        write((at * step) as u64)?;
+    }
+    Ok(started.elapsed() / WRITES as u32)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::canary::BareGroup;
 use crate::counters::Sums;
 use crate::process::Usage;
 use crate::work::Latencies;
@@ -22,8 +23,8 @@ pub struct Row {
     pub canary_before: Duration,
     /// The canary's median after the cell.
     pub canary_after: Duration,
-    /// The median of the mean times of groups of the same size in a bare file, taken between runs; for one copy only.
-    pub bare_group: Option<Duration>,
+    /// Of groups of the same size in a bare file, taken between runs; for one copy only.
+    pub bare_groups: Vec<BareGroup>,
     /// What the process took from the machine, servers included.
     pub usage: Usage,
     /// The product's metrics before the cell.
@@ -45,9 +46,11 @@ impl Row {
         self.sums_after.mean(&self.sums_before, GROUP_BYTES)
     }
 
-    /// The rate in bytes, of that of a bare file.
-    fn of_bare(&self) -> Option<f64> {
-        let bare = self.group_bytes() / self.bare_group?.as_secs_f64();
+    /// The rate in bytes, of that of a bare file with the median time of a group.
+    fn of_bare(&self, time: fn(&BareGroup) -> Duration) -> Option<f64> {
+        let mut times: Vec<Duration> = self.bare_groups.iter().map(time).collect();
+        times.sort_unstable();
+        let bare = self.group_bytes() / times.get(times.len() / 2)?.as_secs_f64();
         Some(self.grown(GROUP_BYTES) / self.took.as_secs_f64() / bare)
     }
 
@@ -82,13 +85,13 @@ const LEGEND: &str = "\
 us: microseconds. canary: median of 4 KiB write + fdatasync before and after the cell. ratio: p50 / mean of both.
 Per record, all servers and the client together: cpu us, context switches, store messages from the sequencer.
 group: batches per fsync. commit us: mean time of one write and fsync of a log server.
-of bare: bytes per second, of those of a bare preallocated file with groups of the same size.";
+of bare: bytes per second, of those of a bare preallocated file with groups of the same size; from ordinary memory, huge pages.";
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<40} {:>8} {:>8} {:>9} {:>11} {:>6} {:>7} {:>8} {:>8} {:>6} {:>9} {:>7}",
+            "{:<40} {:>8} {:>8} {:>9} {:>11} {:>6} {:>7} {:>8} {:>8} {:>6} {:>9} {:>9}",
             "cell",
             "p50 us",
             "p99 us",
@@ -116,9 +119,11 @@ impl fmt::Display for Summary {
                     format!("{ratio:.2}"),
                 )
             };
+            let of_bare = row.of_bare(|bare| bare.ordinary).zip(row.of_bare(|bare| bare.huge_pages));
+            let of_bare = of_bare.map_or_else(|| "-".to_owned(), |(ordinary, huge)| format!("{ordinary:.2} {huge:.2}"));
             writeln!(
                 f,
-                "{:<40} {:>8} {:>8} {:>9.0} {:>11} {:>6} {:>7.1} {:>8.2} {:>8.2} {:>6.1} {:>9.0} {:>7}",
+                "{:<40} {:>8} {:>8} {:>9.0} {:>11} {:>6} {:>7.1} {:>8.2} {:>8.2} {:>6.1} {:>9.0} {:>9}",
                 row.cell,
                 p50,
                 p99,
@@ -130,7 +135,7 @@ impl fmt::Display for Summary {
                 row.per_record(row.grown("bifrost_sequencer_store_messages_total")),
                 row.sums_after.mean(&row.sums_before, "bifrost_logserver_group_batches"),
                 row.sums_after.mean(&row.sums_before, "bifrost_logserver_commit_seconds") * 1e6,
-                row.of_bare().map_or_else(|| "-".to_owned(), |share| format!("{share:.2}")),
+                of_bare,
             )?;
         }
         f.write_str(LEGEND)

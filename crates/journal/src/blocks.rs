@@ -1,7 +1,10 @@
 //! What is written at once: whole blocks, most of the time one frame.
 
+use std::ops::Range;
+
 use crate::aligned::Aligned;
 use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileId, encode_frame_header};
+use crate::sum::Sum;
 
 /// Memory that a disk can take from directly: it begins at a multiple of [`BLOCK_BYTES`].
 #[derive(Debug, Default)]
@@ -9,12 +12,14 @@ pub struct Blocks {
     memory: Aligned,
     /// Of it so much was put.
     len: usize,
+    /// What of a group came with its checksum, by places in it, in order.
+    summed: Vec<(Range<usize>, Sum)>,
 }
 
 impl Blocks {
     /// Empty, with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { memory: Aligned::zeroed(bytes), len: 0 }
+        Self { memory: Aligned::zeroed(bytes), ..Self::default() }
     }
 
     /// What was put.
@@ -42,6 +47,14 @@ impl Blocks {
         self.grow(bytes.len()).copy_from_slice(bytes);
     }
 
+    /// Adds bytes of which the checksum is known: that of a frame is made without another look at them. If it is not theirs,
+    /// the frame is one that cannot be read.
+    pub fn put_summed(&mut self, bytes: &[u8], sum: Sum) {
+        let start = self.group_bytes();
+        self.put(bytes);
+        self.summed.push((start..self.group_bytes(), sum));
+    }
+
     /// Adds zeros.
     pub(crate) fn put_zeros(&mut self, bytes: usize) {
         self.grow(bytes).fill(0);
@@ -58,9 +71,10 @@ impl Blocks {
             self.memory = Aligned::default();
         }
         self.len = 0;
+        self.summed.clear();
     }
 
-    /// Begins a frame; what is put next is its group.
+    /// Begins a frame in empty blocks; what is put next is its group.
     pub(crate) fn begin_frame(&mut self) {
         self.put(&[0; FRAME_HEADER_BYTES]);
     }
@@ -75,7 +89,15 @@ impl Blocks {
         if let Some((header, group)) =
             self.memory.get_mut(..self.len).and_then(|frame| frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>())
         {
-            *header = encode_frame_header(file, at, sequence, group);
+            *header = encode_frame_header(file, at, sequence, group.len(), |before| {
+                let append = |crc, range| crc32c::crc32c_append(crc, group.get(range).unwrap_or_default());
+                let (mut crc, mut end) = (before, 0);
+                for (range, sum) in &self.summed {
+                    crc = sum.behind(append(crc, end..range.start));
+                    end = range.end;
+                }
+                append(crc, end..group.len())
+            });
         }
         self.pad();
     }

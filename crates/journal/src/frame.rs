@@ -127,15 +127,22 @@ pub const fn frame_bytes(length: usize) -> usize {
     (FRAME_HEADER_BYTES + length).next_multiple_of(BLOCK_BYTES)
 }
 
-/// The header of the frame of a group. One that is too long is not taken.
-pub(crate) fn encode_frame_header(file: FileId, at: u64, sequence: u64, group: &[u8]) -> [u8; FRAME_HEADER_BYTES] {
+/// The header of the frame of a group of `length` bytes, [`GROUP_BYTES_MAX`] at most. `append` continues a crc32c with those of
+/// the group.
+pub(crate) fn encode_frame_header(
+    file: FileId,
+    at: u64,
+    sequence: u64,
+    length: usize,
+    append: impl FnOnce(u32) -> u32,
+) -> [u8; FRAME_HEADER_BYTES] {
     let mut header = [0; FRAME_HEADER_BYTES];
     header[..4].copy_from_slice(&FRAME_MAGIC);
-    header[12..16].copy_from_slice(&u32::try_from(group.len()).unwrap_or(u32::MAX).to_le_bytes());
+    header[12..16].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     header[16..].copy_from_slice(&sequence.to_le_bytes());
     let crc = checksum(file, at, header.get(HEADER_COVERED).unwrap_or_default());
     header[8..12].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc32c::crc32c_append(checksum(file, at, header.get(8..).unwrap_or_default()), group);
+    let crc = append(checksum(file, at, header.get(8..).unwrap_or_default()));
     header[4..8].copy_from_slice(&crc.to_le_bytes());
     header
 }

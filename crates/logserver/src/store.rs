@@ -23,6 +23,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
+use bifrost_journal::Sum;
 use bifrost_types::{LogletId, LogletOffset};
 use bytes::Bytes;
 use thiserror::Error;
@@ -41,6 +42,20 @@ pub struct PlacedBatch {
     pub end: LogletOffset,
     /// The encoded batch.
     pub bytes: Bytes,
+    sum: Sum,
+}
+
+impl PlacedBatch {
+    /// A batch in its place. Reads all of it once, for the checksum that every store of it needs.
+    pub fn new(first_offset: LogletOffset, end: LogletOffset, bytes: Bytes) -> Self {
+        let sum = Sum::of(&bytes);
+        Self { first_offset, end, bytes, sum }
+    }
+
+    /// The checksum of `bytes` when this was made.
+    pub const fn sum(&self) -> Sum {
+        self.sum
+    }
 }
 
 /// What a store found in a range.

@@ -20,7 +20,8 @@ pub(crate) fn check_disk(named: DiskId, actual: DiskId) -> Result<(), CopyError>
     if named == actual { Ok(()) } else { Err(CopyError::WrongDisk { actual }) }
 }
 
-/// Turns encoded batches into placed ones: structure, completeness and every record's checksum are checked (R2).
+/// Turns encoded batches into placed ones: structure, completeness and every record's checksum are checked (R2). The checksum
+/// that goes to the disk with a batch is made here, next to that and on the same core: the writer does not look at payloads.
 pub(crate) fn place(first_offset: LogletOffset, batches: Vec<Bytes>) -> Result<Vec<PlacedBatch>, CopyError> {
     let mut at = first_offset;
     let mut placed = Vec::with_capacity(batches.len());
@@ -31,7 +32,7 @@ pub(crate) fn place(first_offset: LogletOffset, batches: Vec<Bytes>) -> Result<V
             return Err(bad);
         }
         let end = at.advance(u64::from(batch.header().records.get())).map_err(|_| CopyError::OutOfRange)?;
-        placed.push(PlacedBatch { first_offset: at, end, bytes: batch.into_bytes() });
+        placed.push(PlacedBatch::new(at, end, batch.into_bytes()));
         at = end;
     }
     Ok(placed)

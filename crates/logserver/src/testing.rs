@@ -64,11 +64,7 @@ pub(crate) fn placed(first_offset: u64, records: u64) -> PlacedBatch {
 }
 
 pub(crate) fn placed_with(first_offset: u64, records: u64, extra: &str) -> PlacedBatch {
-    PlacedBatch {
-        first_offset: at(first_offset),
-        end: at(first_offset + records),
-        bytes: batch_with(first_offset, records, extra),
-    }
+    PlacedBatch::new(at(first_offset), at(first_offset + records), batch_with(first_offset, records, extra))
 }
 
 pub(crate) fn store_request(of: LogletId, committed_tail: u64, first_offset: u64, records: &[u64]) -> StoreRequest {

@@ -98,7 +98,7 @@ fn a_rotten_record_behind_an_intact_frame_is_missing() {
     for byte in 0..good.bytes.len() {
         let mut bytes = good.bytes.to_vec();
         bytes[byte] ^= 0x40;
-        let rotten = Stored::Batch(PlacedBatch { bytes: bytes.into(), ..good.clone() });
+        let rotten = Stored::Batch(PlacedBatch::new(good.first_offset, good.end, bytes.into()));
         let out = parts(&mut cursor(1, None), &state(3, 3), chunk(&[rotten], 3));
         assert_eq!(out, vec![missing(1, 3, true)], "byte {byte}");
     }

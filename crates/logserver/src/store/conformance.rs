@@ -92,7 +92,7 @@ fn large(first_offset: u64) -> PlacedBatch {
     let payloads: Vec<Record> = (0..LARGE_RECORDS).map(|_| Record::new(vec![first_offset as u8; 16 << 10])).collect();
     let writer = WriterId::new(NonZeroU128::MIN);
     let bytes = batch::encode(writer, Sequence::FIRST, 0, &payloads).expect("small records");
-    PlacedBatch { first_offset: at(first_offset), end: at(first_offset + LARGE_RECORDS), bytes }
+    PlacedBatch::new(at(first_offset), at(first_offset + LARGE_RECORDS), bytes)
 }
 
 /// First offset and records of each batch below `until`.
@@ -114,7 +114,7 @@ fn placed(first_offset: u64, records: u64) -> PlacedBatch {
     let payloads: Vec<Record> = (0..records).map(|index| Record::new(format!("{first_offset}+{index}"))).collect();
     let writer = WriterId::new(NonZeroU128::MIN);
     let bytes = batch::encode(writer, Sequence::FIRST, 0, &payloads).expect("small records");
-    PlacedBatch { first_offset: at(first_offset), end: at(first_offset + records), bytes }
+    PlacedBatch::new(at(first_offset), at(first_offset + records), bytes)
 }
 
 fn group(changes: impl IntoIterator<Item = Change>) -> Group {

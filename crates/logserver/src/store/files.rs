@@ -30,7 +30,7 @@ use std::path::Path;
 
 use bifrost_journal::directory::ReadFile;
 use bifrost_journal::{
-    Appended, Blocks, Directory, Journal, JournalError, JournalOptions, OpenError, Position, Replayed, Salts,
+    Appended, Blocks, Directory, Journal, JournalError, JournalOptions, OpenError, Position, Replayed, Salts, Sum,
     read_groups, remove_file,
 };
 use bifrost_types::{LogletId, LogletOffset};
@@ -121,6 +121,10 @@ impl Sink for GroupBytes<'_> {
         self.blocks.put(bytes);
     }
 
+    fn put_summed(&mut self, bytes: &[u8], sum: Sum) {
+        self.blocks.put_summed(bytes, sum);
+    }
+
     fn len(&self) -> u64 {
         (self.blocks.len() - self.start) as u64
     }
@@ -200,21 +204,21 @@ impl<D: Directory, I: Index> FileStore<D, I> {
     }
 
     /// A change as it is written.
-    fn entry<'a>(&self, change: &'a Change, staged: &Staged) -> Result<(Entry, &'a [u8]), StoreError> {
+    fn entry<'a>(&self, change: &'a Change, staged: &Staged) -> Result<(Entry, Option<&'a PlacedBatch>), StoreError> {
         Ok(match change {
             Change::Append { loglet, batch } => {
-                let place = Place::new(*loglet, batch.first_offset, batch.end, &batch.bytes);
-                (Entry::Batch(place.map_err(|cause| StoreError::Corrupt { cause })?), &batch.bytes)
+                let place = Place::new(*loglet, batch).map_err(|cause| StoreError::Corrupt { cause })?;
+                (Entry::Batch(place), Some(batch))
             }
             Change::Put { loglet, state } => {
                 let key = loglet_key(*loglet);
-                (Entry::State { key, value: encode_state(&key, state) }, &[])
+                (Entry::State { key, value: encode_state(&key, state) }, None)
             }
             Change::DropBelow { loglet, offset } => {
                 let offset = self.lowest_kept(*loglet, *offset, staged.get(loglet))?;
-                (Entry::DropBelow { loglet: *loglet, offset }, &[])
+                (Entry::DropBelow { loglet: *loglet, offset }, None)
             }
-            Change::DropFrom { loglet, offset } => (Entry::DropFrom { loglet: *loglet, offset: *offset }, &[]),
+            Change::DropFrom { loglet, offset } => (Entry::DropFrom { loglet: *loglet, offset: *offset }, None),
         })
     }
 
@@ -232,7 +236,11 @@ impl<D: Directory, I: Index> FileStore<D, I> {
     }
 
     /// Makes entries durable and then visible; with the bytes that were written for them.
-    fn append(&self, writer: &mut Writer<D>, mut entries: Vec<(Entry, &[u8])>) -> Result<(Wants, u64), StoreError> {
+    fn append(
+        &self,
+        writer: &mut Writer<D>,
+        mut entries: Vec<(Entry, Option<&PlacedBatch>)>,
+    ) -> Result<(Wants, u64), StoreError> {
         match writer.stopped {
             None => {}
             Some(Stopped::Full) => return Err(StoreError::Full),
@@ -241,7 +249,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         let appended = writer.journal.append(|blocks| {
             let start = blocks.len();
             let mut out = GroupBytes { blocks, start };
-            entries.iter_mut().for_each(|(entry, bytes)| entry.encode(bytes, &mut out));
+            entries.iter_mut().for_each(|(entry, batch)| entry.encode(*batch, &mut out));
         });
         let Appended { sequence, file, at, written, begins_file } = appended.map_err(refused)?;
         let zeroed = writer.journal.zeroed();
@@ -353,9 +361,12 @@ impl<D: Directory, I: Index> FileStore<D, I> {
             for (place, batch) in found {
                 seen = seen.saturating_add(u64::from(place.length));
                 loglets.insert(place.loglet);
-                if spot_of(&self.index, &place).map_err(Some)? == Some(place.spot) {
-                    bytes += batch.len();
-                    moving.push((place, Bytes::copy_from_slice(batch)));
+                if spot_of(&self.index, &place).map_err(Some)? == Some(place.spot)
+                    // One that rotted stays where another copy finds it missing.
+                    && let Some(batch) = place.batch(Bytes::copy_from_slice(batch))
+                {
+                    bytes += batch.bytes.len();
+                    moving.push((place, batch));
                 }
             }
             let mut worked = group.bytes.len();
@@ -390,14 +401,13 @@ impl<D: Directory, I: Index> FileStore<D, I> {
         writer.write(pages).map(|()| true)
     }
 
-    fn move_batches(&self, moving: &mut Vec<(Place, Bytes)>) -> Result<(), StoreError> {
+    fn move_batches(&self, moving: &mut Vec<(Place, PlacedBatch)>) -> Result<(), StoreError> {
         let moving = std::mem::take(moving);
         let mut writer = self.writer.lock();
         let mut entries = Vec::with_capacity(moving.len());
         for (place, batch) in &moving {
-            // One that rotted stays where another copy finds it missing.
-            if place.is(batch) && spot_of(&self.index, place)? == Some(place.spot) {
-                entries.push((Entry::Batch(*place), batch.as_ref()));
+            if spot_of(&self.index, place)? == Some(place.spot) {
+                entries.push((Entry::Batch(*place), Some(batch)));
             }
         }
         if entries.is_empty() {
@@ -483,13 +493,10 @@ impl<D: Directory, I: Index> FileStore<D, I> {
 fn cut(place: &Place, start: u64, bytes: &Bytes) -> Stored {
     let from = usize::try_from(place.spot.at - start).unwrap_or(usize::MAX);
     let until = from.saturating_add(place.length as usize);
-    match bytes.get(from..until) {
-        Some(found) if place.is(found) => Stored::Batch(PlacedBatch {
-            first_offset: place.first_offset,
-            end: place.end,
-            bytes: bytes.slice(from..until),
-        }),
-        Some(_) | None => Stored::Damaged { first_offset: place.first_offset, end: place.end },
+    let found = (until <= bytes.len()).then(|| bytes.slice(from..until));
+    match found.and_then(|found| place.batch(found)) {
+        Some(batch) => Stored::Batch(batch),
+        None => Stored::Damaged { first_offset: place.first_offset, end: place.end },
     }
 }
 

@@ -8,6 +8,7 @@ mod tests;
 
 use std::num::NonZeroU32;
 
+use bifrost_journal::Sum;
 use bifrost_types::{Generation, LogId, LogletId, LogletOffset, NodeGeneration, NodeId, OpId, SegmentIndex};
 use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
@@ -115,7 +116,7 @@ pub fn encode_batch(key: &[u8], batch: &PlacedBatch, value: &mut Vec<u8>) -> Res
     value.put_bytes(0, 3);
     value.put_u32_le(records.get());
     let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
-    value.put_u32_le(crc32c::crc32c_append(crc, &batch.bytes));
+    value.put_u32_le(batch.sum().behind(crc));
     value.extend_from_slice(&batch.bytes);
     Ok(())
 }
@@ -128,10 +129,10 @@ pub fn decode_batch(key: &[u8], value: &[u8]) -> Result<PlacedBatch, FormatError
     let (_, first_offset) = decode_batch_key(key)?;
     let (frame, batch) = value.split_at_checked(FRAME_BYTES).ok_or(FormatError::Length)?;
     let (covered, mut crc) = frame.split_at(FRAME_CRC_AT);
-    let actual = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(key), covered), batch);
+    let sum = Sum::of(batch);
     let mut fields = covered;
     let version = fields.get_u8();
-    if actual != crc.get_u32_le() {
+    if sum.behind(crc32c::crc32c_append(crc32c::crc32c(key), covered)) != crc.get_u32_le() {
         return Err(FormatError::Checksum);
     }
     if version != BATCH_VERSION {
@@ -140,7 +141,7 @@ pub fn decode_batch(key: &[u8], value: &[u8]) -> Result<PlacedBatch, FormatError
     fields.advance(3);
     let records = NonZeroU32::new(fields.get_u32_le()).ok_or(FormatError::Field)?;
     let end = first_offset.advance(u64::from(records.get())).map_err(|_| FormatError::Field)?;
-    Ok(PlacedBatch { first_offset, end, bytes: Bytes::copy_from_slice(batch) })
+    Ok(PlacedBatch { first_offset, end, bytes: Bytes::copy_from_slice(batch), sum })
 }
 
 /// The value of a loglet's state.

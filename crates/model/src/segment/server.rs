@@ -50,7 +50,7 @@ pub(crate) fn record_at(records: &Records, offset: LogletOffset) -> u8 {
 
 /// One record at its offset.
 pub(crate) fn placed(offset: LogletOffset, record: u8) -> PlacedBatch {
-    PlacedBatch { first_offset: offset, end: at(offset.get() + 1), bytes: batch(record) }
+    PlacedBatch::new(offset, at(offset.get() + 1), batch(record))
 }
 
 /// A store under way, without what never differs.

@@ -60,7 +60,7 @@ fn at(offset: u64) -> LogletOffset {
 /// A group with one batch of one record, and the state that goes with it.
 fn group(offset: u64) -> Group {
     let bytes = Bytes::from(format!("record {offset}"));
-    let batch = PlacedBatch { first_offset: at(offset), end: at(offset + 1), bytes };
+    let batch = PlacedBatch::new(at(offset), at(offset + 1), bytes);
     let state = DurableState { local_tail: at(offset + 1), ..DurableState::EMPTY };
     let mut group = Group::default();
     group.push(Change::Append { loglet: loglet(), batch });
@@ -149,7 +149,7 @@ async fn write_and_trim(disk: &Disk) -> (usize, usize, usize) {
             let mut slow = Group::default();
             let loglet = LogletId::new(LogId::try_from(8).expect("non-zero"), SegmentIndex::new(0));
             let (first_offset, end) = (at(offset / 40), at(offset / 40 + 1));
-            let batch = PlacedBatch { first_offset, end, bytes: Bytes::from(format!("slow {offset}")) };
+            let batch = PlacedBatch::new(first_offset, end, Bytes::from(format!("slow {offset}")));
             slow.push(Change::Append { loglet, batch });
             slow.push(Change::Put { loglet, state: DurableState { local_tail: end, ..DurableState::EMPTY } });
             slow.push(Change::DropBelow { loglet: self::loglet(), offset: at(offset - 20) });

@@ -14,9 +14,11 @@ mod tests;
 
 use std::num::NonZeroU32;
 
+use bifrost_journal::Sum;
 use bifrost_types::{LogletId, LogletOffset};
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 
+use crate::store::PlacedBatch;
 use crate::store::format::{
     BATCH_KEY_BYTES, FormatError, LOGLET_KEY_BYTES, STATE_BYTES, batch_key, decode_batch_key, loglet_key,
 };
@@ -54,16 +56,12 @@ pub(super) struct Place {
 
 impl Place {
     /// Of a batch that is about to be written: its spot counts from the start of its group until that is settled.
-    pub(super) fn new(
-        loglet: LogletId,
-        first_offset: LogletOffset,
-        end: LogletOffset,
-        bytes: &[u8],
-    ) -> Result<Self, FormatError> {
+    pub(super) fn new(loglet: LogletId, batch: &PlacedBatch) -> Result<Self, FormatError> {
+        let PlacedBatch { first_offset, end, ref bytes, .. } = *batch;
         let records = end.distance_from(first_offset).and_then(|records| u32::try_from(records).ok());
         let records = records.and_then(NonZeroU32::new).ok_or(FormatError::Field)?;
         let length = u32::try_from(bytes.len()).map_err(|_| FormatError::Length)?;
-        let crc = checksum(&batch_key(loglet, first_offset), records, bytes);
+        let crc = checksum(&batch_key(loglet, first_offset), records, batch.sum());
         Ok(Self { loglet, first_offset, records, end, spot: Spot { file: 0, at: 0 }, length, crc })
     }
 
@@ -85,15 +83,15 @@ impl Place {
         value
     }
 
-    /// Whether these are the bytes of the batch.
-    pub(super) fn is(&self, bytes: &[u8]) -> bool {
-        checksum(&self.key(), self.records, bytes) == self.crc
+    /// The batch, if these are its bytes.
+    pub(super) fn batch(&self, bytes: Bytes) -> Option<PlacedBatch> {
+        let batch = PlacedBatch::new(self.first_offset, self.end, bytes);
+        (checksum(&self.key(), self.records, batch.sum()) == self.crc).then_some(batch)
     }
 }
 
-fn checksum(key: &[u8], records: NonZeroU32, bytes: &[u8]) -> u32 {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &records.get().to_le_bytes());
-    crc32c::crc32c_append(crc, bytes)
+fn checksum(key: &[u8], records: NonZeroU32, batch: Sum) -> u32 {
+    batch.behind(crc32c::crc32c_append(crc32c::crc32c(key), &records.get().to_le_bytes()))
 }
 
 impl BatchRow for Place {
@@ -151,17 +149,22 @@ pub(super) enum Entry {
 /// Where the bytes of a group go.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
+    /// With the checksum of the bytes.
+    fn put_summed(&mut self, bytes: &[u8], sum: Sum);
     /// Bytes of the group so far.
     fn len(&self) -> u64;
 }
 
 impl Entry {
-    /// Writes it, with the bytes of its batch, and notes where in the group those begin.
-    pub(super) fn encode(&mut self, bytes: &[u8], out: &mut impl Sink) {
+    /// Writes it, with its batch if it is one, and notes where in the group the bytes of that begin.
+    pub(super) fn encode(&mut self, batch: Option<&PlacedBatch>, out: &mut impl Sink) {
         match self {
             Self::Batch(place) => {
                 out.put(&[BATCH]);
-                encode_batch(place, bytes, out);
+                encode_place(place, out);
+                if let Some(batch) = batch {
+                    out.put_summed(&batch.bytes, batch.sum());
+                }
             }
             Self::State { key, value } => {
                 out.put(&[STATE]);
@@ -187,7 +190,7 @@ impl Entry {
     }
 }
 
-fn encode_batch(place: &mut Place, bytes: &[u8], out: &mut impl Sink) {
+fn encode_place(place: &mut Place, out: &mut impl Sink) {
     let mut header = [0; BATCH_HEADER_BYTES];
     let mut rest = &mut header[..];
     rest.put_slice(&place.key());
@@ -196,7 +199,6 @@ fn encode_batch(place: &mut Place, bytes: &[u8], out: &mut impl Sink) {
     rest.put_u32_le(place.length);
     out.put(&header);
     place.spot.at = out.len();
-    out.put(bytes);
 }
 
 fn encode_drop(loglet: LogletId, offset: LogletOffset, out: &mut impl Sink) {

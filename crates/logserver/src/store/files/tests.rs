@@ -43,11 +43,8 @@ fn of(number: u64) -> LogletId {
 
 /// A batch with some bytes behind it, so that few fit a file.
 fn long(first_offset: u64, records: u64, salt: u8) -> PlacedBatch {
-    let mut batch = placed(first_offset, records);
-    let mut bytes = batch.bytes.to_vec();
-    bytes.resize(bytes.len() + 3000, salt);
-    batch.bytes = bytes.into();
-    batch
+    let PlacedBatch { first_offset, end, bytes, .. } = placed(first_offset, records);
+    PlacedBatch::new(first_offset, end, [&bytes[..], &[salt; 3000]].concat().into())
 }
 
 #[derive(Debug, Clone)]

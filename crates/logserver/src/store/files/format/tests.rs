@@ -7,11 +7,16 @@ use crate::copy::DurableState;
 use crate::store::format::encode_state;
 use crate::testing::*;
 
-struct Bytes(Vec<u8>);
+struct Out(Vec<u8>);
 
-impl Sink for Bytes {
+impl Sink for Out {
     fn put(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
+    }
+
+    fn put_summed(&mut self, bytes: &[u8], sum: Sum) {
+        assert_eq!(sum, Sum::of(bytes));
+        self.put(bytes);
     }
 
     fn len(&self) -> u64 {
@@ -19,23 +24,23 @@ impl Sink for Bytes {
     }
 }
 
-/// One of each kind, with the bytes of its batch.
-fn entries() -> Vec<(Entry, Vec<u8>)> {
+/// One of each kind, with its batch.
+fn entries() -> Vec<(Entry, Option<PlacedBatch>)> {
     let batch = placed(10, 2);
-    let place = Place::new(loglet(7, 3), batch.first_offset, batch.end, &batch.bytes).unwrap();
+    let place = Place::new(loglet(7, 3), &batch).unwrap();
     let key = loglet_key(loglet(7, 3));
     let state = DurableState { local_tail: at(12), ..DurableState::EMPTY };
     vec![
-        (Entry::Batch(place), batch.bytes.to_vec()),
-        (Entry::State { key, value: encode_state(&key, &state) }, Vec::new()),
-        (Entry::DropBelow { loglet: loglet(7, 3), offset: at(4) }, Vec::new()),
-        (Entry::DropFrom { loglet: loglet(7, 3), offset: at(12) }, Vec::new()),
+        (Entry::Batch(place), Some(batch)),
+        (Entry::State { key, value: encode_state(&key, &state) }, None),
+        (Entry::DropBelow { loglet: loglet(7, 3), offset: at(4) }, None),
+        (Entry::DropFrom { loglet: loglet(7, 3), offset: at(12) }, None),
     ]
 }
 
-fn encoded(entries: &mut [(Entry, Vec<u8>)]) -> Vec<u8> {
-    let mut out = Bytes(Vec::new());
-    entries.iter_mut().for_each(|(entry, bytes)| entry.encode(bytes, &mut out));
+fn encoded(entries: &mut [(Entry, Option<PlacedBatch>)]) -> Vec<u8> {
+    let mut out = Out(Vec::new());
+    entries.iter_mut().for_each(|(entry, batch)| entry.encode(batch.as_ref(), &mut out));
     out.0
 }
 
@@ -47,15 +52,18 @@ fn the_bytes_of_a_group_and_of_rows_are_pinned() {
     entries.iter_mut().for_each(|(entry, _)| entry.settle(spot));
     let mut decoded = Vec::new();
     decode_group(&group, spot, |entry, bytes| {
-        decoded.push((entry, bytes.to_vec()));
+        let batch = match &entry {
+            Entry::Batch(place) => place.batch(Bytes::copy_from_slice(bytes)),
+            _ => None,
+        };
+        decoded.push((entry, batch));
         Ok(())
     })
     .unwrap();
     assert_eq!(decoded, entries);
-    let Some((Entry::Batch(place), batch)) = entries.into_iter().next() else { unreachable!("it is the first") };
-    assert!(place.is(&batch));
+    let Some((Entry::Batch(place), Some(batch))) = entries.into_iter().next() else { unreachable!("it is the first") };
     assert_eq!(Place::decode(&place.key(), &place.value()), Ok(place));
-    let span = Span { first: at(10), end: at(12), bytes: batch.len() as u64 };
+    let span = Span { first: at(10), end: at(12), bytes: batch.bytes.len() as u64 };
     assert_eq!(Span::decode(&span.value()), Ok(span));
     let span_key = Span::key(loglet(7, 3), 5);
     assert_eq!(Span::file(&span_key), Ok(5));
@@ -104,12 +112,13 @@ proptest! {
     #[test]
     fn a_batch_with_a_flipped_bit_or_in_another_place_is_none(bit in 0..100_usize, offset in 1..100_u64) {
         let batch = placed(10, 2);
-        let place = Place::new(loglet(7, 3), batch.first_offset, batch.end, &batch.bytes).unwrap();
+        let place = Place::new(loglet(7, 3), &batch).unwrap();
         let mut flipped = batch.bytes.to_vec();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(!place.is(&flipped));
-        prop_assert_eq!(Place { first_offset: at(offset), ..place }.is(&batch.bytes), offset == 10);
+        prop_assert_eq!(place.batch(flipped.into()), None);
+        let elsewhere = Place { first_offset: at(offset), ..place };
+        prop_assert_eq!(elsewhere.batch(batch.bytes.clone()).is_some(), offset == 10);
         let shorter = Place { records: NonZeroU32::MIN, ..place };
-        prop_assert!(!shorter.is(&batch.bytes));
+        prop_assert_eq!(shorter.batch(batch.bytes), None);
     }
 }
