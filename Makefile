@@ -45,6 +45,8 @@ lint: ## check formatting and run clippy; a warning is an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude bifrost-sim --exclude bifrost-model --all-targets --locked -- -D warnings
 	@scripts/sim lint
+	@# Another workspace; what its lock file says of our crates has to be as it is here.
+	$(CARGO) update --workspace --locked --quiet --manifest-path bench/peers/Cargo.toml
 
 check: lint ## the same as lint
 
