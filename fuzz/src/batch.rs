@@ -34,7 +34,7 @@ fn with_checksum(input: &[u8]) -> Bytes {
         if let (Some(length), Ok(body)) = (header.get_mut(36..40), u32::try_from(body.len())) {
             length.copy_from_slice(&body.to_le_bytes());
         }
-        let crc = header.get(..COVERED).map(crc32c::crc32c);
+        let crc = header.get(..COVERED).map(bifrost_checksum::crc32c);
         if let (Some(place), Some(crc)) = (header.get_mut(COVERED..), crc) {
             place.copy_from_slice(&crc.to_le_bytes());
         }

@@ -21,7 +21,10 @@ pub(crate) fn batch(input: &[u8]) {
     if let Some((covered, rest)) = whole.split_at_mut_checked(FRAME_BYTES - CRC)
         && let Some((crc, batch)) = rest.split_at_mut_checked(CRC)
     {
-        let right = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(key), covered), batch);
+        let right = bifrost_checksum::crc32c_append(
+            bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), covered),
+            batch,
+        );
         crc.copy_from_slice(&right.to_le_bytes());
     }
     for value in [value, whole.as_slice()] {
@@ -55,7 +58,7 @@ pub(crate) fn marker(input: &[u8]) {
     let mut whole = input.to_vec();
     if let Some(at) = input.windows(7).rposition(|window| window == b"crc32c ") {
         whole.truncate(at);
-        let crc = crc32c::crc32c(&whole);
+        let crc = bifrost_checksum::crc32c(&whole);
         whole.extend_from_slice(format!("crc32c {crc:08x}\n").as_bytes());
     }
     marker::survives(&whole);
@@ -82,14 +85,14 @@ pub(crate) fn metadata_entry(input: &[u8]) {
 fn with_last_checksum(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut whole = value.to_vec();
     if let Some((covered, crc)) = whole.split_last_chunk_mut::<CRC>() {
-        *crc = crc32c::crc32c_append(crc32c::crc32c(key), covered).to_le_bytes();
+        *crc = bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), covered).to_le_bytes();
     }
     whole
 }
 
 /// A file of `bifrost metadata export`: as it is, and with the checksum of the whole made right.
 pub(crate) fn metadata_export(input: &[u8]) {
-    let sealed = [input, crc32c::crc32c(input).to_le_bytes().as_slice()].concat();
+    let sealed = [input, bifrost_checksum::crc32c(input).to_le_bytes().as_slice()].concat();
     for bytes in [input, &sealed] {
         if let Ok(export) = Export::decode(bytes) {
             assert_eq!(export.encode(), bytes);

@@ -80,7 +80,7 @@ fn membership() -> StoredMembership {
 
 /// A snapshot: as it is, and with its checksum made right.
 pub(crate) fn snapshot(bytes: &[u8]) {
-    let sealed = [bytes, crc32c::crc32c(bytes).to_le_bytes().as_slice()].concat();
+    let sealed = [bytes, bifrost_checksum::crc32c(bytes).to_le_bytes().as_slice()].concat();
     for bytes in [bytes, &sealed] {
         if let Ok(image) = Image::decode(bytes) {
             assert_eq!(image.encode().len(), bytes.len(), "a snapshot is written as it was read");

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 /// Which crates a crate may name, in dependencies of every kind. A new edge is a design change: it needs a decision.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("checksum", &[]),
     ("turns", &[]),
     // docs/adr/0009-metadata-members-have-a-journal-of-their-own.md
     // docs/adr/0011-log-servers-have-the-journal-in-front-of-rocksdb.md
-    ("journal", &[]),
-    ("wire", &["types"]),
+    ("journal", &["checksum"]),
+    ("wire", &["types", "checksum"]),
     ("loglet", &["types", "wire"]),
     ("sequencer", &["types", "wire", "loglet"]),
-    ("logserver", &["types", "wire", "turns", "journal"]),
-    ("metadata", &["types", "wire"]),
-    ("raft", &["types", "wire", "metadata", "turns", "journal"]),
+    ("logserver", &["types", "wire", "turns", "journal", "checksum"]),
+    ("metadata", &["types", "wire", "checksum"]),
+    ("raft", &["types", "wire", "metadata", "turns", "journal", "checksum"]),
     ("etcd", &["types", "metadata"]),
     // `logserver`: docs/adr/0001-embedding-needs-a-log-server.md
     ("bifrost", &["types", "wire", "loglet", "sequencer", "metadata", "logserver"]),

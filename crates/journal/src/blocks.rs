@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::aligned::Aligned;
 use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileId, encode_frame_header};
-use crate::sum::Sum;
+use bifrost_checksum::Sum;
 
 /// Memory that a disk can take from directly: it begins at a multiple of [`BLOCK_BYTES`].
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Blocks {
             self.memory.get_mut(..self.len).and_then(|frame| frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>())
         {
             *header = encode_frame_header(file, at, sequence, group.len(), |before| {
-                let append = |crc, range| crc32c::crc32c_append(crc, group.get(range).unwrap_or_default());
+                let append = |crc, range| bifrost_checksum::crc32c_append(crc, group.get(range).unwrap_or_default());
                 let (mut crc, mut end) = (before, 0);
                 for (range, sum) in &self.summed {
                     crc = sum.behind(append(crc, end..range.start));

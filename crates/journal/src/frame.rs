@@ -57,7 +57,7 @@ pub fn encode_file_header(id: FileId) -> Blocks {
     blocks.put(&[0; 4]);
     blocks.put(&id.number.to_le_bytes());
     blocks.put(&id.salt.to_le_bytes());
-    let crc = crc32c::crc32c(blocks.bytes());
+    let crc = bifrost_checksum::crc32c(blocks.bytes());
     blocks.put(&crc.to_le_bytes());
     blocks.pad();
     blocks
@@ -76,7 +76,7 @@ pub fn decode_file_header(block: &[u8]) -> Result<FileId, HeaderError> {
     })();
     let (magic, version, zero, id, crc) = decoded.ok_or(HeaderError::Unreadable)?;
     let covered = block.get(..FILE_HEADER_BYTES - 4).ok_or(HeaderError::Unreadable)?;
-    if magic != FILE_MAGIC || crc32c::crc32c(covered) != crc {
+    if magic != FILE_MAGIC || bifrost_checksum::crc32c(covered) != crc {
         return Err(HeaderError::Unreadable);
     }
     if version != VERSION {
@@ -148,10 +148,10 @@ pub(crate) fn encode_frame_header(
 }
 
 fn checksum(file: FileId, at: u64, covered: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&file.salt.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &file.number.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &at.to_le_bytes());
-    crc32c::crc32c_append(crc, covered)
+    let crc = bifrost_checksum::crc32c(&file.salt.to_le_bytes());
+    let crc = bifrost_checksum::crc32c_append(crc, &file.number.to_le_bytes());
+    let crc = bifrost_checksum::crc32c_append(crc, &at.to_le_bytes());
+    bifrost_checksum::crc32c_append(crc, covered)
 }
 
 struct Fields<'a>(&'a [u8]);

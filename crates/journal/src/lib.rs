@@ -35,7 +35,6 @@ mod pace;
 mod recovery;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
-mod sum;
 
 pub use blocks::Blocks;
 pub use directory::{Directory, RealDirectory};
@@ -44,7 +43,6 @@ pub use frame::BLOCK_BYTES;
 pub use journal::{Appended, Journal, JournalOptions, Salts};
 pub use pace::Pace;
 pub use recovery::{Position, Replay, Replayed, file_name, open_to_read, read_groups, remove_file};
-pub use sum::Sum;
 
 #[cfg(test)]
 mod tests;

@@ -165,7 +165,7 @@ impl Marker {
                 format!("bifrost-disk {VERSION_WITHOUT_GENERATION}\ncluster {cluster}\nnode {node}\ndisk {disk}\n")
             }
         };
-        let crc = crc32c::crc32c(text.as_bytes());
+        let crc = bifrost_checksum::crc32c(text.as_bytes());
         format!("{text}crc32c {crc:08x}\n")
     }
 
@@ -173,7 +173,7 @@ impl Marker {
         let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::Damaged)?;
         let body = text.rfind("crc32c ").and_then(|at| text.split_at_checked(at));
         let (covered, checksum) = body.ok_or(Unreadable::Damaged)?;
-        if checksum != format!("crc32c {:08x}\n", crc32c::crc32c(covered.as_bytes())) {
+        if checksum != format!("crc32c {:08x}\n", bifrost_checksum::crc32c(covered.as_bytes())) {
             return Err(Unreadable::Damaged);
         }
         let mut lines = covered.lines();

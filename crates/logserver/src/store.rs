@@ -23,7 +23,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use bifrost_journal::Sum;
+use bifrost_checksum::Sum;
 use bifrost_types::{LogletId, LogletOffset};
 use bytes::Bytes;
 use thiserror::Error;

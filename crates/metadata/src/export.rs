@@ -99,7 +99,7 @@ impl Export {
     pub fn checksum(&self) -> u32 {
         let bytes = self.encode();
         // Over the checksum too it would be the same for every file.
-        bytes.split_last_chunk::<4>().map_or(0, |(body, _)| crc32c::crc32c(body))
+        bytes.split_last_chunk::<4>().map_or(0, |(body, _)| bifrost_checksum::crc32c(body))
     }
 
     /// The bytes of the file.
@@ -114,10 +114,10 @@ impl Export {
             put(&mut bytes, key.as_bytes());
             bytes.extend_from_slice(&versioned.revision.to_le_bytes());
             put(&mut bytes, &versioned.value);
-            let crc = crc32c::crc32c(bytes.get(start..).unwrap_or_default());
+            let crc = bifrost_checksum::crc32c(bytes.get(start..).unwrap_or_default());
             bytes.extend_from_slice(&crc.to_le_bytes());
         }
-        let crc = crc32c::crc32c(&bytes);
+        let crc = bifrost_checksum::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -148,7 +148,7 @@ impl Export {
         }
         let whole = bytes.get(..reader.at).unwrap_or_default();
         let crc = u32::from_le_bytes(reader.array()?);
-        if crc32c::crc32c(whole) != crc || reader.at != bytes.len() {
+        if bifrost_checksum::crc32c(whole) != crc || reader.at != bytes.len() {
             return Err(ExportError::Damaged { at: reader.at });
         }
         Ok(Self { cluster, keyspace: Keyspace::restore(revision, entries)? })
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
         let key = std::str::from_utf8(self.part(METADATA_KEY_BYTES_MAX)?).map_err(|_| damaged())?.to_owned();
         let revision = Revision::from_le_bytes(self.array()?);
         let value = Bytes::copy_from_slice(self.part(METADATA_VALUE_BYTES_MAX)?);
-        let crc = crc32c::crc32c(self.bytes.get(start..self.at).unwrap_or_default());
+        let crc = bifrost_checksum::crc32c(self.bytes.get(start..self.at).unwrap_or_default());
         if key.is_empty() || u32::from_le_bytes(self.array()?) != crc {
             return Err(damaged());
         }

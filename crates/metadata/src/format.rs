@@ -114,7 +114,7 @@ fn open<'a>(key: &[u8], sealed: &'a [u8]) -> Option<(u8, Revision, &'a [u8])> {
 
 /// Covers the key too: a value under another key is damage.
 fn checksum(key: &[u8], body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(key), body)
+    bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), body)
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ fn header_to_bytes(header: BatchHeader, body: usize) -> [u8; BATCH_HEADER_BYTES]
     checked.put_u32_le(header.present);
     checked.put_u32_le(u32::try_from(body).expect("a batch is below 4 GiB by its limit"));
     checked.put_u32_le(0);
-    let crc = crc32c::crc32c(&bytes[..BATCH_HEADER_BYTES - CRC_BYTES]);
+    let crc = bifrost_checksum::crc32c(&bytes[..BATCH_HEADER_BYTES - CRC_BYTES]);
     bytes[BATCH_HEADER_BYTES - CRC_BYTES..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -278,9 +278,9 @@ fn record_crc(writer: WriterId, sequence: u64, created_at: u64, kind: u8, keys: 
     head[16..24].copy_from_slice(&sequence.to_le_bytes());
     head[24..32].copy_from_slice(&created_at.to_le_bytes());
     head[32] = kind;
-    let crc = crc32c::crc32c(&head);
-    let crc = if keys.is_empty() { crc } else { crc32c::crc32c_append(crc, keys) };
-    crc32c::crc32c_append(crc, payload)
+    let crc = bifrost_checksum::crc32c(&head);
+    let crc = if keys.is_empty() { crc } else { bifrost_checksum::crc32c_append(crc, keys) };
+    bifrost_checksum::crc32c_append(crc, payload)
 }
 
 fn keys_to_bytes(keys: Keys) -> (u8, [u8; KEYS_BYTES_MAX], usize) {
@@ -485,7 +485,7 @@ impl Batch {
 fn decode_header(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     let (mut header, body) = bytes.split_at_checked(BATCH_HEADER_BYTES).ok_or(BatchError::Length)?;
     let checked = header.get(..BATCH_HEADER_BYTES - CRC_BYTES).ok_or(BatchError::Length)?;
-    let crc = crc32c::crc32c(checked);
+    let crc = bifrost_checksum::crc32c(checked);
     let version = header.get_u8();
     if version != VERSION {
         return Err(BatchError::Version { version });

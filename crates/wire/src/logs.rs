@@ -28,7 +28,7 @@ pub const APPEND_ID_BYTES_MAX: usize = 256;
 
 /// CRC-32C (Castagnoli) of a payload: what a client may send with a record, and gets with each record that it reads.
 pub fn payload_crc32c(payload: &[u8]) -> u32 {
-    crc32c::crc32c(payload)
+    bifrost_checksum::crc32c(payload)
 }
 
 /// Names a log.
@@ -163,7 +163,7 @@ pub fn check(records: &[NewRecord]) -> Result<(), NotAppended> {
             return Err(NotAppended::InvertedKeys { record: index });
         }
         if let Some(told) = payload_crc32c {
-            let actual = crc32c::crc32c(&record.payload);
+            let actual = bifrost_checksum::crc32c(&record.payload);
             if actual != *told {
                 return Err(NotAppended::BadChecksum { record: index, actual });
             }

@@ -85,7 +85,7 @@ fn every_damaged_byte_is_noticed() {
 fn a_newer_format_is_told_from_damage() {
     let directory = TempDir::new().unwrap();
     let text = "bifrost-disk 3\nsomething new\n";
-    let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
+    let text = format!("{text}crc32c {:08x}\n", bifrost_checksum::crc32c(text.as_bytes()));
     fs::write(directory.path().join(Marker::FILE), text).unwrap();
     assert!(matches!(Marker::read(directory.path()), Err(MarkerError::NewerFormat { found: 3 })));
 }

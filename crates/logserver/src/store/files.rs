@@ -28,9 +28,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use bifrost_checksum::Sum;
 use bifrost_journal::directory::ReadFile;
 use bifrost_journal::{
-    Appended, Blocks, Directory, Journal, JournalError, JournalOptions, OpenError, Position, Replayed, Salts, Sum,
+    Appended, Blocks, Directory, Journal, JournalError, JournalOptions, OpenError, Position, Replayed, Salts,
     read_groups, remove_file,
 };
 use bifrost_types::{LogletId, LogletOffset};

@@ -8,7 +8,7 @@ mod tests;
 
 use std::num::NonZeroU32;
 
-use bifrost_journal::Sum;
+use bifrost_checksum::Sum;
 use bifrost_types::{Generation, LogId, LogletId, LogletOffset, NodeGeneration, NodeId, OpId, SegmentIndex};
 use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
@@ -115,7 +115,7 @@ pub fn encode_batch(key: &[u8], batch: &PlacedBatch, value: &mut Vec<u8>) -> Res
     value.put_u8(BATCH_VERSION);
     value.put_bytes(0, 3);
     value.put_u32_le(records.get());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    let crc = bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), value);
     value.put_u32_le(batch.sum().behind(crc));
     value.extend_from_slice(&batch.bytes);
     Ok(())
@@ -132,7 +132,7 @@ pub fn decode_batch(key: &[u8], value: &[u8]) -> Result<PlacedBatch, FormatError
     let sum = Sum::of(batch);
     let mut fields = covered;
     let version = fields.get_u8();
-    if sum.behind(crc32c::crc32c_append(crc32c::crc32c(key), covered)) != crc.get_u32_le() {
+    if sum.behind(bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), covered)) != crc.get_u32_le() {
         return Err(FormatError::Checksum);
     }
     if version != BATCH_VERSION {
@@ -161,7 +161,7 @@ pub fn encode_state(key: &[u8], state: &DurableState) -> [u8; STATE_BYTES] {
     rest.put_u128_le(state.seal.map_or(0, |seal| seal.repair.get()));
     rest.put_u64_le(state.whole_tail.get());
     let (covered, mut crc) = value.split_at_mut(STATE_CRC_AT);
-    crc.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(key), covered));
+    crc.put_u32_le(bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), covered));
     value
 }
 
@@ -173,7 +173,7 @@ pub fn decode_state(key: &[u8], value: &[u8]) -> Result<DurableState, FormatErro
     let crc_at = value.len().checked_sub(4).ok_or(FormatError::Length)?;
     let (mut fields, mut crc) = value.split_at_checked(crc_at).ok_or(FormatError::Length)?;
     let version = fields.first().copied().ok_or(FormatError::Length)?;
-    if crc32c::crc32c_append(crc32c::crc32c(key), fields) != crc.get_u32_le() {
+    if bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), fields) != crc.get_u32_le() {
         return Err(FormatError::Checksum);
     }
     let length = match version {

@@ -187,7 +187,7 @@ async fn a_value_of_a_newer_build_is_told_from_damage() {
     let mut newer = format::entry_value(b"kx", 5, b"who knows");
     let body = newer.len() - 4;
     newer[0] = 2;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(b"kx"), &newer[..body]);
+    let crc = bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(b"kx"), &newer[..body]);
     newer[body..].copy_from_slice(&crc.to_le_bytes());
     rocksdb::DB::open_default(dir.path()).unwrap().put(b"kx", &newer).unwrap();
     for _ in 0..2 {

@@ -130,7 +130,7 @@ proptest! {
         let _ = Envelope::decode(&bytes);
         let _ = Image::decode(&bytes);
         // Behind a checksum that is right.
-        let sealed = [&bytes[..], &crc32c::crc32c(&bytes).to_le_bytes()].concat();
+        let sealed = [&bytes[..], &bifrost_checksum::crc32c(&bytes).to_le_bytes()].concat();
         let _ = Image::decode(&sealed);
     }
 }

@@ -64,7 +64,7 @@ impl Image {
             writer.bytes(&versioned.value);
         }
         let mut bytes = writer.finish();
-        let crc = crc32c::crc32c(&bytes);
+        let crc = bifrost_checksum::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -75,7 +75,7 @@ impl Image {
     /// [`ImageError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or(ImageError::Damaged)?;
-        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        if bifrost_checksum::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(ImageError::Damaged);
         }
         let mut reader = Reader::new("a snapshot", body);

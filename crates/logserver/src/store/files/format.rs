@@ -14,7 +14,7 @@ mod tests;
 
 use std::num::NonZeroU32;
 
-use bifrost_journal::Sum;
+use bifrost_checksum::Sum;
 use bifrost_types::{LogletId, LogletOffset};
 use bytes::{Buf, BufMut, Bytes};
 
@@ -91,7 +91,7 @@ impl Place {
 }
 
 fn checksum(key: &[u8], records: NonZeroU32, batch: Sum) -> u32 {
-    batch.behind(crc32c::crc32c_append(crc32c::crc32c(key), &records.get().to_le_bytes()))
+    batch.behind(bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), &records.get().to_le_bytes()))
 }
 
 impl BatchRow for Place {

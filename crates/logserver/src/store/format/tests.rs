@@ -21,7 +21,7 @@ fn full_state() -> DurableState {
 fn without_whole_tail(key: &[u8], state: &DurableState) -> Vec<u8> {
     let mut value = encode_state(key, state)[..STATE_CRC_AT - WHOLE_TAIL_BYTES].to_vec();
     value[0] = STATE_VERSION_WITHOUT_WHOLE;
-    value.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(key), &value));
+    value.put_u32_le(bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), &value));
     value
 }
 
@@ -62,7 +62,7 @@ fn a_newer_version_is_told_from_damage() {
     value[0] = 3;
     assert_eq!(decode_state(&key, &value), Err(FormatError::Checksum));
     let (covered, mut crc) = value.split_at_mut(STATE_CRC_AT);
-    crc.put_u32_le(crc32c::crc32c_append(crc32c::crc32c(&key), covered));
+    crc.put_u32_le(bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(&key), covered));
     assert_eq!(decode_state(&key, &value), Err(FormatError::Version { found: 3 }));
 }
 

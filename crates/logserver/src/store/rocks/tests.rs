@@ -346,7 +346,7 @@ mod directory {
         let body = value.len() - 4;
         value[0] += 1;
         let newer = value[0];
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&key), &value[..body]);
+        let crc = bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(&key), &value[..body]);
         value[body..].copy_from_slice(&crc.to_le_bytes());
         put(&store, STATES, &key, &value);
         assert!(matches!(store.recover().await, Err(StoreError::NewerFormat { found }) if found == newer));

@@ -4,6 +4,8 @@
 //! that of the second, all of it polynomials over two elements modulo the one of the checksum. The multiplication costs as
 //! much as a kilobyte, however long the piece is. After `crc32_combine` of zlib (Mark Adler).
 
+use crate::crc32c;
+
 /// The polynomial of crc32c without its highest power, the lowest one in the highest bit, as all of them here.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The polynomial 1.
@@ -23,7 +25,7 @@ pub struct Sum {
 impl Sum {
     /// Of these bytes. The only pass over them.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { crc: crc32c::crc32c(bytes), shift: shift(bytes.len()) }
+        Self { crc: crc32c(bytes), shift: shift(bytes.len()) }
     }
 
     /// The crc32c of what `before` is that of, followed by these bytes.
@@ -81,6 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{ONE, Sum, multiplied, shift};
+    use crate::{crc32c, crc32c_append};
 
     proptest! {
         #[test]
@@ -89,7 +92,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..5000),
         ) {
             let whole = [&before[..], &bytes].concat();
-            prop_assert_eq!(Sum::of(&bytes).behind(crc32c::crc32c(&before)), crc32c::crc32c(&whole));
+            prop_assert_eq!(Sum::of(&bytes).behind(crc32c(&before)), crc32c(&whole));
         }
 
         #[test]
@@ -101,10 +104,7 @@ mod tests {
     #[test]
     fn a_long_piece_is_no_different() {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
-        assert_eq!(
-            Sum::of(&bytes).behind(crc32c::crc32c(b"before")),
-            crc32c::crc32c_append(crc32c::crc32c(b"before"), &bytes)
-        );
+        assert_eq!(Sum::of(&bytes).behind(crc32c(b"before")), crc32c_append(crc32c(b"before"), &bytes));
         assert_eq!(shift(0), ONE);
         assert_eq!(Sum::of(&[]).behind(7), 7);
     }
