@@ -116,3 +116,58 @@ impl Blocks {
         self.memory.get_mut(start..end).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FILE: FileId = FileId { number: 3, salt: 0x5a17 };
+
+    #[test]
+    fn what_was_put_stays_aligned_and_whole_while_memory_grows() {
+        let (mut blocks, mut expected) = (Blocks::default(), Vec::new());
+        for piece in (1..200_usize).map(|turn| vec![turn as u8; turn * turn]) {
+            blocks.put(&piece);
+            expected.extend_from_slice(&piece);
+            assert_eq!(blocks.bytes().as_ptr().align_offset(BLOCK_BYTES), 0, "{} bytes", blocks.len());
+        }
+        assert!(expected.len() > 2 << 20, "beyond one huge page");
+        assert!(blocks.bytes() == expected);
+        blocks.clear(usize::MAX);
+        blocks.put_zeros(100_000);
+        assert_eq!(blocks.bytes(), [0; 100_000], "what was there before is gone");
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_the_same_whether_sums_were_known(
+            pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), any::<bool>()), 0..12),
+            at in any::<u64>(),
+        ) {
+            let (mut plain, mut summed) = (Blocks::default(), Blocks::default());
+            for blocks in [&mut plain, &mut summed] {
+                blocks.begin_frame();
+            }
+            for (piece, known) in &pieces {
+                plain.put(piece);
+                if *known { summed.put_summed(piece, Sum::of(piece)) } else { summed.put(piece) }
+            }
+            for blocks in [&mut plain, &mut summed] {
+                blocks.end_frame(FILE, at, 9);
+            }
+            prop_assert_eq!(plain.bytes(), summed.bytes());
+        }
+    }
+
+    #[test]
+    fn a_sum_of_other_bytes_makes_a_frame_that_is_none() {
+        let mut blocks = Blocks::default();
+        blocks.begin_frame();
+        blocks.put_summed(b"what was verified", Sum::of(b"what was verifled"));
+        blocks.end_frame(FILE, 4096, 9);
+        let header = crate::frame::FrameHeader::decode(FILE, 4096, blocks.bytes()).expect("the header is right");
+        assert_eq!(header.open(FILE, 4096, blocks.bytes()), None);
+    }
+}
