@@ -1,8 +1,8 @@
 //! Checksums that are made before it is known what stands in front of the bytes.
 //!
 //! crc32c is linear: that of two pieces is that of the first, multiplied by `x` to the power of the bits of the second, plus
-//! that of the second, all of it polynomials over two elements modulo the one of the checksum. The multiplication costs as
-//! much as a kilobyte, however long the piece is. After `crc32_combine` of zlib (Mark Adler).
+//! that of the second, all of it polynomials over two elements modulo the one of the checksum. The multiplication takes as
+//! long whatever the length of the pieces. After `crc32_combine` of zlib (Mark Adler).
 
 use crate::crc32c;
 

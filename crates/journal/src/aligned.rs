@@ -1,7 +1,7 @@
 //! Memory that a disk can take from directly, in as few pieces as can be.
 //!
 //! A write past the page cache pins each page that it takes from, and hands the disk a list of them. Of a huge page that is
-//! one: 11 of the 117 us of a group of 124 KiB.
+//! one: 11 of the 119 us of a group of 124 KiB.
 
 use std::ops::{Deref, DerefMut};
 
