@@ -155,9 +155,9 @@ impl Cursor {
     }
 
     fn on_batch(&mut self, placed: PlacedBatch, readable: LogletOffset, out: &mut Vec<ReadReply>) {
-        let PlacedBatch { first_offset, end, bytes, .. } = placed;
+        let PlacedBatch { first_offset, end, .. } = placed;
         // A batch across the decided tail has records that the chain decided away: none of it is delivered (S5).
-        let filtered = if end > readable { None } else { intact(first_offset, end, bytes, self.filter) };
+        let filtered = if end > readable { None } else { intact(first_offset, end, placed.into_bytes(), self.filter) };
         let batch = match filtered {
             None => return self.damaged(end.min(readable), out),
             Some(None) => {

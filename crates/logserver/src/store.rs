@@ -40,8 +40,7 @@ pub struct PlacedBatch {
     pub first_offset: LogletOffset,
     /// First offset after it.
     pub end: LogletOffset,
-    /// The encoded batch.
-    pub bytes: Bytes,
+    bytes: Bytes,
     sum: Sum,
 }
 
@@ -52,7 +51,17 @@ impl PlacedBatch {
         Self { first_offset, end, bytes, sum }
     }
 
-    /// The checksum of `bytes` when this was made.
+    /// The encoded batch.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The encoded batch, of which the checksum is not needed any more.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// The checksum of the encoded batch.
     pub const fn sum(&self) -> Sum {
         self.sum
     }
@@ -149,7 +158,7 @@ impl Group {
     /// Adds a change behind the others.
     pub fn push(&mut self, change: Change) {
         if let Change::Append { batch, .. } = &change {
-            self.bytes = self.bytes.saturating_add(batch.bytes.len());
+            self.bytes = self.bytes.saturating_add(batch.bytes().len());
             self.batches = self.batches.saturating_add(1);
         }
         self.changes.push(change);

@@ -230,7 +230,7 @@ impl<S: LogStore> Writer<S> {
 
     /// Refuses batches that would reach into what is reserved for smaller writes.
     fn admit(&mut self, demand: Demand, batches: &[PlacedBatch]) -> Result<(), CopyError> {
-        let bytes = batches.iter().map(|batch| batch.bytes.len() as u64).fold(0, u64::saturating_add);
+        let bytes = batches.iter().map(|batch| batch.bytes().len() as u64).fold(0, u64::saturating_add);
         let admitted = bytes == 0 || self.guard.as_mut().is_none_or(|guard| guard.admit(demand, bytes));
         if admitted { Ok(()) } else { Err(CopyError::DiskFull) }
     }

@@ -423,7 +423,7 @@ impl State {
         let (node, disk) = (marker.node, marker.disk);
         for (loglet, batch) in written.batches {
             let (first_offset, end) = (batch.first_offset, batch.end);
-            let bytes = value_of(&batch.bytes);
+            let bytes = value_of(batch.bytes());
             self.history.record(Event::Stored { node, disk, loglet, first_offset, end, bytes });
         }
         for (loglet, state) in written.states {

@@ -95,8 +95,8 @@ fn a_trim_during_the_read_is_not_a_missing_record() {
 #[test]
 fn a_rotten_record_behind_an_intact_frame_is_missing() {
     let good = placed(1, 2);
-    for byte in 0..good.bytes.len() {
-        let mut bytes = good.bytes.to_vec();
+    for byte in 0..good.bytes().len() {
+        let mut bytes = good.bytes().to_vec();
         bytes[byte] ^= 0x40;
         let rotten = Stored::Batch(PlacedBatch::new(good.first_offset, good.end, bytes.into()));
         let out = parts(&mut cursor(1, None), &state(3, 3), chunk(&[rotten], 3));

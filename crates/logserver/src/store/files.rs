@@ -366,7 +366,7 @@ impl<D: Directory, I: Index> FileStore<D, I> {
                     // One that rotted stays where another copy finds it missing.
                     && let Some(batch) = place.batch(Bytes::copy_from_slice(batch))
                 {
-                    bytes += batch.bytes.len();
+                    bytes += batch.bytes().len();
                     moving.push((place, batch));
                 }
             }

@@ -117,7 +117,7 @@ pub fn encode_batch(key: &[u8], batch: &PlacedBatch, value: &mut Vec<u8>) -> Res
     value.put_u32_le(records.get());
     let crc = bifrost_checksum::crc32c_append(bifrost_checksum::crc32c(key), value);
     value.put_u32_le(batch.sum().behind(crc));
-    value.extend_from_slice(&batch.bytes);
+    value.extend_from_slice(batch.bytes());
     Ok(())
 }
 

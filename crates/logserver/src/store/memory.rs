@@ -52,9 +52,9 @@ impl MemoryStore {
     pub fn flip_bit(&self, loglet: LogletId, first_offset: LogletOffset, byte: usize) -> bool {
         match self.contents.write().batches.get_mut(&(loglet, first_offset)) {
             Some(Stored::Batch(batch)) => {
-                let mut bytes = batch.bytes.to_vec();
+                let mut bytes = batch.bytes().to_vec();
                 let flipped = bytes.get_mut(byte).map(|byte| *byte ^= 1).is_some();
-                batch.bytes = bytes.into();
+                *batch = PlacedBatch::new(batch.first_offset, batch.end, bytes.into());
                 flipped
             }
             Some(Stored::Damaged { .. }) | None => false,
@@ -107,8 +107,8 @@ impl Contents {
             if bytes >= max_bytes && !parts.is_empty() {
                 return Chunk { parts, covered_until: stored.first_offset() };
             }
-            if let Stored::Batch(PlacedBatch { bytes: batch, .. }) = stored {
-                bytes = bytes.saturating_add(batch.len());
+            if let Stored::Batch(batch) = stored {
+                bytes = bytes.saturating_add(batch.bytes().len());
             }
             parts.push(stored.clone());
         }

@@ -75,7 +75,7 @@ impl Kept {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.order.push_back((ticket, loglet));
-        self.bytes = self.bytes.saturating_add(batch.bytes.len() + OVERHEAD_BYTES);
+        self.bytes = self.bytes.saturating_add(batch.bytes().len() + OVERHEAD_BYTES);
         self.batches += 1;
         self.runs.entry(loglet).or_default().push_back(Ticketed { ticket, batch: batch.clone() });
         while self.bytes > self.bytes_max
@@ -114,7 +114,7 @@ impl Kept {
     fn drop_one(&mut self, loglet: LogletId, pop: fn(&mut VecDeque<Ticketed>) -> Option<Ticketed>) {
         let Some(run) = self.runs.get_mut(&loglet) else { return };
         if let Some(gone) = pop(run) {
-            self.bytes = self.bytes.saturating_sub(gone.batch.bytes.len() + OVERHEAD_BYTES);
+            self.bytes = self.bytes.saturating_sub(gone.batch.bytes().len() + OVERHEAD_BYTES);
             self.batches -= 1;
         }
         if run.is_empty() {
@@ -135,7 +135,7 @@ impl Kept {
             if bytes >= max_bytes && !parts.is_empty() {
                 return Some(Chunk { parts, covered_until: batch.first_offset });
             }
-            bytes = bytes.saturating_add(batch.bytes.len());
+            bytes = bytes.saturating_add(batch.bytes().len());
             parts.push(Stored::Batch(batch.clone()));
         }
         Some(Chunk { parts, covered_until: until })

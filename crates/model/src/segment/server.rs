@@ -221,7 +221,7 @@ impl Server {
         for (index, batch) in batches.iter().enumerate() {
             let slot = usize::try_from(batch.first_offset.get() - 1).ok().and_then(|slot| self.staged.get_mut(slot));
             if let (true, Some(slot)) = (wanted.as_ref().is_none_or(|wanted| wanted.contains(&index)), slot) {
-                *slot = batch.bytes.first().copied().unwrap_or(0);
+                *slot = batch.bytes().first().copied().unwrap_or(0);
             }
         }
         Ok(())

@@ -145,9 +145,9 @@ impl Platter {
     /// Flips the lowest bit of a byte of a batch, behind a frame that stays intact. Returns whether there is such a byte.
     pub(super) fn flip_bit(&mut self, place: Place, byte: usize) -> bool {
         let Some(Stored::Batch(batch)) = self.batches.get_mut(&place) else { return false };
-        let mut bytes = batch.bytes.to_vec();
+        let mut bytes = batch.bytes().to_vec();
         let flipped = bytes.get_mut(byte).map(|byte| *byte ^= 1).is_some();
-        batch.bytes = bytes.into();
+        *batch = PlacedBatch::new(batch.first_offset, batch.end, bytes.into());
         flipped
     }
 }
@@ -158,7 +158,7 @@ fn used_by(stored: &Stored) -> u64 {
 
 fn bytes_of(stored: &Stored) -> usize {
     match stored {
-        Stored::Batch(batch) => batch.bytes.len(),
+        Stored::Batch(batch) => batch.bytes().len(),
         Stored::Damaged { .. } => 0,
     }
 }

@@ -310,7 +310,7 @@ async fn damage_shows_and_goes_with_the_batch() {
     assert_eq!(disk.damage_any(Damage::Bit), Some((loglet(), at(2))));
     let parts = store.read(loglet(), at(1), at(3), usize::MAX).await.expect("a read").parts;
     assert_eq!(parts[0], Stored::Damaged { first_offset: at(1), end: at(2) });
-    assert!(matches!(&parts[1], Stored::Batch(batch) if batch.bytes != "record 2"));
+    assert!(matches!(&parts[1], Stored::Batch(batch) if batch.bytes() != "record 2"));
     store.commit(group(1)).await.expect("room");
     assert_eq!(found(&store).await, [1, 2], "written anew");
 }

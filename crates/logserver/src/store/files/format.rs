@@ -57,10 +57,10 @@ pub(super) struct Place {
 impl Place {
     /// Of a batch that is about to be written: its spot counts from the start of its group until that is settled.
     pub(super) fn new(loglet: LogletId, batch: &PlacedBatch) -> Result<Self, FormatError> {
-        let PlacedBatch { first_offset, end, ref bytes, .. } = *batch;
+        let PlacedBatch { first_offset, end, .. } = *batch;
         let records = end.distance_from(first_offset).and_then(|records| u32::try_from(records).ok());
         let records = records.and_then(NonZeroU32::new).ok_or(FormatError::Field)?;
-        let length = u32::try_from(bytes.len()).map_err(|_| FormatError::Length)?;
+        let length = u32::try_from(batch.bytes().len()).map_err(|_| FormatError::Length)?;
         let crc = checksum(&batch_key(loglet, first_offset), records, batch.sum());
         Ok(Self { loglet, first_offset, records, end, spot: Spot { file: 0, at: 0 }, length, crc })
     }
@@ -163,7 +163,7 @@ impl Entry {
                 out.put(&[BATCH]);
                 encode_place(place, out);
                 if let Some(batch) = batch {
-                    out.put_summed(&batch.bytes, batch.sum());
+                    out.put_summed(batch.bytes(), batch.sum());
                 }
             }
             Self::State { key, value } => {

@@ -43,8 +43,8 @@ fn of(number: u64) -> LogletId {
 
 /// A batch with some bytes behind it, so that few fit a file.
 fn long(first_offset: u64, records: u64, salt: u8) -> PlacedBatch {
-    let PlacedBatch { first_offset, end, bytes, .. } = placed(first_offset, records);
-    PlacedBatch::new(first_offset, end, [&bytes[..], &[salt; 3000]].concat().into())
+    let short = placed(first_offset, records);
+    PlacedBatch::new(short.first_offset, short.end, [&short.bytes()[..], &[salt; 3000]].concat().into())
 }
 
 #[derive(Debug, Clone)]

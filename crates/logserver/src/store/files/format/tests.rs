@@ -63,7 +63,7 @@ fn the_bytes_of_a_group_and_of_rows_are_pinned() {
     assert_eq!(decoded, entries);
     let Some((Entry::Batch(place), Some(batch))) = entries.into_iter().next() else { unreachable!("it is the first") };
     assert_eq!(Place::decode(&place.key(), &place.value()), Ok(place));
-    let span = Span { first: at(10), end: at(12), bytes: batch.bytes.len() as u64 };
+    let span = Span { first: at(10), end: at(12), bytes: batch.bytes().len() as u64 };
     assert_eq!(Span::decode(&span.value()), Ok(span));
     let span_key = Span::key(loglet(7, 3), 5);
     assert_eq!(Span::file(&span_key), Ok(5));
@@ -113,12 +113,12 @@ proptest! {
     fn a_batch_with_a_flipped_bit_or_in_another_place_is_none(bit in 0..100_usize, offset in 1..100_u64) {
         let batch = placed(10, 2);
         let place = Place::new(loglet(7, 3), &batch).unwrap();
-        let mut flipped = batch.bytes.to_vec();
+        let mut flipped = batch.bytes().to_vec();
         flipped[bit / 8] ^= 1 << (bit % 8);
         prop_assert_eq!(place.batch(flipped.into()), None);
         let elsewhere = Place { first_offset: at(offset), ..place };
-        prop_assert_eq!(elsewhere.batch(batch.bytes.clone()).is_some(), offset == 10);
+        prop_assert_eq!(elsewhere.batch(batch.bytes().clone()).is_some(), offset == 10);
         let shorter = Place { records: NonZeroU32::MIN, ..place };
-        prop_assert_eq!(shorter.batch(batch.bytes), None);
+        prop_assert_eq!(shorter.batch(batch.bytes().clone()), None);
     }
 }
