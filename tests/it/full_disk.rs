@@ -17,6 +17,7 @@ use bifrost_node::local_cluster::{LocalCluster, LocalClusterOptions};
 use bifrost_types::AppendId;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::support::small_disk::{SmallDisk, ran_as_root};
@@ -233,6 +234,29 @@ async fn somebody_else_takes_the_last_byte_and_gives_it_back() -> anyhow::Result
     Ok(())
 }
 
+/// Asks `bifrost nodes` until one says that its disk takes no records, in both forms; its name, and what it says.
+fn until_told(addresses: &[String]) -> (String, String) {
+    let address = addresses.join(",");
+    let began = Instant::now();
+    loop {
+        let table = tool::run(&mut tool::command(["nodes", "--address", &address]), b"").ok();
+        let objects =
+            tool::run(&mut tool::command(["nodes", "--address", &address, "--output", "json"]), b"").objects();
+        for object in objects {
+            let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+            let (name, fullness) = (text("name"), text("fullness"));
+            let shown = table.lines().find(|line| line.contains(&format!(" {name} "))).unwrap_or_default();
+            let no_records = ["full", "scarce", "exhausted"];
+            if no_records.contains(&fullness.as_str())
+                && no_records.iter().any(|how| shown.contains(&format!("read-write, disk {how}")))
+            {
+                return (name, fullness);
+            }
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody says that a disk is full:\n{table}");
+    }
+}
+
 /// Three nodes; the disk of the first one is small, the others are elsewhere.
 async fn first_of_three_on_a_small_disk() -> anyhow::Result<(SmallDisk, tempfile::TempDir, LocalCluster, Bifrost)> {
     let disk = SmallDisk::mount(32);
@@ -255,6 +279,9 @@ async fn one_full_disk_of_three_stops_nobody() -> anyhow::Result<()> {
     for _ in 0..50 {
         ledger.append().await?;
     }
+    let addresses = cluster.addresses().await;
+    let (node, fullness) = timeout(PATIENCE, spawn_blocking(move || until_told(&addresses))).await??;
+    assert_eq!(node, "n1", "its disk is {fullness}");
     disk.clear();
     for _ in 0..10 {
         ledger.append().await?;

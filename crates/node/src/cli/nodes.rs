@@ -2,6 +2,7 @@
 
 use bifrost::nodes::NodeView;
 use bifrost_types::{Location, NodeRecord, Role};
+use bifrost_wire::node::Fullness;
 use comfy_table::Cell;
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ pub(crate) struct NodeReport {
     storage: Option<String>,
     declared_lost: Option<bool>,
     disk: Option<String>,
+    fullness: Option<String>,
     roles: Option<Vec<String>>,
     answers: bool,
     open_segments: u64,
@@ -44,6 +46,7 @@ impl NodeReport {
             storage: record.map(|record| record.storage.to_string()),
             declared_lost: record.map(|record| record.declared_lost),
             disk: record.and_then(|record| record.disk).map(|disk| disk.to_string()),
+            fullness: fullness(view).map(|fullness| fullness.to_string()),
             roles: record.map(|record| record.roles.iter().map(|role| role.to_string()).collect()),
             answers: view.answers(),
             open_segments: view.mentions.open_segments,
@@ -76,7 +79,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, CliError> {
             Cell::new(printable(&text(|record| record.name.clone()))),
             Cell::new(printable(&text(address))),
             Cell::new(printable(&text(|record| location(&record.location)))),
-            Cell::new(text(storage)),
+            Cell::new(storage_and_room(view)),
             Cell::new(if view.record.is_some() { answers } else { "-" }),
             Cell::new(view.mentions.open_segments),
             Cell::new(view.mentions.closed_segments),
@@ -101,6 +104,21 @@ pub(crate) fn storage(record: &NodeRecord) -> String {
         "-".to_owned()
     } else {
         record.storage.to_string()
+    }
+}
+
+/// How full its disk is, of a node that answers and has one.
+fn fullness(view: &NodeView) -> Option<Fullness> {
+    let disk = view.status.as_ref()?.disk?;
+    view.answers().then_some(disk.fullness)
+}
+
+/// What may be done with its disk, and what keeps it from that.
+fn storage_and_room(view: &NodeView) -> String {
+    let Some(record) = &view.record else { return "-".to_owned() };
+    match fullness(view) {
+        None | Some(Fullness::Ample) => storage(record),
+        Some(fullness) => format!("{}, disk {fullness}", storage(record)),
     }
 }
 

@@ -77,5 +77,5 @@ fn noise(bytes: usize) -> Bytes {
 pub(super) fn failed(doing: &str, error: &(dyn std::error::Error + 'static)) -> CliError {
     CliError::new(ErrorCode::Failed, format!("{doing} failed, so there is nothing to compare"))
         .because(error)
-        .with_advice("`bifrost nodes` shows who answers")
+        .with_advice("`bifrost nodes` shows who answers, and whose disk is full")
 }
