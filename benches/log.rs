@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "a binary")]
 
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,7 +20,7 @@ use bifrost_benches::work::{
 };
 use bytes::Bytes;
 use criterion::{Criterion, SamplingMode, Throughput};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// Time spent on each cell after its warm-up.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -182,9 +183,18 @@ fn on_worker<T: Send + 'static>(
     done.expect("the work does not panic").expect("a healthy disk and loopback")
 }
 
+/// A thread less than there are cores, as in `bifrost server`; `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> anyhow::Result<Runtime> {
+    let mut runtime = Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(available_parallelism()?.get().saturating_sub(1).max(1));
+    }
+    Ok(runtime.enable_all().build()?)
+}
+
 fn main() -> anyhow::Result<()> {
     let counters = Counters::install().context("metrics")?;
-    let runtime = Runtime::new()?;
+    let runtime = runtime()?;
     let scratch = scratch()?;
     let mut summary = Summary::default();
     let mut criterion = Criterion::default()

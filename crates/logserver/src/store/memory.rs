@@ -6,7 +6,7 @@ use bifrost_types::{LogletId, LogletOffset};
 use parking_lot::RwLock;
 
 use crate::copy::DurableState;
-use crate::store::{Change, Chunk, Group, LogStore, PlacedBatch, Recovered, StoreError, Stored};
+use crate::store::{Change, Chunk, Group, LogStore, Recovered, StoreError, Stored};
 
 /// Batches and states in ordered maps. A batch keeps the memory of the message that it came in.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl MemoryStore {
             Some(Stored::Batch(batch)) => {
                 let mut bytes = batch.bytes().to_vec();
                 let flipped = bytes.get_mut(byte).map(|byte| *byte ^= 1).is_some();
-                *batch = PlacedBatch::new(batch.first_offset, batch.end, bytes.into());
+                *batch = crate::store::PlacedBatch::new(batch.first_offset, batch.end, bytes.into());
                 flipped
             }
             Some(Stored::Damaged { .. }) | None => false,
